@@ -1,0 +1,162 @@
+//! How the guest kernel asks the host for something.
+//!
+//! Each vCPU has a page of slots ([`HypercallPage`]). The kernel fills a [`Request`], then writes the
+//! slot's number to [`PORT_HYPERCALL`] with a 32-bit `out`; when the instruction is done, the host has set
+//! [`Request::result`] (negated errno, or a value from 0) and [`Request::out`]. A request never blocks: what
+//! must wait answers `EAGAIN`, and [`crate::boot::VECTOR_EVENT`] is raised when it is worth asking again.
+//!
+//! The host copies a request once, checks everything in it, and trusts nothing. Addresses in requests are
+//! guest-physical and must lie in RAM, never in a window.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// 32-bit `out`: the request in slot number EAX of this vCPU's page.
+pub const PORT_HYPERCALL: u16 = 0x500;
+/// 32-bit `out`: this guest is done; EAX says how. Does not return.
+pub const PORT_EXIT: u16 = 0x504;
+
+/// [`PORT_EXIT`]: all processes have ended.
+pub const EXIT_DONE: u32 = 0;
+/// [`PORT_EXIT`]: the kernel died; the vCPU's epitaph page says why.
+pub const EXIT_PANIC: u32 = 1;
+
+/// Slots in a page.
+pub const SLOTS: usize = 8;
+/// Bytes of [`Request::payload`].
+pub const PAYLOAD_LEN: usize = 256;
+/// Most supplementary groups a request carries.
+pub const MAX_GROUPS: usize = 32;
+
+/// One request. What its fields mean is said at each [`Call`].
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Request {
+    /// A [`Call`]'s number.
+    pub call: u32,
+    /// Group-wide id of the process on whose behalf this is, 0 for the kernel itself.
+    pub pid: u32,
+    /// That process's effective user id.
+    pub euid: u32,
+    /// That process's effective group id.
+    pub egid: u32,
+    /// Arguments.
+    pub args: [u64; 6],
+    /// Answer: from 0, or a negated errno.
+    pub result: i64,
+    /// More answer.
+    pub out: [u64; 2],
+    /// How many of [`Request::groups`] are set.
+    pub group_count: u32,
+    /// Supplementary groups of the process.
+    pub groups: [u32; MAX_GROUPS],
+    #[doc(hidden)]
+    pub pad: u32,
+    /// Structures, in or out.
+    pub payload: [u8; PAYLOAD_LEN],
+}
+
+/// A vCPU's page of request slots.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct HypercallPage {
+    /// The slots.
+    pub slots: [Request; SLOTS],
+}
+
+const _: () = assert!(size_of::<HypercallPage>() <= crate::PAGE_SIZE as usize);
+
+/// One element of the list that [`Call::Copy`] and [`Call::Zero`] take.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct BulkEntry {
+    /// GPA written to.
+    pub to: u64,
+    /// GPA read from; ignored by [`Call::Zero`].
+    pub from: u64,
+    /// Bytes.
+    pub len: u64,
+}
+
+/// Most [`BulkEntry`]s in one request: they lie in [`Request::payload`].
+pub const MAX_BULK: usize = PAYLOAD_LEN / size_of::<BulkEntry>();
+
+/// A [`Call::Write`]'s or [`Call::Log`]'s piece of text is at most this long.
+pub const MAX_WRITE: u64 = 1 << 20;
+
+macro_rules! calls {
+    ($($(#[$doc:meta])* $name:ident = $value:literal,)*) => {
+        /// What can be asked.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u32)]
+        pub enum Call { $($(#[$doc])* $name = $value,)* }
+
+        impl Call {
+            /// The call with this number.
+            #[must_use]
+            pub const fn from_raw(value: u32) -> Option<Call> {
+                match value { $($value => Some(Call::$name),)* _ => None }
+            }
+            /// Every call.
+            pub const ALL: &[Call] = &[$(Call::$name),*];
+        }
+    };
+}
+
+calls! {
+    /// Nothing. For measuring the way to the host and back.
+    Nop = 0,
+    /// The kernel is up, programs start now. args\[0\]: 1 if ring 0 is emulated; args\[1\]: 1 if SYSCALL arrives
+    /// in ring 3; args\[2\]: TSC at the kernel's entry.
+    Ready = 1,
+    /// Bytes for the command's stdout or stderr. args: descriptor (1 or 2), GPA, length (to [`MAX_WRITE`]),
+    /// process index (as in `BootProcess::index`). Result: bytes taken, or the host descriptor's errno (EPIPE …).
+    Write = 2,
+    /// Bytes of the command's stdin. args: GPA, length. Result: bytes, 0 at the end, EAGAIN when there are none
+    /// yet: the event interrupt comes when that has changed. Guests other than the first read the end at once.
+    Read = 3,
+    /// Is there something to read? Result 1 (bytes or the end) or EAGAIN as [`Call::Read`].
+    ReadReady = 4,
+    /// About the host's descriptor. args: descriptor 0–2, operation ([`STDIO_FSTAT`] …). Result 0 and the
+    /// structure in the payload, or ENOTTY as Linux.
+    Stdio = 5,
+    /// A process ended. args: index, Linux wait status; pid is the request's.
+    ProcessExit = 6,
+    /// Text of the kernel's own log. args: level (1 error … 5 trace), GPA, length.
+    Log = 7,
+    /// Copy within RAM. args\[0\]: entries in the payload (≤ [`MAX_BULK`]). Entries are carried out in order.
+    Copy = 8,
+    /// Zero RAM. args\[0\]: entries in the payload.
+    Zero = 9,
+    /// A process began its first instruction in ring 3. args: index. Sent just before.
+    ProcessStart = 10,
+
+    /// shmget. args: key (as i32), size, flags. Result: id.
+    ShmGet = 16,
+    /// shmat's host half. args: id, flags ([`crate::ipc::SHM_RDONLY`], [`crate::ipc::SHM_EXEC`]).
+    /// Result 0; out: GPA of the segment in the window that serves the flags, size in bytes (not rounded).
+    /// nattch +1.
+    ShmAttach = 17,
+    /// One or more attaches of a segment end. args: id, window ([`WINDOW_RW`] or [`WINDOW_RO`]), how many.
+    /// When the guest's last one in that window is gone, so is the segment from the window.
+    ShmDetach = 18,
+    /// shmctl. args: id, command; for IPC_SET the payload holds a `ShmidDs`. Result as Linux; structures out
+    /// in the payload.
+    ShmControl = 19,
+    /// An attach was split or inherited (mprotect, fork): args as [`Call::ShmDetach`]; nattch + how many, without
+    /// permission checks; the request's pid becomes lpid.
+    ShmAttachMore = 20,
+    /// Numbers for tests and the report. args: free frames, processes alive. No answer.
+    Usage = 21,
+}
+
+/// [`Call::ShmDetach`]: the read-write window.
+pub const WINDOW_RW: u64 = 0;
+/// [`Call::ShmDetach`]: the read-only window.
+pub const WINDOW_RO: u64 = 1;
+
+/// [`Call::Stdio`]: `struct stat` (144 bytes).
+pub const STDIO_FSTAT: u64 = 0;
+/// [`Call::Stdio`]: `struct winsize` (8 bytes), TIOCGWINSZ.
+pub const STDIO_WINSIZE: u64 = 1;
+/// [`Call::Stdio`]: the kernel's `struct termios` (36 bytes), TCGETS.
+pub const STDIO_TERMIOS: u64 = 2;
