@@ -87,7 +87,7 @@ bitflags! {
         const TEST_WRITABLE_READ_ONLY = 1 << 0;
         /// Fault injection for tests: panic when a program calls `getpid`.
         const TEST_PANIC_ON_GETPID = 1 << 1;
-        /// Refuse read-write attaches of every key (`--read-only all`); single keys are the broker's matter.
+        /// Send debug messages to the host's log; without it the kernel does not even make them.
         const LOG_DEBUG = 1 << 2;
     }
 }

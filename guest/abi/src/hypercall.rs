@@ -129,10 +129,14 @@ calls! {
     Zero = 9,
     /// A process began its first instruction in ring 3. args: index. Sent just before.
     ProcessStart = 10,
+    /// Random bytes from the host's generator. args: GPA, length (to one page). Result 0.
+    Random = 11,
 
     /// shmget. args: key (as i32), size, flags. Result: id.
     ShmGet = 16,
-    /// shmat's host half. args: id, flags ([`crate::ipc::SHM_RDONLY`], [`crate::ipc::SHM_EXEC`]).
+    /// shmat's host half. args: id, flags ([`crate::ipc::SHM_RDONLY`], [`crate::ipc::SHM_EXEC`]), how many
+    /// bytes there is room for at the address asked for, and the errno if the segment (rounded up to pages) is
+    /// larger than that: found out after Linux's checks of id and permission, before anything is counted.
     /// Result 0; out: GPA of the segment in the window that serves the flags, size in bytes (not rounded).
     /// nattch +1.
     ShmAttach = 17,

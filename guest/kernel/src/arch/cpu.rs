@@ -1,0 +1,98 @@
+//! Per-vCPU data, one [`Cpu`] in each vCPU's area at [`abi::memory::VCPU_LOCAL`], reached through GS.
+//!
+//! Fields are atomics where another vCPU or an interrupt handler looks at them, cells otherwise: a `Cpu` is
+//! shared by reference, and only its own vCPU writes the cells.
+// UNSAFETY: turns the GS base into a reference; talks to the TSS.
+#![expect(unsafe_code, reason = "per-vCPU data lies at an address only the hardware knows")]
+
+use super::entry::TrapFrame;
+use abi::boot::{TABLES_TSS, TSS_RSP0};
+use abi::memory::{VCPU_AREAS, VCPU_LOCAL, VCPU_STACK_TOP, VCPU_STRIDE, VCPU_TABLES};
+use core::cell::Cell;
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// What one vCPU keeps for itself.
+#[repr(C)]
+pub struct Cpu {
+    this: Cell<*const Cpu>,
+    /// Where the entry code puts the stack pointer.
+    stack_top: Cell<u64>,
+    /// End of the running task's [`TrapFrame`]: where the SYSCALL entry starts pushing.
+    frame_end: Cell<u64>,
+    scratch: Cell<u64>,
+    /// This vCPU's index, which is also its x2APIC id.
+    pub index: Cell<u32>,
+    /// Index of the task whose registers are loaded, if any.
+    pub current: Cell<Option<u16>>,
+    /// Root of the page tables loaded.
+    pub root: Cell<u64>,
+    /// TSC value at which the timer will fire, `u64::MAX` if it is off.
+    pub timer_at: Cell<u64>,
+    /// Asked by another vCPU to drop all translations; cleared when done.
+    pub flush_wanted: AtomicBool,
+    /// Sits in HLT with nothing to run.
+    pub idle: AtomicBool,
+    /// What interrupts have come in since the kernel last looked (bit = vector - 0x20).
+    pub interrupts: AtomicU64,
+}
+
+/// Offsets the assembly uses.
+pub const OFFSET_STACK_TOP: usize = offset_of!(Cpu, stack_top);
+/// See [`OFFSET_STACK_TOP`].
+pub const OFFSET_FRAME_END: usize = offset_of!(Cpu, frame_end);
+/// See [`OFFSET_STACK_TOP`].
+pub const OFFSET_SCRATCH: usize = offset_of!(Cpu, scratch);
+
+const _: () = assert!(size_of::<Cpu>() as u64 <= VCPU_TABLES + 0x1000 - VCPU_LOCAL);
+
+/// Start of vCPU `index`'s area.
+pub const fn area(index: u32) -> u64 {
+    VCPU_AREAS + index as u64 * VCPU_STRIDE
+}
+
+impl Cpu {
+    /// The running vCPU's data.
+    #[inline]
+    pub fn current() -> &'static Cpu {
+        let this: *const Cpu;
+        // SAFETY: while the kernel runs, GS points at this vCPU's Cpu, whose first word is its address
+        // (set by `init` before anything else); it is never freed.
+        unsafe {
+            core::arch::asm!("mov {}, gs:[0]", out(reg) this, options(nostack, preserves_flags, readonly));
+            &*this
+        }
+    }
+
+    /// Any vCPU's data.
+    #[inline]
+    pub fn of(index: u32) -> &'static Cpu {
+        // SAFETY: the VMM maps a zeroed area for every vCPU of the guest, and zero is valid for every field;
+        // only atomics are used on a Cpu that isn't one's own.
+        unsafe { &*((area(index) + VCPU_LOCAL) as *const Cpu) }
+    }
+
+    /// Prepares the running vCPU's data; the first thing every vCPU does.
+    pub fn init(index: u32) -> &'static Cpu {
+        let cpu = Self::of(index);
+        cpu.this.set(cpu);
+        cpu.stack_top.set(area(index) + VCPU_STACK_TOP);
+        cpu.index.set(index);
+        cpu.timer_at.set(u64::MAX);
+        cpu
+    }
+
+    /// Says where the next entry from ring 3 saves registers.
+    pub fn set_frame(&self, frame: *mut TrapFrame) {
+        let end = frame.wrapping_add(1).addr() as u64;
+        self.frame_end.set(end);
+        let rsp0 = area(self.index.get()) + VCPU_TABLES + TABLES_TSS + TSS_RSP0;
+        // SAFETY: this vCPU's TSS, laid out by the VMM; the field is 4-aligned only (SDM 3A, figure 9-11).
+        unsafe { (rsp0 as *mut u64).write_unaligned(end) }
+    }
+
+    /// Takes note of an interrupt.
+    pub fn note(&self, vector: u64) {
+        self.interrupts.fetch_or(1 << (vector & 31), Ordering::Relaxed);
+    }
+}

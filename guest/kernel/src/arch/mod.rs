@@ -1,0 +1,25 @@
+//! Everything that is privileged or knows this CPU: the only part of the kernel with such instructions.
+//!
+//! | file | what |
+//! |---|---|
+//! | `entry` | assembly: into the kernel, out of it; [`entry::TrapFrame`] |
+//! | `trap` | what brought us here: calls, faults, interrupts |
+//! | `cpu` | per-vCPU data, reached through GS |
+//! | `context` | what of a task is the CPU's: registers, FPU state, segment bases |
+//! | `probe` | how SYSCALL arrives, and whether ring 0 is emulated |
+//! | `apic` | x2APIC: timer, interrupts between vCPUs |
+//! | `tlb` | flushing stale translations, here and on other vCPUs |
+//! | `shm` | `up_shmat` and `up_shmdt`, NuttX's two functions |
+//! | `lock` | the big kernel lock |
+//! | `machine` | single instructions: ports, MSRs, TSC, HLT |
+
+pub mod apic;
+pub mod context;
+pub mod cpu;
+pub mod entry;
+pub mod lock;
+pub mod machine;
+pub mod probe;
+pub mod shm;
+pub mod tlb;
+pub mod trap;
