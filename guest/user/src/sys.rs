@@ -1,0 +1,134 @@
+//! Linux system calls, raw: numbers and registers as in the x86-64 System V ABI, appendix A.2.
+// UNSAFETY: executes `syscall`.
+#![expect(unsafe_code, reason = "the syscall instruction")]
+
+use abi::Errno;
+use abi::ipc::ShmidDs;
+use core::time::Duration;
+
+const WRITE: u64 = 1;
+const SHMGET: u64 = 29;
+const SHMAT: u64 = 30;
+const SHMCTL: u64 = 31;
+const NANOSLEEP: u64 = 35;
+const SHMDT: u64 = 67;
+const CLOCK_GETTIME: u64 = 228;
+const EXIT_GROUP: u64 = 231;
+
+const CLOCK_MONOTONIC: u64 = 1;
+
+/// One system call.
+///
+/// # Safety
+/// Addresses among the arguments must be good for what the call does with them.
+unsafe fn call(number: u64, a: u64, b: u64, c: u64) -> Result<u64, Errno> {
+    let result: i64;
+    // SAFETY: the kernel preserves all registers but rax, rcx and r11; memory is up to the caller.
+    unsafe {
+        core::arch::asm!(
+            "syscall",
+            inlateout("rax") number as i64 => result,
+            in("rdi") a,
+            in("rsi") b,
+            in("rdx") c,
+            out("rcx") _,
+            out("r11") _,
+            options(nostack),
+        );
+    }
+    Errno::check(result)
+}
+
+/// `write(2)`: how many of `bytes` were taken.
+///
+/// # Errors
+/// The descriptor's, such as EPIPE.
+pub fn write(descriptor: i32, bytes: &[u8]) -> Result<usize, Errno> {
+    // SAFETY: the kernel reads `bytes` and writes nothing.
+    unsafe {
+        call(
+            WRITE,
+            descriptor as u64,
+            bytes.as_ptr() as u64,
+            bytes.len() as u64,
+        )
+    }
+    .map(|taken| taken as usize)
+}
+
+/// `exit_group(2)`.
+pub fn exit(status: i32) -> ! {
+    loop {
+        // SAFETY: no addresses.
+        let _ = unsafe { call(EXIT_GROUP, status as u64, 0, 0) };
+    }
+}
+
+/// `nanosleep(2)`; cut short by a signal, it simply returns.
+pub fn sleep(time: Duration) {
+    let timespec = [time.as_secs(), u64::from(time.subsec_nanos())];
+    // SAFETY: the kernel reads `timespec`; there is no second structure.
+    let _ = unsafe { call(NANOSLEEP, timespec.as_ptr() as u64, 0, 0) };
+}
+
+/// `clock_gettime(CLOCK_MONOTONIC)`, in nanoseconds; 0 should it fail, which it can't.
+pub fn monotonic_ns() -> u64 {
+    let mut timespec = [0u64; 2];
+    // SAFETY: the kernel writes 16 bytes to `timespec`.
+    let done = unsafe { call(CLOCK_GETTIME, CLOCK_MONOTONIC, timespec.as_mut_ptr() as u64, 0) };
+    if done.is_err() {
+        0
+    } else {
+        timespec[0] * 1_000_000_000 + timespec[1]
+    }
+}
+
+/// `shmget(2)`: a segment's id.
+///
+/// # Errors
+/// As in the manual page.
+pub fn shmget(key: i32, size: u64, flags: u32) -> Result<u64, Errno> {
+    // SAFETY: no addresses.
+    unsafe { call(SHMGET, key as u64, size, u64::from(flags)) }
+}
+
+/// `shmat(2)` at an address the kernel chooses: where the segment is.
+///
+/// # Errors
+/// As in the manual page.
+pub fn shmat(id: u64, flags: u32) -> Result<*mut u8, Errno> {
+    // SAFETY: without an address the kernel takes a free one, so nothing that is mapped changes.
+    unsafe { call(SHMAT, id, 0, u64::from(flags)) }.map(|address| address as *mut u8)
+}
+
+/// `shmdt(2)`.
+///
+/// # Safety
+/// Nothing may use the segment through this address afterwards.
+///
+/// # Errors
+/// As in the manual page.
+pub unsafe fn shmdt(address: *mut u8) -> Result<(), Errno> {
+    // SAFETY: the caller's promise.
+    unsafe { call(SHMDT, address as u64, 0, 0) }.map(|_| ())
+}
+
+/// `shmctl(IPC_STAT)`.
+///
+/// # Errors
+/// As in the manual page.
+pub fn shm_stat(id: u64) -> Result<ShmidDs, Errno> {
+    let mut state = ShmidDs::default();
+    // SAFETY: the kernel writes one `ShmidDs` there.
+    unsafe { call(SHMCTL, id, abi::ipc::IPC_STAT as u64, &raw mut state as u64) }?;
+    Ok(state)
+}
+
+/// `shmctl(IPC_RMID)`.
+///
+/// # Errors
+/// As in the manual page.
+pub fn shm_remove(id: u64) -> Result<(), Errno> {
+    // SAFETY: no addresses.
+    unsafe { call(SHMCTL, id, abi::ipc::IPC_RMID as u64, 0) }.map(|_| ())
+}
