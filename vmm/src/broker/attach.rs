@@ -1,0 +1,144 @@
+//! What one guest has attached: which segments, in which of its windows, where, and how often.
+//!
+//! Invariant: a segment is spliced into a window exactly while the guest holds an attach of it there. Counts are
+//! the guest's own word as far as they go up (to [`MAX_COUNT`]), and exact when they go down: a guest that lies
+//! about them harms no other.
+
+use super::{GuestPolicy, WindowKind};
+use crate::window::Window;
+use abi::{Errno, group_pid, guest_of_pid};
+use paging::GuestPhys;
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Most attaches of one segment that a guest may hold in one window. More than its tasks could ever have, and so
+/// few that all guests' together can't overflow nattch.
+pub(super) const MAX_COUNT: u64 = 1 << 32;
+
+/// A group-wide process id that is really of this guest: `pid`, or the guest's first process's.
+pub(super) fn own_pid(guest: u32, pid: u32) -> u32 {
+    if pid != 0 && guest_of_pid(pid) == guest {
+        pid
+    } else {
+        group_pid(guest, 1)
+    }
+}
+
+/// A guest's attaches of one segment in one window.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Holding {
+    /// Where the segment lies.
+    gpa: GuestPhys,
+    /// Attaches, never 0.
+    pub(super) count: u64,
+    /// The process that attached last: who is said to have detached if the guest dies.
+    pub(super) last_pid: u32,
+}
+
+/// One guest, as the broker knows it.
+pub(super) struct Home {
+    pub(super) policy: GuestPolicy,
+    /// `None` once the guest is gone.
+    window: Option<Window>,
+    holdings: BTreeMap<(i32, WindowKind), Holding>,
+}
+
+impl Home {
+    pub(super) fn new(policy: GuestPolicy, window: Window) -> Home {
+        Home {
+            policy,
+            window: Some(window),
+            holdings: BTreeMap::new(),
+        }
+    }
+
+    /// Counts one attach of segment `id`, splicing its memory in if it is the first in that window.
+    ///
+    /// # Errors
+    /// ENOMEM; EINVAL if the guest is gone.
+    pub(super) fn attach(
+        &mut self,
+        id: i32,
+        which: WindowKind,
+        memory: &OwnedFd,
+        pages: u64,
+        pid: u32,
+    ) -> Result<GuestPhys, Errno> {
+        if let Some(holding) = self.holdings.get_mut(&(id, which)) {
+            holding.add(1, pid)?;
+            return Ok(holding.gpa);
+        }
+        let window = self.window.as_mut().ok_or(Errno::EINVAL)?;
+        let gpa = window.splice(which, memory.as_fd(), pages)?;
+        self.holdings.insert(
+            (id, which),
+            Holding {
+                gpa,
+                count: 1,
+                last_pid: pid,
+            },
+        );
+        Ok(gpa)
+    }
+
+    /// Counts `count` more attaches of what is attached already.
+    ///
+    /// # Errors
+    /// EINVAL if it is not, or `count` is 0; ENOMEM beyond [`MAX_COUNT`].
+    pub(super) fn attach_more(
+        &mut self,
+        id: i32,
+        which: WindowKind,
+        count: u64,
+        pid: u32,
+    ) -> Result<(), Errno> {
+        if count == 0 {
+            return Err(Errno::EINVAL);
+        }
+        self.holdings
+            .get_mut(&(id, which))
+            .ok_or(Errno::EINVAL)?
+            .add(count, pid)
+    }
+
+    /// Ends `count` attaches, taking the segment out of the window with the last one.
+    ///
+    /// # Errors
+    /// EINVAL if the guest does not hold as many, or `count` is 0.
+    pub(super) fn detach(&mut self, id: i32, which: WindowKind, count: u64) -> Result<(), Errno> {
+        let holding = self.holdings.get_mut(&(id, which)).ok_or(Errno::EINVAL)?;
+        if count == 0 || count > holding.count {
+            return Err(Errno::EINVAL);
+        }
+        holding.count -= count;
+        if holding.count == 0 {
+            let gpa = holding.gpa;
+            self.holdings.remove(&(id, which));
+            if let Some(window) = &mut self.window {
+                window.unsplice(which, gpa)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The guest is gone: unmaps its windows and says what it held.
+    pub(super) fn leave(&mut self) -> Vec<(i32, Holding)> {
+        self.window = None;
+        std::mem::take(&mut self.holdings)
+            .into_iter()
+            .map(|((id, _), holding)| (id, holding))
+            .collect()
+    }
+}
+
+impl Holding {
+    fn add(&mut self, count: u64, pid: u32) -> Result<(), Errno> {
+        self.count = self
+            .count
+            .checked_add(count)
+            .filter(|&count| count <= MAX_COUNT)
+            .ok_or(Errno::ENOMEM)?;
+        self.last_pid = pid;
+        Ok(())
+    }
+}

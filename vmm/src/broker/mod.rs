@@ -1,0 +1,483 @@
+//! The broker: the only authority on segments.
+//!
+//! Guests ask for segments by hypercall; what they may do is decided here, by the rules of the `shm` crate, and
+//! nowhere else. The broker owns each segment's memory (a sealed memfd), knows how many attaches each guest holds
+//! in which of its windows, splices a segment into a [`Window`] at the first attach there and takes it out at the
+//! last. Its answers are [`Errno`]s: nothing a guest sends can make it panic, block or spend another guest's.
+//!
+//! Key types: [`SegmentService`] is what a machine sees of it, [`Broker`] the implementation; `segment` holds
+//! one segment's memory and life, `attach` what one guest has attached.
+//!
+//! Locks, always taken in this order: one guest's (`attach::Home`), then the registry's. The registry's lock is
+//! never held across a system call that can take long (registering a chunk with KVM, unmapping, freeing memory).
+
+mod attach;
+mod segment;
+
+pub use segment::{SegmentLife, SegmentState};
+
+pub use crate::window::WindowKind;
+
+use crate::window::{Window, WindowKind as Kind};
+use abi::ipc::{SHM_RDONLY, ShmidDs};
+use abi::{Errno, PAGE_SIZE};
+use attach::Home;
+use segment::{Backing, History, MemoryRule};
+use shm::{Command, Credentials, Got, Registry, Segment};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// The process on whose behalf a guest asks. What the guest says, except that the broker maps a `pid` outside
+/// the guest's range to the guest's first process.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    /// Group-wide process id, 0 for the guest's kernel itself.
+    pub pid: u32,
+    /// Effective user id; 0 has every capability.
+    pub euid: u32,
+    /// Effective group id.
+    pub egid: u32,
+    /// Supplementary groups.
+    pub groups: &'a [u32],
+}
+
+/// Where an attached segment lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// Guest-physical address of its first byte, in the window that serves the flags.
+    pub gpa: u64,
+    /// Its size in bytes as asked for at `shmget`, not rounded.
+    pub size: u64,
+}
+
+/// What a machine asks on behalf of its guest. Every method copes with anything a guest may send, from any vCPU.
+pub trait SegmentService: Send + Sync {
+    /// `shmget(2)`: the id of the segment with this key, made if `flags` say so.
+    ///
+    /// # Errors
+    /// Linux's, in Linux's order (`shm::Registry::get`).
+    fn shmget(&self, guest: u32, caller: &Caller<'_>, key: i32, size: u64, flags: u32) -> Result<u64, Errno>;
+
+    /// The host's half of `shmat(2)`; see [`abi::hypercall::Call::ShmAttach`] for `room` and `no_room`.
+    ///
+    /// # Errors
+    /// EINVAL (id), EACCES (permission, or the guest's policy), `no_room`, ENOMEM (window full, too many splices).
+    fn attach(
+        &self,
+        guest: u32,
+        caller: &Caller<'_>,
+        id: i32,
+        flags: u32,
+        room: u64,
+        no_room: Errno,
+    ) -> Result<Attached, Errno>;
+
+    /// `count` more attaches of what the guest has attached in that window already (fork, a split by mprotect).
+    ///
+    /// # Errors
+    /// EINVAL if it has not, or `count` is 0; ENOMEM beyond 2^32 attaches.
+    fn attach_more(
+        &self,
+        guest: u32,
+        caller: &Caller<'_>,
+        id: i32,
+        window: WindowKind,
+        count: u64,
+    ) -> Result<(), Errno>;
+
+    /// `count` attaches in that window end.
+    ///
+    /// # Errors
+    /// EINVAL if the guest does not hold as many there, or `count` is 0; then nothing changes.
+    fn detach(
+        &self,
+        guest: u32,
+        caller: &Caller<'_>,
+        id: i32,
+        window: WindowKind,
+        count: u64,
+    ) -> Result<(), Errno>;
+
+    /// `shmctl(2)`. `payload`: a `ShmidDs` in for IPC_SET; the structure out for the commands that return one.
+    ///
+    /// # Errors
+    /// Linux's, in Linux's order.
+    fn shmctl(
+        &self,
+        guest: u32,
+        caller: &Caller<'_>,
+        id: i32,
+        command: i32,
+        payload: &mut [u8; 256],
+    ) -> Result<u64, Errno>;
+
+    /// The guest is dead and its vCPUs have been joined: every attach it held ends, its windows are unmapped.
+    fn guest_gone(&self, guest: u32);
+}
+
+/// Limits of a group.
+#[derive(Clone, Copy, Debug)]
+pub struct BrokerLimits {
+    /// The System V limits.
+    pub shm: shm::Limits,
+    /// Destroyed segments that [`Broker::history`] remembers.
+    pub history: usize,
+}
+
+impl Default for BrokerLimits {
+    fn default() -> Self {
+        BrokerLimits {
+            shm: shm::Limits::default(),
+            history: 10_000,
+        }
+    }
+}
+
+/// Which segments a guest may only read: a read-write `shmat` of one is EACCES, whatever its mode says and whoever
+/// made it; SHM_RDONLY is not affected. A segment is known by the key it was made with, also after its removal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum GuestPolicy {
+    /// None: only permissions count.
+    #[default]
+    Unrestricted,
+    /// Those made with one of these keys; 0 stands for every IPC_PRIVATE segment.
+    ReadOnlyKeys(Vec<i32>),
+    /// All, also IPC_PRIVATE ones and those this guest made itself: such a guest can write to no segment.
+    ReadOnlyAll,
+}
+
+impl GuestPolicy {
+    fn allows(&self, key: i32, window: Kind) -> bool {
+        window == Kind::ReadOnly
+            || match self {
+                GuestPolicy::Unrestricted => true,
+                GuestPolicy::ReadOnlyKeys(keys) => !keys.contains(&key),
+                GuestPolicy::ReadOnlyAll => false,
+            }
+    }
+}
+
+/// The segments of a group and who has attached them.
+pub struct Broker {
+    homes: RwLock<BTreeMap<u32, Arc<Mutex<Home>>>>,
+    table: Mutex<Table>,
+    memory: MemoryRule,
+    started: Instant,
+    realtime: Box<dyn Fn() -> i64 + Send + Sync>,
+}
+
+/// What the registry's lock guards.
+struct Table {
+    registry: Registry<Backing>,
+    history: History,
+}
+
+impl Broker {
+    /// A broker without segments or guests. Raises the process's limit of open files to its hard limit: each
+    /// segment is one.
+    #[must_use]
+    pub fn new(limits: BrokerLimits) -> Broker {
+        Broker::with_clock(limits, || {
+            let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+            now.tv_sec
+        })
+    }
+
+    /// As [`Broker::new`], with a clock of one's own: seconds since 1970, for atime, dtime and ctime. The guests'
+    /// programs compare those with `time(2)`, so it should be the clock the guests have.
+    #[must_use]
+    pub fn with_clock(limits: BrokerLimits, realtime: impl Fn() -> i64 + Send + Sync + 'static) -> Broker {
+        segment::raise_open_file_limit();
+        Broker {
+            homes: RwLock::default(),
+            table: Mutex::new(Table {
+                registry: Registry::new(limits.shm),
+                history: History::new(limits.history),
+            }),
+            memory: MemoryRule::of_host(),
+            started: Instant::now(),
+            realtime: Box::new(realtime),
+        }
+    }
+
+    /// Lets guest number `guest` in; its segments appear in `window`.
+    pub fn add_guest(&self, guest: u32, policy: GuestPolicy, window: Window) {
+        let home = Arc::new(Mutex::new(Home::new(policy, window)));
+        self.homes
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(guest, home);
+    }
+
+    /// Every segment there is now, by index: what `ipcs -m` shows.
+    #[must_use]
+    pub fn segments(&self) -> Vec<SegmentState> {
+        self.table().registry.iter().map(SegmentState::of).collect()
+    }
+
+    /// Every segment there ever was, in the order of their destruction, then those that live; at most
+    /// [`BrokerLimits::history`] destroyed ones.
+    #[must_use]
+    pub fn history(&self) -> Vec<SegmentLife> {
+        let table = self.table();
+        let living = table.registry.iter().map(|segment| segment.backing.life.clone());
+        table.history.iter().cloned().chain(living).collect()
+    }
+
+    /// How many destroyed segments [`Broker::history`] has forgotten.
+    #[must_use]
+    pub fn history_dropped(&self) -> u64 {
+        self.table().history.dropped()
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        lock(&self.table)
+    }
+
+    /// A guest that is not, or no longer, known has nothing and gets nothing.
+    fn home(&self, guest: u32) -> Result<Arc<Mutex<Home>>, Errno> {
+        self.homes
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&guest)
+            .cloned()
+            .ok_or(Errno::EINVAL)
+    }
+
+    fn now(&self) -> i64 {
+        (self.realtime)()
+    }
+
+    /// Nanoseconds since the broker was made.
+    fn age_ns(&self) -> u64 {
+        self.started.elapsed().as_nanos() as u64
+    }
+
+    /// Ends `count` of a guest's attaches. The guest must hold them: its [`Home`] has been asked.
+    /// The segment returned, if it was destroyed, is to be dropped without the lock: that frees its memory.
+    fn end_attaches(&self, guest: u32, pid: u32, id: i32, count: u64) -> Option<Segment<Backing>> {
+        let now = self.now();
+        let mut table = self.table();
+        if let Ok(backing) = table.registry.backing_mut(id) {
+            backing.count_detach(guest, count);
+        }
+        let destroyed = match table.registry.detach(id, pid, count, now) {
+            Ok(destroyed) => destroyed,
+            Err(error) => {
+                tracing::error!("segment {id}: {count} attaches of guest {guest} can't be ended: {error}");
+                None
+            }
+        };
+        self.record(&mut table, destroyed)
+    }
+
+    fn record(&self, table: &mut Table, mut destroyed: Option<Segment<Backing>>) -> Option<Segment<Backing>> {
+        if let Some(segment) = &mut destroyed {
+            let age = self.age_ns();
+            let life = &mut segment.backing.life;
+            life.removed_ns.get_or_insert(age);
+            life.destroyed_ns = Some(age);
+            table.history.push(life.clone());
+            tracing::debug!("segment {} destroyed", segment.id);
+        }
+        destroyed
+    }
+}
+
+/// A poisoned lock guards nothing that a panic could have left half-done for another guest: counters are changed
+/// in single steps. One guest's thread that panicked must not take the others along.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a guest says of its process, with a pid that is really of this guest.
+fn credentials<'a>(guest: u32, caller: &Caller<'a>) -> Credentials<'a> {
+    Credentials {
+        pid: attach::own_pid(guest, caller.pid),
+        uid: caller.euid,
+        gid: caller.egid,
+        groups: caller.groups,
+    }
+}
+
+impl SegmentService for Broker {
+    fn shmget(&self, guest: u32, caller: &Caller<'_>, key: i32, size: u64, flags: u32) -> Result<u64, Errno> {
+        self.home(guest)?;
+        let who = credentials(guest, caller);
+        let now = self.now();
+        let mut table = self.table();
+        let got = table.registry.get(&who, key, size, flags, now, |new| {
+            self.memory.check(new)?;
+            Backing::new(guest, &who, flags, new, self.age_ns())
+        })?;
+        let id = got.id();
+        if let Got::Created(id) = got {
+            table.registry.backing_mut(id)?.life.id = id;
+            tracing::debug!("guest {guest}: segment {id} made, key {key:#x}, {size} bytes");
+        }
+        Ok(id as u64)
+    }
+
+    fn attach(
+        &self,
+        guest: u32,
+        caller: &Caller<'_>,
+        id: i32,
+        flags: u32,
+        room: u64,
+        no_room: Errno,
+    ) -> Result<Attached, Errno> {
+        let which = if flags & SHM_RDONLY != 0 {
+            Kind::ReadOnly
+        } else {
+            Kind::ReadWrite
+        };
+        let who = credentials(guest, caller);
+        let home = self.home(guest)?;
+        let mut home = lock(&home);
+        let (memory, size, pages) = {
+            let mut table = self.table();
+            let segment = table.registry.may_attach(&who, id, flags)?;
+            if !home.policy.allows(segment.backing.life.key, which) {
+                return Err(Errno::EACCES);
+            }
+            // Rounded up as an address range; a size from `i64::MAX` down can't overflow.
+            if segment.pages() * PAGE_SIZE > room {
+                return Err(no_room);
+            }
+            let found = (segment.backing.memory(), segment.size, segment.pages());
+            table.registry.hold(id)?;
+            found
+        };
+        // The registry is unlocked here; the hold keeps the segment.
+        let gpa = home.attach(id, which, &memory, pages, who.pid);
+        let mut table = self.table();
+        let released = match gpa {
+            Ok(_) => {
+                let counted = table.registry.attach(id, who.pid, 1, self.now());
+                if let (Ok(()), Ok(backing)) = (counted, table.registry.backing_mut(id)) {
+                    backing.count_attach(guest, 1);
+                }
+                table.registry.release(id)
+            }
+            Err(_) => table.registry.release(id),
+        };
+        let released = self.record(&mut table, released);
+        drop(table);
+        drop(released);
+        Ok(Attached {
+            gpa: gpa?.get(),
+            size,
+        })
+    }
+
+    fn attach_more(
+        &self,
+        guest: u32,
+        caller: &Caller<'_>,
+        id: i32,
+        window: WindowKind,
+        count: u64,
+    ) -> Result<(), Errno> {
+        let pid = attach::own_pid(guest, caller.pid);
+        let home = self.home(guest)?;
+        let mut home = lock(&home);
+        home.attach_more(id, window, count, pid)?;
+        let now = self.now();
+        let mut table = self.table();
+        // The guest holds an attach, so the segment is there; MAX_COUNT keeps the sum from overflowing.
+        table.registry.attach(id, pid, count, now)?;
+        table.registry.backing_mut(id)?.count_attach(guest, count);
+        Ok(())
+    }
+
+    fn detach(
+        &self,
+        guest: u32,
+        caller: &Caller<'_>,
+        id: i32,
+        window: WindowKind,
+        count: u64,
+    ) -> Result<(), Errno> {
+        let home = self.home(guest)?;
+        let mut home = lock(&home);
+        home.detach(id, window, count)?;
+        let destroyed = self.end_attaches(guest, attach::own_pid(guest, caller.pid), id, count);
+        drop(home);
+        drop(destroyed);
+        Ok(())
+    }
+
+    fn shmctl(
+        &self,
+        guest: u32,
+        caller: &Caller<'_>,
+        id: i32,
+        command: i32,
+        payload: &mut [u8; 256],
+    ) -> Result<u64, Errno> {
+        self.home(guest)?;
+        let who = credentials(guest, caller);
+        let command = Command::check(id, command)?;
+        let mut table = self.table();
+        let registry = &mut table.registry;
+        Ok(match command {
+            Command::Stat(found) => {
+                let (result, status) = registry.stat(&who, id, found)?;
+                answer(payload, &status);
+                result
+            }
+            Command::Limits => {
+                let (result, info) = registry.limits_info();
+                answer(payload, &info);
+                result
+            }
+            Command::Totals => {
+                let (result, info) = registry.totals(Backing::resident_pages);
+                answer(payload, &info);
+                result
+            }
+            Command::Set => {
+                let (wanted, _) = ShmidDs::read_from_prefix(payload).map_err(|_| Errno::EINVAL)?;
+                registry.set(&who, id, &wanted.perm, self.now()).map(|()| 0)?
+            }
+            Command::Lock => registry.lock(&who, id).map(|()| 0)?,
+            Command::Unlock => registry.unlock(&who, id).map(|()| 0)?,
+            Command::Remove => {
+                let destroyed = registry.remove(&who, id)?;
+                if let Ok(backing) = registry.backing_mut(id) {
+                    backing.life.removed_ns.get_or_insert(self.age_ns());
+                }
+                let destroyed = self.record(&mut table, destroyed);
+                drop(table);
+                drop(destroyed);
+                0
+            }
+        })
+    }
+
+    fn guest_gone(&self, guest: u32) {
+        let home = self
+            .homes
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&guest);
+        let Some(home) = home else { return };
+        let held = lock(&home).leave();
+        for (id, holding) in held {
+            drop(self.end_attaches(guest, holding.last_pid, id, holding.count));
+        }
+    }
+}
+
+/// Puts a structure at the payload's start, zeros after it: nothing of a former request shows.
+fn answer<T: IntoBytes + Immutable>(payload: &mut [u8; 256], value: &T) {
+    payload.fill(0);
+    let bytes = value.as_bytes();
+    payload[..bytes.len()].copy_from_slice(bytes);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,285 @@
+//! One segment's memory and its life: a sealed memfd, who made it, who attached it when.
+//!
+//! The memory has no name in any file system, so nothing outlives the process, and no size but the one it was made
+//! with: it is sealed against growing, shrinking and further seals. Pages come when first touched.
+
+use abi::{Errno, PAGE_SIZE};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, ftruncate, memfd_create};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde::Serialize;
+use shm::{Credentials, NewSegment, Segment};
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Once};
+
+/// Each segment is an open file, so as many as the host lets this process have.
+pub(super) fn raise_open_file_limit() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let limit = getrlimit(Resource::Nofile);
+        if let Err(error) = setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: limit.maximum,
+                maximum: limit.maximum,
+            },
+        ) {
+            tracing::warn!("the limit of open files stays at {:?}: {error}", limit.current);
+        }
+    });
+}
+
+/// How much memory a new segment may ask for: the host's own rule (`__vm_enough_memory`, vm.overcommit_memory).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MemoryRule {
+    /// Mode 0: no single request for more pages than RAM and swap together have.
+    Guess { pages: u64 },
+    /// Mode 1: anything.
+    Always,
+    /// Mode 2: what is left of the commit limit, SHM_NORESERVE or not.
+    Never,
+}
+
+impl MemoryRule {
+    pub(super) fn of_host() -> MemoryRule {
+        let mode = std::fs::read_to_string("/proc/sys/vm/overcommit_memory").unwrap_or_default();
+        match mode.trim() {
+            "1" => MemoryRule::Always,
+            "2" => MemoryRule::Never,
+            _ => {
+                let info = rustix::system::sysinfo();
+                let units = info.totalram.saturating_add(info.totalswap);
+                MemoryRule::Guess {
+                    pages: units.saturating_mul(u64::from(info.mem_unit)) / PAGE_SIZE,
+                }
+            }
+        }
+    }
+
+    /// # Errors
+    /// ENOMEM if it is too much.
+    pub(super) fn check(self, new: &NewSegment) -> Result<(), Errno> {
+        let enough = match self {
+            MemoryRule::Guess { pages } => new.no_reserve || new.pages <= pages,
+            MemoryRule::Always => true,
+            MemoryRule::Never => new.pages <= commit_pages_left(),
+        };
+        if enough { Ok(()) } else { Err(Errno::ENOMEM) }
+    }
+}
+
+fn commit_pages_left() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let kib: u64 = line
+            .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+            .unwrap_or(0);
+        kib * 1024 / PAGE_SIZE
+    };
+    field("CommitLimit:").saturating_sub(field("Committed_AS:"))
+}
+
+/// What the broker keeps with each segment.
+#[derive(Debug)]
+pub(super) struct Backing {
+    memory: Arc<OwnedFd>,
+    pub(super) life: SegmentLife,
+    /// Attaches of each guest now; no zeros.
+    nattch: BTreeMap<u32, u64>,
+}
+
+impl Backing {
+    /// Makes the memory of a new segment, zero-filled.
+    ///
+    /// # Errors
+    /// ENOSPC when this process or the host has no open file left, ENOMEM for lack of memory or a size no file can
+    /// have.
+    pub(super) fn new(
+        guest: u32,
+        who: &Credentials<'_>,
+        flags: u32,
+        new: &NewSegment,
+        age_ns: u64,
+    ) -> Result<Backing, Errno> {
+        let memory = sealed_memory(new.pages).map_err(|error| {
+            tracing::warn!("no memory for a segment of {} bytes: {error}", new.size);
+            match error {
+                rustix::io::Errno::MFILE | rustix::io::Errno::NFILE => Errno::ENOSPC,
+                _ => Errno::ENOMEM,
+            }
+        })?;
+        Ok(Backing {
+            memory: Arc::new(memory),
+            life: SegmentLife {
+                // Known once the registry has given it.
+                id: 0,
+                key: new.key,
+                size: new.size,
+                mode: flags & 0o777,
+                creator_guest: guest,
+                creator_pid: who.pid,
+                creator_uid: who.uid,
+                created_ns: age_ns,
+                removed_ns: None,
+                destroyed_ns: None,
+                peak_nattch: 0,
+                attaches: BTreeMap::new(),
+            },
+            nattch: BTreeMap::new(),
+        })
+    }
+
+    pub(super) fn memory(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.memory)
+    }
+
+    /// Pages in memory: those that have been touched.
+    pub(super) fn resident_pages(&self) -> u64 {
+        // st_blocks counts 512 bytes (stat(2)).
+        fstat(&self.memory).map_or(0, |stat| {
+            u64::try_from(stat.st_blocks).unwrap_or(0) * 512 / PAGE_SIZE
+        })
+    }
+
+    pub(super) fn count_attach(&mut self, guest: u32, count: u64) {
+        *self.nattch.entry(guest).or_default() += count;
+        let total = self.life.attaches.entry(guest).or_default();
+        *total = total.saturating_add(count);
+        self.life.peak_nattch = self.life.peak_nattch.max(self.nattch.values().sum());
+    }
+
+    pub(super) fn count_detach(&mut self, guest: u32, count: u64) {
+        if let Some(held) = self.nattch.get_mut(&guest) {
+            *held = held.saturating_sub(count);
+            if *held == 0 {
+                self.nattch.remove(&guest);
+            }
+        }
+    }
+}
+
+fn sealed_memory(pages: u64) -> rustix::io::Result<OwnedFd> {
+    let size = pages.checked_mul(PAGE_SIZE).ok_or(rustix::io::Errno::FBIG)?;
+    let memory = memfd_create("tombolo-segment", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    ftruncate(&memory, size)?;
+    fcntl_add_seals(&memory, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    Ok(memory)
+}
+
+/// A segment as it is at one moment.
+#[derive(Clone, Debug, Serialize)]
+pub struct SegmentState {
+    /// Identifier.
+    pub id: i32,
+    /// Key, 0 for IPC_PRIVATE and once removed.
+    pub key: i32,
+    /// Owner.
+    pub uid: u32,
+    /// Owner's group.
+    pub gid: u32,
+    /// Permission bits, and whether it is locked or to be destroyed.
+    pub mode: u32,
+    /// Size in bytes.
+    pub size: u64,
+    /// Attaches.
+    pub nattch: u64,
+    /// Attaches of each guest that has any.
+    pub nattch_per_guest: BTreeMap<u32, u64>,
+    /// Process that created it.
+    pub cpid: u32,
+    /// Process that attached or detached last, 0 if none did.
+    pub lpid: u32,
+    /// Last attach, seconds since 1970, 0 if none.
+    pub atime: i64,
+    /// Last detach, seconds since 1970, 0 if none.
+    pub dtime: i64,
+    /// Creation or last IPC_SET, seconds since 1970.
+    pub ctime: i64,
+    /// Whether it waits for its last detach.
+    pub removed: bool,
+}
+
+impl SegmentState {
+    pub(super) fn of(segment: &Segment<Backing>) -> SegmentState {
+        SegmentState {
+            id: segment.id,
+            key: segment.key,
+            uid: segment.uid,
+            gid: segment.gid,
+            mode: segment.mode,
+            size: segment.size,
+            nattch: segment.nattch,
+            nattch_per_guest: segment.backing.nattch.clone(),
+            cpid: segment.cpid,
+            lpid: segment.lpid,
+            atime: segment.atime,
+            dtime: segment.dtime,
+            ctime: segment.ctime,
+            removed: segment.is_removed(),
+        }
+    }
+}
+
+/// A segment's life, for the report. Times are nanoseconds since the broker was made.
+#[derive(Clone, Debug, Serialize)]
+pub struct SegmentLife {
+    /// Identifier.
+    pub id: i32,
+    /// The key it was made with.
+    pub key: i32,
+    /// Size in bytes.
+    pub size: u64,
+    /// Permission bits it was made with.
+    pub mode: u32,
+    /// Guest whose process created it.
+    pub creator_guest: u32,
+    /// That process.
+    pub creator_pid: u32,
+    /// Its user.
+    pub creator_uid: u32,
+    /// When it was made.
+    pub created_ns: u64,
+    /// When IPC_RMID came, if it did.
+    pub removed_ns: Option<u64>,
+    /// When it was destroyed, if it was.
+    pub destroyed_ns: Option<u64>,
+    /// Most attaches at one time.
+    pub peak_nattch: u64,
+    /// Attaches of each guest, all in all.
+    pub attaches: BTreeMap<u32, u64>,
+}
+
+/// The lives of destroyed segments, the oldest forgotten first.
+#[derive(Debug)]
+pub(super) struct History {
+    lives: VecDeque<SegmentLife>,
+    most: usize,
+    dropped: u64,
+}
+
+impl History {
+    pub(super) fn new(most: usize) -> History {
+        History {
+            lives: VecDeque::new(),
+            most,
+            dropped: 0,
+        }
+    }
+
+    pub(super) fn push(&mut self, life: SegmentLife) {
+        self.lives.push_back(life);
+        while self.lives.len() > self.most {
+            self.lives.pop_front();
+            self.dropped += 1;
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &SegmentLife> {
+        self.lives.iter()
+    }
+
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+}

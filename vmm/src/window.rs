@@ -1,0 +1,338 @@
+//! One guest's windows: the guest-physical ranges where attached segments appear.
+//!
+//! A guest has a read-write and a read-only window ([`WindowLayout`] says where). Each is a range of the host's
+//! address space, reserved as PROT_NONE, that is registered with KVM in chunks of [`WINDOW_CHUNK`] when one is
+//! first needed. [`Window::splice`] maps a segment's pages over a free range of it, [`Window::unsplice`] puts
+//! PROT_NONE back. KVM follows by its MMU notifier; the vCPUs keep running.
+//!
+//! Invariants: every byte of the reservation is mapped at every moment (a range is replaced by one
+//! mmap(MAP_FIXED), never unmapped first), so no other mapping of the process can come to lie under a guest; a
+//! range is free only when PROT_NONE is back; host and guest-physical addresses agree modulo 2 MiB, so that KVM
+//! may map large pages; all windows of the process together stay below the host's limit of mappings.
+//!
+//! The machine gives its VM descriptor as a [`SlotRegistrar`]; the broker decides what is spliced where.
+// UNSAFETY: maps memory over reserved ranges of the host's address space.
+#![expect(unsafe_code, reason = "mmap and munmap of the windows' own reservations")]
+
+mod ranges;
+
+use abi::memory::{WINDOW_CHUNK, WindowLayout};
+use abi::{Errno, LARGE_PAGE_SIZE, PAGE_SIZE};
+use paging::GuestPhys;
+use ranges::Ranges;
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect, munmap};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::ffi::c_void;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Which of a guest's two windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WindowKind {
+    /// Segments can be read and written there.
+    ReadWrite,
+    /// Segments can only be read there (SHM_RDONLY): KVM_MEM_READONLY, and PROT_READ in the host.
+    ReadOnly,
+}
+
+/// How a window's chunks become a VM's memory.
+pub trait SlotRegistrar: Send {
+    /// Registers `len` bytes at `host` as memory slot `slot` at `gpa`.
+    ///
+    /// # Errors
+    /// The host's refusal; the guest then gets ENOMEM.
+    fn register(&self, slot: u32, gpa: GuestPhys, host: *mut u8, len: u64, read_only: bool)
+    -> io::Result<()>;
+}
+
+/// Splices of all windows of this process.
+static SPLICES: Splices = Splices {
+    count: AtomicU64::new(0),
+};
+
+/// How many splices there are, so that there are never more than the host lets this process have.
+#[derive(Debug)]
+struct Splices {
+    count: AtomicU64,
+}
+
+impl Splices {
+    /// Counts one more until the ticket is dropped; `None` if there are `most` already.
+    fn take(&'static self, most: u64) -> Option<Ticket> {
+        self.count
+            .fetch_update(Relaxed, Relaxed, |count| (count < most).then_some(count + 1))
+            .ok()?;
+        Some(Ticket { of: self })
+    }
+}
+
+/// One splice's right to exist.
+#[derive(Debug)]
+struct Ticket {
+    of: &'static Splices,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.of.count.fetch_sub(1, Relaxed);
+    }
+}
+
+/// How many splices the process may have: each costs two mappings (itself, and the PROT_NONE it cuts in two), and
+/// an eighth of vm.max_map_count is left to RAM, thread stacks and libraries.
+fn most_splices() -> u64 {
+    static MOST: OnceLock<u64> = OnceLock::new();
+    *MOST.get_or_init(|| {
+        let limit = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok();
+        let limit = limit
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(65530u64);
+        (limit - limit / 8) / 2
+    })
+}
+
+/// Both windows of one guest. Dropping it unmaps them; by then the guest's vCPUs must have been joined.
+pub struct Window {
+    read_write: Half,
+    read_only: Half,
+    registrar: Box<dyn SlotRegistrar>,
+}
+
+impl Window {
+    /// How many memory slots the windows of this layout may take.
+    #[must_use]
+    pub const fn slots(layout: &WindowLayout) -> u32 {
+        (layout.size / WINDOW_CHUNK) as u32 * 2
+    }
+
+    /// Reserves both windows. Their memory slots are numbered from `first_slot` ([`Window::slots`] of them).
+    ///
+    /// # Errors
+    /// The host's, if there is no room in its address space.
+    pub fn new(
+        layout: WindowLayout,
+        first_slot: u32,
+        registrar: Box<dyn SlotRegistrar>,
+    ) -> io::Result<Window> {
+        let chunks = (layout.size / WINDOW_CHUNK) as u32;
+        Ok(Window {
+            read_write: Half::new(WindowKind::ReadWrite, layout.rw_base, layout.size, first_slot)?,
+            read_only: Half::new(
+                WindowKind::ReadOnly,
+                layout.ro_base,
+                layout.size,
+                first_slot + chunks,
+            )?,
+            registrar,
+        })
+    }
+
+    /// Makes the first `pages` pages of `fd` appear in a free range of a window.
+    ///
+    /// # Errors
+    /// ENOMEM if the window has no range of that size, the process no mapping left, or the host refuses.
+    pub fn splice(&mut self, which: WindowKind, fd: BorrowedFd<'_>, pages: u64) -> Result<GuestPhys, Errno> {
+        let Window {
+            read_write,
+            read_only,
+            registrar,
+        } = self;
+        let half = match which {
+            WindowKind::ReadWrite => read_write,
+            WindowKind::ReadOnly => read_only,
+        };
+        half.splice(&**registrar, fd, pages)
+    }
+
+    /// Takes out what [`Window::splice`] put at `gpa`: the pages are gone from the guest when this returns.
+    ///
+    /// # Errors
+    /// EINVAL if nothing was spliced at `gpa`.
+    pub fn unsplice(&mut self, which: WindowKind, gpa: GuestPhys) -> Result<(), Errno> {
+        self.half_mut(which).unsplice(gpa)
+    }
+
+    /// Where a guest-physical address of a window lies in the host. Only for reading and writing through volatile
+    /// or atomic accesses, and only while something is spliced there.
+    #[must_use]
+    pub fn host_address(&self, which: WindowKind, gpa: GuestPhys) -> Option<*mut u8> {
+        let half = match which {
+            WindowKind::ReadWrite => &self.read_write,
+            WindowKind::ReadOnly => &self.read_only,
+        };
+        let offset = gpa.get().checked_sub(half.gpa)?;
+        (offset < half.size).then(|| half.host.wrapping_add(offset as usize))
+    }
+
+    /// How many splices there are in a window.
+    #[must_use]
+    pub fn spliced(&self, which: WindowKind) -> usize {
+        match which {
+            WindowKind::ReadWrite => self.read_write.splices.len(),
+            WindowKind::ReadOnly => self.read_only.splices.len(),
+        }
+    }
+
+    fn half_mut(&mut self, which: WindowKind) -> &mut Half {
+        match which {
+            WindowKind::ReadWrite => &mut self.read_write,
+            WindowKind::ReadOnly => &mut self.read_only,
+        }
+    }
+}
+
+/// One of the two windows.
+struct Half {
+    kind: WindowKind,
+    /// Guest-physical start.
+    gpa: u64,
+    /// Bytes.
+    size: u64,
+    /// Host address of the start.
+    host: *mut u8,
+    /// What was reserved: `host` lies aligned within.
+    reservation: (*mut c_void, usize),
+    first_slot: u32,
+    /// Which chunks are memory slots.
+    registered: Vec<bool>,
+    ranges: Ranges,
+    /// Bytes of each splice, by offset.
+    splices: BTreeMap<u64, (u64, Ticket)>,
+}
+
+// SAFETY: the pointers are addresses of a reservation that this value alone owns; nothing is tied to a thread.
+unsafe impl Send for Half {}
+
+impl Half {
+    fn new(kind: WindowKind, gpa: u64, size: u64, first_slot: u32) -> io::Result<Half> {
+        // Room to move the start so that it agrees with the guest-physical address modulo 2 MiB.
+        let len = (size + LARGE_PAGE_SIZE) as usize;
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: a new mapping where the host finds room; it replaces nothing.
+        let start = unsafe { mmap_anonymous(std::ptr::null_mut(), len, ProtFlags::empty(), flags)? };
+        let lead = (gpa.wrapping_sub(start as u64) % LARGE_PAGE_SIZE) as usize;
+        Ok(Half {
+            kind,
+            gpa,
+            size,
+            host: start.cast::<u8>().wrapping_add(lead),
+            reservation: (start, len),
+            first_slot,
+            registered: vec![false; (size / WINDOW_CHUNK) as usize],
+            ranges: Ranges::new(size),
+            splices: BTreeMap::new(),
+        })
+    }
+
+    fn splice(
+        &mut self,
+        registrar: &dyn SlotRegistrar,
+        fd: BorrowedFd<'_>,
+        pages: u64,
+    ) -> Result<GuestPhys, Errno> {
+        let len = pages
+            .checked_mul(PAGE_SIZE)
+            .filter(|&len| len != 0)
+            .ok_or(Errno::ENOMEM)?;
+        let align = if len >= LARGE_PAGE_SIZE {
+            LARGE_PAGE_SIZE
+        } else {
+            PAGE_SIZE
+        };
+        let ticket = SPLICES.take(most_splices()).ok_or_else(|| {
+            tracing::warn!(
+                "{} segments are mapped, the most vm.max_map_count allows",
+                most_splices()
+            );
+            Errno::ENOMEM
+        })?;
+        let offset = self.ranges.take(len, align).ok_or(Errno::ENOMEM)?;
+        let mapped = self.register(registrar, offset, len).and_then(|()| {
+            let protection = match self.kind {
+                WindowKind::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
+                WindowKind::ReadOnly => ProtFlags::READ,
+            };
+            let at = self.host.wrapping_add(offset as usize).cast();
+            // SAFETY: `ranges` says that the range lies in this window's reservation and nothing is spliced
+            // there; no reference to it exists anywhere.
+            unsafe {
+                mmap(
+                    at,
+                    len as usize,
+                    protection,
+                    MapFlags::SHARED | MapFlags::FIXED,
+                    fd,
+                    0,
+                )
+            }
+            .map(drop)
+            .map_err(io::Error::from)
+        });
+        if let Err(error) = mapped {
+            tracing::warn!("{len} bytes can't be mapped into a window: {error}");
+            self.ranges.give_back(offset, len);
+            return Err(Errno::ENOMEM);
+        }
+        self.splices.insert(offset, (len, ticket));
+        Ok(GuestPhys::new(self.gpa + offset))
+    }
+
+    fn unsplice(&mut self, gpa: GuestPhys) -> Result<(), Errno> {
+        let offset = gpa.get().checked_sub(self.gpa).ok_or(Errno::EINVAL)?;
+        let (len, ticket) = self.splices.remove(&offset).ok_or(Errno::EINVAL)?;
+        let at = self.host.wrapping_add(offset as usize).cast();
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
+        // SAFETY: the range is a splice of this window; no reference to it exists anywhere.
+        let hidden = unsafe { mmap_anonymous(at, len as usize, ProtFlags::empty(), flags) };
+        match hidden {
+            Ok(_) => self.ranges.give_back(offset, len),
+            Err(error) => {
+                // Only lack of kernel memory leads here. The guest must lose the pages all the same; the range is
+                // never used again, and keeps its ticket.
+                tracing::error!("{len} bytes can't be taken out of a window, its range is lost: {error}");
+                std::mem::forget(ticket);
+                // SAFETY: as above; exactly one whole mapping, so nothing has to be split.
+                if let Err(error) = unsafe { mprotect(at, len as usize, MprotectFlags::empty()) } {
+                    tracing::error!("nor can they be protected: {error}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes every chunk that the range touches a memory slot.
+    fn register(&mut self, registrar: &dyn SlotRegistrar, offset: u64, len: u64) -> io::Result<()> {
+        for chunk in offset / WINDOW_CHUNK..=(offset + len - 1) / WINDOW_CHUNK {
+            if !self.registered[chunk as usize] {
+                let start = chunk * WINDOW_CHUNK;
+                registrar.register(
+                    self.first_slot + chunk as u32,
+                    GuestPhys::new(self.gpa + start),
+                    self.host.wrapping_add(start as usize),
+                    WINDOW_CHUNK,
+                    self.kind == WindowKind::ReadOnly,
+                )?;
+                self.registered[chunk as usize] = true;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Half {
+    fn drop(&mut self) {
+        let (start, len) = self.reservation;
+        // SAFETY: the reservation is this value's own and goes with it; the vCPUs that could reach it through
+        // KVM have been joined (contract of `Window`).
+        if let Err(error) = unsafe { munmap(start, len) } {
+            tracing::error!("a window can't be unmapped: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
