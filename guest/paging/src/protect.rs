@@ -1,0 +1,73 @@
+//! [`protect()`]: mappings stay, what they allow changes.
+
+use crate::entry::Entry;
+use crate::split::split_edges;
+use crate::table::{ROOT, Span, next_entry};
+use crate::{Flush, GuestPhys, GuestVirt, MapError, Rights, TableMemoryMut};
+
+/// Sets the rights of every leaf in the range to `rights`, USER included as given; accessed and dirty stay.
+/// Empty entries are fine. A large leaf that lies only partly in the range is split first.
+///
+/// The flush covers the leaves whose rights changed, also if they only grew: a CPU may fault by the old ones.
+///
+/// # Errors
+/// [`MapError::OutOfTables`] if there was no table for a split; then nothing has changed.
+pub fn protect(
+    mem: &mut impl TableMemoryMut,
+    root: GuestPhys,
+    virt: GuestVirt,
+    pages: u64,
+    rights: Rights,
+) -> Result<Flush, MapError> {
+    let span = Span::new(virt, pages);
+    let mut flush = Flush::none();
+    if span.is_empty() {
+        return Ok(flush);
+    }
+    split_edges(mem, root, span)?;
+    change(mem, root, ROOT, span, rights, &mut flush);
+    Ok(flush)
+}
+
+fn change(
+    mem: &mut impl TableMemoryMut,
+    table: GuestPhys,
+    level: u32,
+    mut span: Span,
+    rights: Rights,
+    flush: &mut Flush,
+) {
+    if level == 1 {
+        return change_leaves(mem, table, span, Entry::leaf_bits(rights), flush);
+    }
+    while let Some((index, entry, part)) = next_entry(mem, table, level, &mut span) {
+        if entry.is_leaf(level) {
+            let new = entry.with_rights(Entry::leaf_bits(rights));
+            if new != entry {
+                mem.store(table, index, new.raw());
+                flush.extend(part.start, part.end);
+            }
+            continue;
+        }
+        // USER leaves need it on the whole path.
+        let new = Entry::new(entry.raw() | Entry::table_bits(rights));
+        if new != entry {
+            mem.store(table, index, new.raw());
+        }
+        change(mem, entry.table(), level - 1, part, rights, flush);
+    }
+}
+
+#[inline]
+fn change_leaves(mem: &mut impl TableMemoryMut, table: GuestPhys, span: Span, bits: u64, flush: &mut Flush) {
+    let (first, stop) = span.indices(1);
+    for index in first..stop {
+        let entry = Entry::new(mem.load(table, index));
+        let new = entry.with_rights(bits);
+        if entry.is_present() && new != entry {
+            mem.store(table, index, new.raw());
+            let page = span.start + (index - first) as u64;
+            flush.extend(page, page + 1);
+        }
+    }
+}
