@@ -1,0 +1,105 @@
+/* Every system call that takes a pointer, with every kind of bad pointer. One line a call: the error for each kind. */
+#include "common.h"
+#include <poll.h>
+#include <sys/resource.h>
+
+static char *edge, *none, *constant, *gone, *segment_end, *read_only_segment;
+
+static const struct {
+    const char *name;
+    int read_is_bad;
+} kinds[] = {
+    {"first page", 1}, {"not canonical", 1}, {"kernel", 1}, {"direct map", 1}, {"top", 1},
+    {"no access", 1}, {"unmapped", 1}, {"over an edge", 1}, {"over a segment's end", 1}, {"read-only", 0},
+    {"read-only segment", 0},
+};
+enum { KINDS = sizeof kinds / sizeof *kinds };
+
+/* `size`: of the structure, so that its last byte is the bad one at an edge. */
+static long bad(int kind, size_t size) {
+    switch (kind) {
+    case 0: return 16;
+    case 1: return (long)0x8000000000000000UL;
+    case 2: return (long)0xffffffff80200000UL;
+    case 3: return (long)0xffff800000200000UL;
+    case 4: return 0x7fffffffeffcL + (long)(size < 4 ? 4 - size + 1 : 0);
+    case 5: return (long)none;
+    case 6: return (long)gone;
+    case 7: return (long)(edge + PAGE - size + 1);
+    case 8: return (long)(segment_end - size + 1);
+    case 9: return (long)constant;
+    default: return (long)read_only_segment;
+    }
+}
+
+enum direction { READS, WRITES };
+
+static void try(const char *name, long number, long *arguments, int which, size_t size, enum direction direction) {
+    printf("%s:", name);
+    for (int kind = 0; kind < KINDS; kind++) {
+        if (direction == READS && !kinds[kind].read_is_bad) continue;
+        arguments[which] = bad(kind, size);
+        long r = syscall(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
+        printf(" %s", r == -1 ? errno_name(errno) : "ok");
+    }
+    puts("");
+}
+#define CALL(number, which, size, direction, ...) \
+    try(#number + 4, number, (long[6]){__VA_ARGS__}, which, size, direction)
+
+int main(void) {
+    edge = mmap(NULL, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    none = edge + PAGE;
+    mprotect(none, PAGE, PROT_NONE);
+    /* Where nothing else will be put later. */
+    gone = mmap((void *)0x300000000000, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    memset(gone, 0, 3 * PAGE);
+    munmap(gone, 3 * PAGE);
+    gone += PAGE;
+    constant = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memset(constant, 0, PAGE);
+    mprotect(constant, PAGE, PROT_READ);
+    int id = shmget(IPC_PRIVATE, PAGE, 0600);
+    need(id >= 0, "shmget");
+    segment_end = (char *)attached(id, (char *)0x280000000000, 0) + PAGE;
+    read_only_segment = attached(id, (char *)0x290000000000, SHM_RDONLY);
+    shmctl(id, IPC_RMID, NULL);
+
+    struct timespec none_at_all = {0, 0};
+    long word = 0;
+    CALL(SYS_write, 1, 1, READS, 1, 0, 1);
+    CALL(SYS_writev, 1, 16, READS, 1, 0, 1);
+    CALL(SYS_fstat, 1, 144, WRITES, 1);
+    CALL(SYS_newfstatat, 1, 1, READS, AT_FDCWD, 0, (long)edge, 0);
+    CALL(SYS_newfstatat, 2, 144, WRITES, AT_FDCWD, (long)"/", 0, 0);
+    CALL(SYS_poll, 0, 8, WRITES, 0, 1, 0);
+    CALL(SYS_rt_sigaction, 1, 32, READS, SIGUSR1, 0, 0, 8);
+    CALL(SYS_rt_sigaction, 2, 32, WRITES, SIGUSR1, 0, 0, 8);
+    CALL(SYS_rt_sigprocmask, 1, 8, READS, SIG_BLOCK, 0, 0, 8);
+    CALL(SYS_rt_sigprocmask, 2, 8, WRITES, SIG_BLOCK, 0, 0, 8);
+    CALL(SYS_sigaltstack, 0, 24, READS, 0, 0);
+    CALL(SYS_sigaltstack, 1, 24, WRITES, 0, 0);
+    CALL(SYS_nanosleep, 0, 16, READS, 0, 0);
+    CALL(SYS_clock_nanosleep, 2, 16, READS, CLOCK_MONOTONIC, 0, 0, 0);
+    CALL(SYS_clock_gettime, 1, 16, WRITES, CLOCK_MONOTONIC, 0);
+    CALL(SYS_clock_getres, 1, 16, WRITES, CLOCK_MONOTONIC, 0);
+    CALL(SYS_gettimeofday, 0, 16, WRITES, 0, 0);
+    CALL(SYS_time, 0, 8, WRITES, 0);
+    CALL(SYS_uname, 0, 390, WRITES, 0);
+    CALL(SYS_getcwd, 0, 1, WRITES, 0, 4096);
+    CALL(SYS_readlink, 0, 1, READS, 0, (long)edge, 10);
+    CALL(SYS_readlink, 1, 2, WRITES, (long)"/proc/self/exe", 0, 2);
+    CALL(SYS_getrandom, 0, 1, WRITES, 0, 1, 0);
+    CALL(SYS_prlimit64, 3, 16, WRITES, 0, RLIMIT_STACK, 0, 0);
+    CALL(SYS_sched_getaffinity, 2, 8, WRITES, 0, 8, 0);
+    CALL(SYS_sched_setaffinity, 2, 8, READS, 0, 8, 0);
+    CALL(SYS_getcpu, 0, 4, WRITES, 0, 0, 0);
+    CALL(SYS_getcpu, 1, 4, WRITES, 0, 0, 0);
+    CALL(SYS_futex, 3, 16, READS, (long)&word, 0, 0, 0);
+    int keyed = shmget(0xbad, 1, IPC_CREAT | 0600);
+    CALL(SYS_shmctl, 2, 112, WRITES, keyed, IPC_STAT, 0);
+    CALL(SYS_arch_prctl, 1, 8, WRITES, 0x1003, 0);
+    shmctl(keyed, IPC_RMID, NULL);
+    says("and it still works", nanosleep(&none_at_all, NULL));
+    return 0;
+}
