@@ -5,6 +5,7 @@
 
 use super::cpu::Cpu;
 use super::machine::{tsc, write_msr};
+use crate::time;
 use abi::boot::{VECTOR_FLUSH, VECTOR_RESCHEDULE, VECTOR_SPURIOUS, VECTOR_TIMER};
 
 const EOI: u32 = 0x80b;
@@ -27,15 +28,14 @@ pub fn end_of_interrupt() {
 }
 
 /// Makes the timer fire at TSC value `at`, or as late as it can; it may fire early, never twice.
-pub fn arm_timer(cpu: &Cpu, at: u64, tsc_khz: u64) {
+pub fn arm_timer(cpu: &Cpu, at: u64) {
     if cpu.timer_at.get() == at {
         return;
     }
     cpu.timer_at.set(at);
-    let ticks = at.saturating_sub(tsc());
-    // ns = ticks * 10^6 / kHz; the count register has 32 bits: later deadlines are armed again on the way.
-    let ns = (u128::from(ticks) * 1_000_000 / u128::from(tsc_khz.max(1))).clamp(1, u128::from(u32::MAX));
-    write_msr(INITIAL_COUNT, ns as u64);
+    let ns = time::nanoseconds(at.saturating_sub(tsc()));
+    // The count register has 32 bits: later deadlines are armed again on the way. 0 would turn it off.
+    write_msr(INITIAL_COUNT, ns.clamp(1, u64::from(u32::MAX)));
 }
 
 /// Turns the timer off.

@@ -23,12 +23,14 @@ pub struct Cpu {
     scratch: Cell<u64>,
     /// This vCPU's index, which is also its x2APIC id.
     pub index: Cell<u32>,
-    /// Index of the task whose registers are loaded, if any.
-    pub current: Cell<Option<u16>>,
+    /// The task whose registers are loaded, plus 1; 0 if there is none. See [`Cpu::current_task`].
+    current: Cell<u32>,
     /// Root of the page tables loaded.
     pub root: Cell<u64>,
     /// TSC value at which the timer will fire, `u64::MAX` if it is off.
     pub timer_at: Cell<u64>,
+    /// TSC value at which the running task has had its turn, if others want to run.
+    pub slice_end: Cell<u64>,
     /// Asked by another vCPU to drop all translations; cleared when done.
     pub flush_wanted: AtomicBool,
     /// Sits in HLT with nothing to run.
@@ -89,6 +91,23 @@ impl Cpu {
         let rsp0 = area(self.index.get()) + VCPU_TABLES + TABLES_TSS + TSS_RSP0;
         // SAFETY: this vCPU's TSS, laid out by the VMM; the field is 4-aligned only (SDM 3A, figure 9-11).
         unsafe { (rsp0 as *mut u64).write_unaligned(end) }
+    }
+
+    /// Index of the task whose registers are loaded, if any.
+    #[inline]
+    pub fn current_task(&self) -> Option<u16> {
+        self.current.get().checked_sub(1).map(|task| task as u16)
+    }
+
+    /// Says whose registers are loaded now.
+    pub fn set_current_task(&self, task: Option<u16>) {
+        self.current.set(task.map_or(0, |task| u32::from(task) + 1));
+    }
+
+    /// This vCPU's bit in masks of vCPUs.
+    #[inline]
+    pub fn bit(&self) -> u32 {
+        1 << self.index.get()
     }
 
     /// Takes note of an interrupt.

@@ -2,7 +2,6 @@
 // UNSAFETY: privileged instructions.
 #![expect(unsafe_code, reason = "privileged instructions")]
 
-use x86_64::instructions::port::PortWriteOnly;
 use x86_64::registers::model_specific::Msr;
 
 /// `IA32_FS_BASE`.
@@ -18,8 +17,11 @@ pub fn tsc() -> u64 {
 
 /// Writes 32 bits to a port; the host may change RAM that this vCPU has shared with it meanwhile.
 pub fn out32(port: u16, value: u32) {
-    // SAFETY: ports lead to the VMM only, which touches nothing but what a request names.
-    unsafe { PortWriteOnly::new(port).write(value) }
+    // SAFETY: ports lead to the VMM only, which touches nothing but what a request names. No `nomem`: the host
+    // reads and writes the request while the instruction runs.
+    unsafe {
+        core::arch::asm!("out dx, eax", in("dx") port, in("eax") value, options(nostack, preserves_flags));
+    }
 }
 
 /// Reads a model-specific register.

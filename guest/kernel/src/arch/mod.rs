@@ -8,18 +8,26 @@
 //! | `context` | what of a task is the CPU's: registers, FPU state, segment bases |
 //! | `probe` | how SYSCALL arrives, and whether ring 0 is emulated |
 //! | `apic` | x2APIC: timer, interrupts between vCPUs |
+//! | `switch` | giving a vCPU to a program, or to none |
 //! | `tlb` | flushing stale translations, here and on other vCPUs |
 //! | `shm` | `up_shmat` and `up_shmdt`, NuttX's two functions |
+//! | `direct` | guest-physical memory through the direct map |
+//! | `bounce` | a page for bytes between a segment and the host |
+//! | `given` | what the VMM put into RAM, as typed references |
 //! | `lock` | the big kernel lock |
 //! | `machine` | single instructions: ports, MSRs, TSC, HLT |
 
 pub mod apic;
+pub mod bounce;
 pub mod context;
 pub mod cpu;
+pub mod direct;
 pub mod entry;
+pub mod given;
 pub mod lock;
 pub mod machine;
 pub mod probe;
 pub mod shm;
+pub mod switch;
 pub mod tlb;
 pub mod trap;

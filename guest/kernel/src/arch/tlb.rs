@@ -35,7 +35,7 @@ pub fn flush(cpu: &Cpu, loaded: u32, flush: &Flush) {
     if !flush.needs_flush() {
         return;
     }
-    let me = 1u32 << cpu.index.get();
+    let me = cpu.bit();
     let mut others = loaded & !me;
     let mut waiting = others;
     while others != 0 {

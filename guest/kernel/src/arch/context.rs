@@ -1,0 +1,182 @@
+//! What of a task belongs to the CPU: its [`TrapFrame`], its FPU state and its segment bases, one [`Context`]
+//! for each task of the kernel's table.
+//!
+//! A context belongs to the vCPU that runs its task, and to whoever holds the kernel lock otherwise. The
+//! entry code writes the frame of a running task without any lock, so contexts lie outside what the kernel
+//! lock guards and are reached through raw pointers.
+//!
+//! FPU state is saved when a task leaves a vCPU and loaded when one comes, never on the way of a system call
+//! (the kernel is compiled without floating point). On the software KVM that is FXSAVE64, because ring 0 has
+//! no XSAVE there and CR4.OSXSAVE stays 0 so that programs keep to SSE; on hardware XSAVE with what CPUID
+//! and [`XCR0_WANTED`] have in common (SDM 1, chapter 13).
+// UNSAFETY: raw access to contexts; FPU and segment-base instructions.
+#![expect(unsafe_code, reason = "saves and loads what only the CPU knows")]
+
+use super::entry::TrapFrame;
+use super::machine::{MSR_FS_BASE, MSR_KERNEL_GS_BASE, read_msr, write_msr};
+use abi::MAX_TASKS;
+use abi::boot::selector::{USER_CODE, USER_DATA};
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// x87, SSE, AVX and the three parts of AVX-512: what the kernel saves, and so what programs may use.
+const XCR0_WANTED: u64 = 0b1110_0111;
+/// Bytes of the largest XSAVE area these need in the standard form (SDM 1, 13.5).
+const FPU_LEN: usize = 2752;
+/// FCW after FNINIT, and MXCSR after reset: what Linux gives a new program.
+const INITIAL_FCW: u16 = 0x37f;
+const INITIAL_MXCSR: u32 = 0x1f80;
+
+static USE_XSAVE: AtomicBool = AtomicBool::new(false);
+
+#[repr(C, align(64))]
+struct Fpu([u8; FPU_LEN]);
+
+#[repr(C)]
+struct Saved {
+    fpu: Fpu,
+    frame: TrapFrame,
+    fs_base: u64,
+    gs_base: u64,
+}
+
+/// The CPU's part of one task.
+pub struct Context(UnsafeCell<Saved>);
+
+// SAFETY: see the module's text: one owner at a time, handed over under the kernel lock.
+unsafe impl Sync for Context {}
+
+static CONTEXTS: [Context; MAX_TASKS] = [const {
+    Context(UnsafeCell::new(Saved { fpu: Fpu([0; FPU_LEN]), frame: TrapFrame::ZERO, fs_base: 0, gs_base: 0 }))
+}; MAX_TASKS];
+
+impl Context {
+    /// Task `task`'s context.
+    pub fn of(task: u16) -> &'static Context {
+        &CONTEXTS[usize::from(task) % MAX_TASKS]
+    }
+
+    /// Where its registers are while it is not running.
+    pub fn frame(&self) -> *mut TrapFrame {
+        // SAFETY: only computes an address inside the cell.
+        unsafe { &raw mut (*self.0.get()).frame }
+    }
+
+    /// Makes it that of a program about to execute its first instruction at `rip`.
+    pub fn reset(&self, rip: u64, rsp: u64) {
+        // SAFETY: the task does not run yet, and the caller holds the kernel lock.
+        unsafe {
+            let saved = self.0.get();
+            (*saved).fs_base = 0;
+            (*saved).gs_base = 0;
+            (*saved).frame = TrapFrame {
+                rip,
+                rsp,
+                cs: u64::from(USER_CODE),
+                ss: u64::from(USER_DATA),
+                rflags: RFLAGS_INITIAL,
+                ..TrapFrame::ZERO
+            };
+            let fpu = &raw mut (*saved).fpu.0;
+            // The parts a fresh context needs: control words, and an XSAVE header that says "all initial".
+            // What lies beyond is only loaded where the header says so; FXRSTOR loads the first 512 bytes.
+            fpu.cast::<u64>().write_bytes(0, 576 / 8);
+            fpu.cast::<u16>().write(INITIAL_FCW);
+            fpu.byte_add(24).cast::<u32>().write(INITIAL_MXCSR);
+        }
+    }
+
+    /// Sets what the interrupted system call returns.
+    pub fn set_result(&self, value: i64) {
+        // SAFETY: the task is parked, and the caller holds the kernel lock.
+        unsafe { (*self.frame()).rax = value as u64 }
+    }
+
+    /// Sets FS base of the running task, which this must be.
+    pub fn set_fs_base(&self, value: u64) {
+        write_msr(MSR_FS_BASE, value);
+    }
+
+    /// Sets GS base of the running task, which this must be.
+    pub fn set_gs_base(&self, value: u64) {
+        write_msr(MSR_KERNEL_GS_BASE, value);
+    }
+
+    /// Takes the CPU's state of the task that ran here.
+    pub fn save(&self) {
+        // SAFETY: this vCPU runs the task, so the context is its own; the area is 64-aligned and large enough.
+        unsafe {
+            let saved = self.0.get();
+            let fpu = (&raw mut (*saved).fpu).cast::<u8>();
+            if USE_XSAVE.load(Relaxed) {
+                core::arch::asm!("xsave64 [{}]", in(reg) fpu, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack, preserves_flags));
+            } else {
+                core::arch::asm!("fxsave64 [{}]", in(reg) fpu, options(nostack, preserves_flags));
+            }
+            (*saved).fs_base = read_msr(MSR_FS_BASE);
+            (*saved).gs_base = read_msr(MSR_KERNEL_GS_BASE);
+        }
+    }
+
+    /// Gives the CPU this task's state; [`super::entry::resume`] does the rest.
+    pub fn load(&self) {
+        // SAFETY: the task is about to run here, so the context is this vCPU's own. Its image was made by
+        // `reset` or `save`, so it is one that the CPU accepts.
+        unsafe {
+            let saved = self.0.get();
+            let fpu = (&raw mut (*saved).fpu).cast::<u8>();
+            if USE_XSAVE.load(Relaxed) {
+                core::arch::asm!("xrstor64 [{}]", in(reg) fpu, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack, preserves_flags));
+            } else {
+                core::arch::asm!("fxrstor64 [{}]", in(reg) fpu, options(nostack, preserves_flags));
+            }
+            write_msr(MSR_FS_BASE, (*saved).fs_base);
+            write_msr(MSR_KERNEL_GS_BASE, (*saved).gs_base);
+        }
+    }
+}
+
+/// IF and the bit that is always 1.
+pub const RFLAGS_INITIAL: u64 = 0x202;
+/// The flags a program may change (CF PF AF ZF SF TF DF OF NT AC ID), as Linux's POPF in ring 3.
+pub const RFLAGS_USER: u64 = 0x24_4dd5;
+
+/// Chooses how this vCPU saves FPU state. `emulated`: ring 0 has no XSAVE.
+pub fn init_fpu(emulated: bool) {
+    if emulated {
+        return;
+    }
+    // SAFETY: CPUID is there; OSXSAVE is set only where CPUID offers XSAVE, XCR0 gets only bits it offers.
+    unsafe {
+        let features = core::arch::x86_64::__cpuid(1);
+        if features.ecx & (1 << 26) == 0 {
+            return;
+        }
+        let offered = core::arch::x86_64::__cpuid_count(0xd, 0);
+        let mut cr4: u64;
+        core::arch::asm!("mov {}, cr4", out(reg) cr4, options(nostack, preserves_flags));
+        cr4 |= 1 << 18;
+        core::arch::asm!("mov cr4, {}", in(reg) cr4, options(nostack, preserves_flags));
+        let xcr0 = (u64::from(offered.edx) << 32 | u64::from(offered.eax)) & XCR0_WANTED;
+        core::arch::asm!("xsetbv", in("ecx") 0, in("eax") xcr0 as u32, in("edx") (xcr0 >> 32) as u32, options(nostack, preserves_flags));
+    }
+    USE_XSAVE.store(true, Relaxed);
+}
+
+/// The registers of the task that has just been loaded on `cpu`, which its entry code does not touch before
+/// the kernel returns to it.
+pub fn frame_of_running<'a>(cpu: &'a super::cpu::Cpu, context: &'static Context) -> &'a mut TrapFrame {
+    debug_assert!(cpu.current_task().is_some());
+    // SAFETY: the context is this vCPU's own, and this vCPU is in the kernel.
+    unsafe { &mut *context.frame() }
+}
+
+/// FS base of the running task.
+pub fn fs_base() -> u64 {
+    read_msr(MSR_FS_BASE)
+}
+
+/// GS base of the running task.
+pub fn gs_base() -> u64 {
+    read_msr(MSR_KERNEL_GS_BASE)
+}

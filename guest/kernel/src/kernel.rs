@@ -1,0 +1,190 @@
+//! Everything the kernel lock guards, and the two ways in: boot, and a trap from ring 3.
+
+use crate::arch::cpu::Cpu;
+use crate::arch::entry::TrapFrame;
+use crate::arch::lock::{BigLock, Held};
+use crate::arch::trap::Trap;
+use crate::arch::{apic, context, given, machine, probe};
+use crate::futex::Futexes;
+use crate::hypercall::{self, Requester};
+use crate::mm::world::{self, KernelWorld};
+use crate::mm::{Access, AddressSpace, Fault, Memory};
+use crate::process::sched::{self, Scheduler};
+use crate::process::task::{State, Task, Tasks};
+use crate::process::{Process, Processes, exit, signal, start};
+use crate::{log, syscall, time};
+use abi::boot::{BootFlags, BootInfo};
+use abi::hypercall::Call;
+use abi::memory::USER_END;
+use core::sync::atomic::{AtomicBool, Ordering};
+use paging::GuestVirt;
+
+/// The guest's whole state. See [`crate::arch::lock`] for why one lock is enough.
+pub struct Kernel {
+    /// What the VMM said; set before anything else runs.
+    pub boot: Option<&'static BootInfo>,
+    /// Frames and areas.
+    pub memory: Memory,
+    /// Tasks.
+    pub tasks: Tasks,
+    /// Processes.
+    pub processes: Processes,
+    /// Who runs next.
+    pub sched: Scheduler,
+    /// Who waits for which word.
+    pub futexes: Futexes,
+    /// Processes that have not ended.
+    pub alive: u32,
+    /// The last local process id given.
+    pub last_pid: u32,
+    /// vCPUs of this guest.
+    pub vcpus: u32,
+    /// Root of the kernel's own page tables.
+    pub kernel_root: u64,
+    /// [`BootInfo::flags`].
+    pub flags: BootFlags,
+    /// Which unknown system calls have been named in the log, a bit each.
+    pub named: [u64; 8],
+}
+
+/// The kernel's state, behind its only lock.
+pub static KERNEL: BigLock<Kernel> = BigLock::new(Kernel {
+    boot: None,
+    memory: Memory::empty(),
+    tasks: [const { Task::FREE }; abi::MAX_TASKS],
+    processes: [const { Process::FREE }; abi::MAX_TASKS],
+    sched: Scheduler::new(),
+    futexes: Futexes::new(),
+    alive: 0,
+    last_pid: 0,
+    vcpus: 0,
+    kernel_root: 0,
+    flags: BootFlags::empty(),
+    named: [0; 8],
+});
+
+static READY: AtomicBool = AtomicBool::new(false);
+
+impl Kernel {
+    /// What the VMM said.
+    pub fn boot(&self) -> &'static BootInfo {
+        self.boot.expect("set before any other code runs")
+    }
+
+    /// The process of task `task`.
+    pub fn process(&mut self, task: u16) -> &mut Process {
+        &mut self.processes[usize::from(self.tasks[usize::from(task)].process)]
+    }
+
+    /// Works on the address space of task `task`'s process.
+    pub fn with_space<R>(
+        &mut self,
+        cpu: &'static Cpu,
+        task: u16,
+        work: impl FnOnce(&mut AddressSpace, &mut Memory, &mut KernelWorld) -> R,
+    ) -> R {
+        let process = &mut self.processes[usize::from(self.tasks[usize::from(task)].process)];
+        let mut world = KernelWorld { cpu, who: process.requester() };
+        let space = process.space.as_mut().expect("a process that lives has memory");
+        work(space, &mut self.memory, &mut world)
+    }
+
+    /// Tells the host how many frames are free and how many processes live.
+    pub fn report_usage(&self) {
+        let args = [self.memory.frames.free_frames(), u64::from(self.alive)];
+        let _ = hypercall::call(Call::Usage, Requester::default(), &args);
+    }
+}
+
+/// Where every vCPU begins, on its own stack, interrupts off.
+pub fn start(boot: u64, index: u32) -> ! {
+    let cpu = Cpu::init(index);
+    cpu.root.set(machine::page_table());
+    apic::init();
+    if index == 0 {
+        let boot = given::boot_info(boot);
+        time::init(boot);
+        log::init(BootFlags::from_bits_truncate(boot.flags));
+        let mut kernel = KERNEL.lock(cpu);
+        kernel.boot = Some(boot);
+        kernel.vcpus = boot.vcpus;
+        kernel.kernel_root = boot.page_table;
+        kernel.flags = BootFlags::from_bits_truncate(boot.flags);
+        drop(kernel);
+        probe::start(cpu, boot.probe);
+    }
+    while !READY.load(Ordering::Acquire) {
+        machine::wait_for_interrupt();
+    }
+    context::init_fpu(probe::arrives_in_ring_3());
+    let frame = sched::next(KERNEL.lock(cpu), cpu);
+    crate::arch::switch::resume(frame)
+}
+
+/// vCPU 0 goes on here when the boot probe has come back.
+fn probed(cpu: &'static Cpu, frame: &TrapFrame) -> *mut TrapFrame {
+    let entered = machine::tsc();
+    if let Err(vector) = probe::conclude(frame) {
+        panic!("the boot probe came back by vector {vector}, error {:#x}, at {:#x}", frame.error, frame.rip);
+    }
+    let emulated = probe::ring_0_is_emulated();
+    context::init_fpu(probe::arrives_in_ring_3());
+    world::set_host_copies(emulated);
+    let mut kernel = KERNEL.lock(cpu);
+    let boot = kernel.boot();
+    kernel.memory.init(boot);
+    kernel.sched.init();
+    kernel.report_usage();
+    let facts = [u64::from(emulated), u64::from(probe::arrives_in_ring_3()), entered];
+    hypercall::call(Call::Ready, Requester::default(), &facts).expect("the VMM knows READY");
+    READY.store(true, Ordering::Release);
+    for index in 1..boot.vcpus {
+        apic::send_reschedule(index);
+    }
+    start::all(&mut kernel, cpu);
+    sched::next(kernel, cpu)
+}
+
+/// A trap from ring 3: deals with it, and says which frame to go on with.
+pub fn trapped(cpu: &'static Cpu, frame: &mut TrapFrame, trap: Trap) -> *mut TrapFrame {
+    let Some(task) = cpu.current_task() else { return probed(cpu, frame) };
+    let mut kernel = KERNEL.lock(cpu);
+    match trap {
+        // A system call that would return to an address no program can have (see `arch::trap::launder`).
+        Trap::Call if frame.rip >> 47 != 0 => exit::by_signal(&mut kernel, cpu, task, signal::SIGSEGV),
+        Trap::Call => syscall::made(&mut kernel, cpu, task, frame),
+        Trap::PageFault { address, error } => page_fault(&mut kernel, cpu, task, address, error),
+        Trap::Exception(signal) => exit::by_signal(&mut kernel, cpu, task, signal),
+        Trap::Interrupt => {}
+    }
+    if kernel.tasks[usize::from(task)].pending != 0 {
+        signal::deliver(&mut kernel, cpu, task);
+    }
+    sched::next(kernel, cpu)
+}
+
+fn page_fault(kernel: &mut Held<'static, Kernel>, cpu: &'static Cpu, task: u16, address: u64, error: u64) {
+    let access = if error & 0x10 != 0 {
+        Access::Execute
+    } else if error & 2 != 0 {
+        Access::Write
+    } else {
+        Access::Read
+    };
+    let answer = if address >= USER_END {
+        Err(Fault::NotMapped)
+    } else {
+        kernel.with_space(cpu, task, |space, memory, world| {
+            space.fault(memory, world, GuestVirt::new(address), access)
+        })
+    };
+    let signal = match answer {
+        Ok(()) => return,
+        Err(Fault::NotMapped | Fault::NotAllowed) => signal::SIGSEGV,
+        Err(Fault::BeyondEnd) => signal::SIGBUS,
+        // Linux's out-of-memory killer.
+        Err(Fault::OutOfMemory) => signal::SIGKILL,
+    };
+    debug_assert!(kernel.tasks[usize::from(task)].state == State::Running);
+    exit::by_signal(kernel, cpu, task, signal);
+}

@@ -1,0 +1,71 @@
+//! What address spaces need of the world around them: TLB shootdown, bulk work, and telling the broker what
+//! became of an attach.
+
+use super::area::SegmentRef;
+use super::World;
+use crate::arch::cpu::Cpu;
+use crate::arch::{direct, tlb};
+use crate::hypercall::{self, Requester};
+use abi::Errno;
+use abi::hypercall::{BulkEntry, Call};
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use paging::{Flush, GuestPhys};
+
+/// Below this many bytes the kernel copies and clears itself even where ring 0 is emulated: a hypercall
+/// costs as much as a few dozen instructions.
+const SMALL: u64 = 128;
+
+static HOST_COPIES: AtomicBool = AtomicBool::new(false);
+
+/// Whether the host does the bulk work (ring 0 is emulated).
+pub fn set_host_copies(on: bool) {
+    HOST_COPIES.store(on, Relaxed);
+}
+
+/// The world as the process `who` on vCPU `cpu` sees it.
+pub struct KernelWorld {
+    /// The running vCPU.
+    pub cpu: &'static Cpu,
+    /// On whose behalf.
+    pub who: Requester,
+}
+
+impl World for KernelWorld {
+    fn flush(&mut self, loaded: u32, flush: &Flush) {
+        tlb::flush(self.cpu, loaded, flush);
+    }
+
+    fn zero(&mut self, runs: &[(GuestPhys, u64)]) {
+        if HOST_COPIES.load(Relaxed) {
+            hypercall::bulk(
+                Call::Zero,
+                runs.iter().map(|&(to, len)| BulkEntry { to: to.get(), from: 0, len }),
+            );
+        } else {
+            for &(to, len) in runs {
+                direct::zero(to, len);
+            }
+        }
+    }
+
+    fn copy(&mut self, to: GuestPhys, from: GuestPhys, len: u64) {
+        if len > SMALL && HOST_COPIES.load(Relaxed) {
+            let piece = BulkEntry { to: to.get(), from: from.get(), len };
+            hypercall::bulk(Call::Copy, core::iter::once(piece));
+        } else {
+            direct::copy(to, from, len);
+        }
+    }
+
+    fn detached(&mut self, segment: &SegmentRef) {
+        let args = [segment.id as u64, segment.window.raw(), 1];
+        if let Err(error) = hypercall::call(Call::ShmDetach, self.who, &args) {
+            panic!("the broker refuses to detach segment {}: {error}", segment.id);
+        }
+    }
+
+    fn attached_more(&mut self, segment: &SegmentRef) -> Result<(), Errno> {
+        let args = [segment.id as u64, segment.window.raw(), 1];
+        hypercall::call(Call::ShmAttachMore, self.who, &args).map(|_| ())
+    }
+}

@@ -1,0 +1,311 @@
+//! The scheduler: one run queue for the guest, a list of deadlines for each vCPU.
+//!
+//! A vCPU keeps its task until the task waits or ends, or its turn is over while others want to run; only
+//! then is there a timer interrupt. One queue means that a vCPU never idles while a task is ready, and that
+//! tasks move between vCPUs freely, within their affinity. A task that waits with a deadline is in the list
+//! of the vCPU it waited on, whose timer ends the wait.
+//!
+//! [`next`] is the only way out of the kernel: it delivers what has come in, chooses, switches, or idles.
+
+use super::task::{NONE, State, Tasks, Wait};
+use crate::arch::context::Context;
+use crate::arch::cpu::Cpu;
+use crate::arch::entry::TrapFrame;
+use crate::arch::lock::Held;
+use crate::arch::machine::{self, tsc};
+use crate::arch::{apic, switch};
+use crate::kernel::{KERNEL, Kernel};
+use crate::{syscall, time};
+use abi::boot::{VECTOR_EVENT, VECTOR_TIMER};
+use abi::{Errno, MAX_VCPUS};
+use core::sync::atomic::Ordering::Relaxed;
+
+/// How long a task runs while others want to, nanoseconds.
+const TURN_NS: u64 = 4_000_000;
+
+/// The queues.
+pub struct Scheduler {
+    head: u16,
+    tail: u16,
+    ready: u32,
+    /// For each vCPU, the task whose deadline is next.
+    sleepers: [u16; MAX_VCPUS],
+    turn: u64,
+}
+
+impl Scheduler {
+    /// Nothing to run.
+    pub const fn new() -> Scheduler {
+        Scheduler { head: NONE, tail: NONE, ready: 0, sleepers: [NONE; MAX_VCPUS], turn: 0 }
+    }
+
+    /// To be called when [`time`] is set up.
+    pub fn init(&mut self) {
+        self.turn = time::ticks(TURN_NS);
+    }
+
+    fn push(&mut self, tasks: &mut Tasks, task: u16) {
+        tasks[usize::from(task)].state = State::Ready;
+        tasks[usize::from(task)].next = NONE;
+        if self.head == NONE {
+            self.head = task;
+        } else {
+            tasks[usize::from(self.tail)].next = task;
+        }
+        self.tail = task;
+        self.ready += 1;
+    }
+
+    /// Takes the first task that may run on the vCPU with bit `bit`.
+    fn pop(&mut self, tasks: &mut Tasks, bit: u32) -> Option<u16> {
+        let mut before = NONE;
+        let mut at = self.head;
+        while at != NONE && tasks[usize::from(at)].affinity & bit == 0 {
+            before = at;
+            at = tasks[usize::from(at)].next;
+        }
+        if at == NONE {
+            return None;
+        }
+        let next = tasks[usize::from(at)].next;
+        if before == NONE {
+            self.head = next;
+        } else {
+            tasks[usize::from(before)].next = next;
+        }
+        if self.tail == at {
+            self.tail = before;
+        }
+        self.ready -= 1;
+        Some(at)
+    }
+
+    /// Is there a task that may run on the vCPU with bit `bit`?
+    fn wanted(&self, tasks: &Tasks, bit: u32) -> bool {
+        let mut at = self.head;
+        while at != NONE {
+            if tasks[usize::from(at)].affinity & bit != 0 {
+                return true;
+            }
+            at = tasks[usize::from(at)].next;
+        }
+        false
+    }
+
+    /// Puts `task` into the deadline list of vCPU `cpu`.
+    fn sleep(&mut self, tasks: &mut Tasks, task: u16, cpu: u32) {
+        let deadline = tasks[usize::from(task)].deadline;
+        let mut before = NONE;
+        let mut at = self.sleepers[cpu as usize];
+        while at != NONE && tasks[usize::from(at)].deadline <= deadline {
+            before = at;
+            at = tasks[usize::from(at)].sleep_next;
+        }
+        tasks[usize::from(task)].sleep_next = at;
+        tasks[usize::from(task)].sleep_cpu = Some(cpu as u8);
+        if before == NONE {
+            self.sleepers[cpu as usize] = task;
+        } else {
+            tasks[usize::from(before)].sleep_next = task;
+        }
+    }
+
+    /// Takes `task` out of the deadline list it is in, if it is in one.
+    fn unsleep(&mut self, tasks: &mut Tasks, task: u16) {
+        let Some(cpu) = tasks[usize::from(task)].sleep_cpu.take() else { return };
+        let next = tasks[usize::from(task)].sleep_next;
+        let mut at = self.sleepers[usize::from(cpu)];
+        if at == task {
+            self.sleepers[usize::from(cpu)] = next;
+            return;
+        }
+        while at != NONE {
+            let after = tasks[usize::from(at)].sleep_next;
+            if after == task {
+                tasks[usize::from(at)].sleep_next = next;
+                return;
+            }
+            at = after;
+        }
+    }
+}
+
+impl Kernel {
+    /// Parks the running task `task` until someone wakes it, or until TSC value `deadline`.
+    pub fn park(&mut self, cpu: &Cpu, task: u16, wait: Wait, deadline: Option<u64>) {
+        let entry = &mut self.tasks[usize::from(task)];
+        entry.state = State::Parked(wait);
+        entry.expired = false;
+        entry.deadline = deadline.unwrap_or(0);
+        if deadline.is_some() {
+            self.sched.sleep(&mut self.tasks, task, cpu.index.get());
+        }
+    }
+
+    /// Makes a parked or new task ready, and sees to it that a vCPU looks. The caller has delivered the
+    /// result of the call it waited in.
+    pub fn wake(&mut self, cpu: &Cpu, task: u16) {
+        self.sched.unsleep(&mut self.tasks, task);
+        self.sched.push(&mut self.tasks, task);
+        let affinity = self.tasks[usize::from(task)].affinity;
+        let last = u32::from(self.tasks[usize::from(task)].last_cpu);
+        let idle = |index: u32| affinity & (1 << index) != 0 && Cpu::of(index).idle.load(Relaxed);
+        let chosen = if idle(last) { Some(last) } else { (0..self.vcpus).find(|&index| idle(index)) };
+        if let Some(index) = chosen {
+            Cpu::of(index).idle.store(false, Relaxed);
+            if index != cpu.index.get() {
+                apic::send_reschedule(index);
+            }
+        } else if affinity & cpu.bit() == 0 {
+            // All are busy, and this vCPU can't take it: the one that can must start its timer.
+            apic::send_reschedule(affinity.trailing_zeros());
+        }
+    }
+
+    /// Ends the wait of every task that waits for input: its call is made again.
+    pub fn wake_input(&mut self, cpu: &Cpu) {
+        for task in 0..self.tasks.len() as u16 {
+            if self.tasks[usize::from(task)].state == State::Parked(Wait::Input) {
+                self.tasks[usize::from(task)].retry = true;
+                self.wake(cpu, task);
+            }
+        }
+    }
+
+    /// Ends the waits whose deadline has passed on this vCPU.
+    fn expire(&mut self, cpu: &Cpu) {
+        let now = tsc();
+        loop {
+            let task = self.sched.sleepers[cpu.index.get() as usize];
+            if task == NONE || self.tasks[usize::from(task)].deadline > now {
+                return;
+            }
+            match self.tasks[usize::from(task)].state {
+                State::Parked(Wait::Sleep) => Context::of(task).set_result(0),
+                State::Parked(Wait::Futex { key, .. }) => {
+                    self.futexes.remove(&mut self.tasks, key, task);
+                    Context::of(task).set_result(Errno::ETIMEDOUT.to_result());
+                }
+                State::Parked(Wait::Input) => {
+                    self.tasks[usize::from(task)].expired = true;
+                    self.tasks[usize::from(task)].retry = true;
+                }
+                state => panic!("task {task} has a deadline but is {state:?}"),
+            }
+            self.wake(cpu, task);
+        }
+    }
+
+    /// The task that runs here gives up its turn.
+    pub fn yield_now(&mut self, cpu: &Cpu, task: u16) {
+        if self.sched.ready > 0 {
+            cpu.slice_end.set(0);
+            debug_assert!(self.tasks[usize::from(task)].state == State::Running);
+        }
+    }
+
+    /// The task that runs here may no longer do so: another vCPU takes it over.
+    pub fn give_away(&mut self, cpu: &Cpu, task: u16) {
+        self.take_off(cpu, task);
+        switch::to_kernel(cpu, self.kernel_root);
+        self.wake(cpu, task);
+    }
+
+    /// Takes the current task's state off the CPU and loads the kernel's own page tables, so that this vCPU
+    /// holds nothing of any program.
+    pub fn leave(&mut self, cpu: &Cpu) {
+        if let Some(task) = cpu.current_task() {
+            self.take_off(cpu, task);
+            switch::to_kernel(cpu, self.kernel_root);
+        }
+    }
+
+    fn take_off(&mut self, cpu: &Cpu, task: u16) {
+        Context::of(task).save();
+        let entry = &mut self.tasks[usize::from(task)];
+        entry.ran += tsc().wrapping_sub(entry.since);
+        let process = usize::from(entry.process);
+        if let Some(space) = &mut self.processes[process].space {
+            space.loaded &= !cpu.bit();
+        }
+        cpu.set_current_task(None);
+    }
+
+    fn put_on(&mut self, cpu: &Cpu, task: u16) {
+        let now = tsc();
+        let entry = &mut self.tasks[usize::from(task)];
+        entry.state = State::Running;
+        entry.last_cpu = cpu.index.get() as u8;
+        entry.since = now;
+        cpu.slice_end.set(now + self.sched.turn);
+        let process = usize::from(entry.process);
+        if let Some(space) = &mut self.processes[process].space {
+            space.loaded |= cpu.bit();
+            switch::to_task(cpu, task, space.root());
+        }
+    }
+}
+
+fn arm(kernel: &Kernel, cpu: &Cpu, turn_ends: bool) {
+    let mut at = if turn_ends { cpu.slice_end.get() } else { u64::MAX };
+    let sleeper = kernel.sched.sleepers[cpu.index.get() as usize];
+    if sleeper != NONE {
+        at = at.min(kernel.tasks[usize::from(sleeper)].deadline);
+    }
+    if at == u64::MAX {
+        apic::disarm_timer(cpu);
+    } else {
+        apic::arm_timer(cpu, at);
+    }
+}
+
+/// Chooses what this vCPU does next, does it, and returns the frame of the program to go on with.
+pub fn next(mut kernel: Held<'static, Kernel>, cpu: &'static Cpu) -> *mut TrapFrame {
+    loop {
+        if cpu.interrupts.load(Relaxed) != 0 {
+            let came = cpu.interrupts.swap(0, Relaxed);
+            if came & 1 << (VECTOR_TIMER & 31) != 0 {
+                cpu.timer_at.set(u64::MAX);
+                kernel.expire(cpu);
+            }
+            if came & 1 << (VECTOR_EVENT & 31) != 0 {
+                kernel.wake_input(cpu);
+            }
+        }
+        if let Some(task) = cpu.current_task()
+            && kernel.tasks[usize::from(task)].state == State::Running
+        {
+            if kernel.sched.ready == 0 || !kernel.sched.wanted(&kernel.tasks, cpu.bit()) {
+                arm(&kernel, cpu, false);
+                return Context::of(task).frame();
+            }
+            if tsc() < cpu.slice_end.get() {
+                arm(&kernel, cpu, true);
+                return Context::of(task).frame();
+            }
+            kernel.take_off(cpu, task);
+            kernel.wake(cpu, task);
+        }
+        if let Some(task) = {
+            let Kernel { sched, tasks, .. } = &mut *kernel;
+            sched.pop(tasks, cpu.bit())
+        } {
+            if let Some(old) = cpu.current_task() {
+                kernel.take_off(cpu, old);
+            }
+            kernel.put_on(cpu, task);
+            if kernel.tasks[usize::from(task)].retry {
+                kernel.tasks[usize::from(task)].retry = false;
+                syscall::again(&mut kernel, cpu, task);
+            }
+            continue;
+        }
+        kernel.leave(cpu);
+        cpu.idle.store(true, Relaxed);
+        arm(&kernel, cpu, false);
+        drop(kernel);
+        machine::wait_for_interrupt();
+        kernel = KERNEL.lock(cpu);
+        cpu.idle.store(false, Relaxed);
+    }
+}

@@ -1,0 +1,148 @@
+//! A new program's stack: strings, auxiliary vector, environment, arguments (System V ABI for x86-64, 3.4.1;
+//! getauxval(3)).
+
+use super::Credentials;
+use super::load::Loaded;
+use crate::mm::area::{Backing, Prot};
+use crate::mm::{AddressSpace, Memory, Placement, World};
+use abi::boot::BootProcess;
+use abi::{Errno, PAGE_SIZE};
+use core::ffi::CStr;
+use paging::GuestVirt;
+
+/// Size of a stack, bytes: Linux's default.
+pub const SIZE: u64 = 8 << 20;
+/// Where stacks end.
+const TOP: u64 = 0x7fff_ffff_f000;
+/// Most words of pointers and auxiliary vector: Linux allows far more, but a command line is short.
+const MOST_STRINGS: usize = 1024;
+
+const AT_NULL: u64 = 0;
+const AT_PHDR: u64 = 3;
+const AT_PHENT: u64 = 4;
+const AT_PHNUM: u64 = 5;
+const AT_PAGESZ: u64 = 6;
+const AT_BASE: u64 = 7;
+const AT_FLAGS: u64 = 8;
+const AT_ENTRY: u64 = 9;
+const AT_UID: u64 = 11;
+const AT_EUID: u64 = 12;
+const AT_GID: u64 = 13;
+const AT_EGID: u64 = 14;
+const AT_PLATFORM: u64 = 15;
+const AT_HWCAP: u64 = 16;
+const AT_CLKTCK: u64 = 17;
+const AT_SECURE: u64 = 23;
+const AT_RANDOM: u64 = 25;
+const AT_EXECFN: u64 = 31;
+
+/// CPUID 1 EDX, which Linux passes as AT_HWCAP: FPU, TSC, CX8, CMOV, MMX, FXSR, SSE, SSE2 are in every x86-64.
+const HWCAP: u64 = 1 | 1 << 4 | 1 << 8 | 1 << 15 | 1 << 23 | 1 << 24 | 1 << 25 | 1 << 26;
+
+/// Writes words to rising addresses.
+struct Words<'a, W: World> {
+    space: &'a mut AddressSpace,
+    memory: &'a mut Memory,
+    world: &'a mut W,
+    at: u64,
+}
+
+impl<W: World> Words<'_, W> {
+    fn push(&mut self, words: &[u64]) -> Result<(), Errno> {
+        for word in words {
+            self.space.write(self.memory, self.world, self.at, &word.to_le_bytes())?;
+            self.at += 8;
+        }
+        Ok(())
+    }
+}
+
+/// Makes the stack of a program that `process` describes and `loaded` was loaded for. `strings` are its
+/// arguments and environment, `name` is the program's file, `random` the 16 bytes for AT_RANDOM. Returns the
+/// stack pointer.
+///
+/// # Errors
+/// E2BIG for too many strings, ENOMEM.
+#[expect(clippy::too_many_arguments, reason = "everything a program is told comes together here, once")]
+pub fn make(
+    space: &mut AddressSpace,
+    memory: &mut Memory,
+    world: &mut impl World,
+    process: &BootProcess,
+    strings: &[u8],
+    name: &[u8],
+    random: [u8; 16],
+    loaded: &Loaded,
+    credentials: &Credentials,
+) -> Result<u64, Errno> {
+    let (argc, envc) = (process.argc as usize, process.envc as usize);
+    if argc + envc > MOST_STRINGS || strings.len() as u64 > SIZE / 4 {
+        return Err(Errno::E2BIG);
+    }
+    let mut prot = Prot::READ | Prot::WRITE;
+    prot.set(Prot::EXECUTE, loaded.executable_stack);
+    let all = Prot::READ | Prot::WRITE | Prot::EXECUTE;
+    let bottom = Placement::FixedNoReplace(GuestVirt::new(TOP - SIZE));
+    space.map(memory, world, bottom, SIZE, prot, all, Backing::Anonymous)?;
+
+    // From the top: a zero word, the file's name, the strings as they came, random bytes, the platform.
+    let mut at = TOP - 8 - (name.len() as u64 + 1);
+    let execfn = at;
+    space.write(memory, world, execfn, name)?;
+    at -= strings.len() as u64;
+    let first_string = at;
+    space.write(memory, world, first_string, strings)?;
+    at = (at - 16) & !15;
+    let random_at = at;
+    space.write(memory, world, random_at, &random)?;
+    at -= 16;
+    let platform = at;
+    space.write(memory, world, platform, b"x86_64\0")?;
+
+    let [uid, euid, _] = credentials.uid.map(u64::from);
+    let [gid, egid, _] = credentials.gid.map(u64::from);
+    let auxv = [
+        [AT_PHDR, loaded.headers],
+        [AT_PHENT, loaded.header_size],
+        [AT_PHNUM, loaded.header_count],
+        [AT_PAGESZ, PAGE_SIZE],
+        [AT_BASE, 0],
+        [AT_FLAGS, 0],
+        [AT_ENTRY, loaded.entry],
+        [AT_UID, uid],
+        [AT_EUID, euid],
+        [AT_GID, gid],
+        [AT_EGID, egid],
+        [AT_PLATFORM, platform],
+        [AT_HWCAP, HWCAP],
+        [AT_CLKTCK, 100],
+        [AT_SECURE, 0],
+        [AT_RANDOM, random_at],
+        [AT_EXECFN, execfn],
+        [AT_NULL, 0],
+    ];
+    let words = (1 + argc + 1 + envc + 1 + 2 * auxv.len()) as u64;
+    let sp = (at - 8 * words) & !15;
+
+    let mut out = Words { space, memory, world, at: sp };
+    out.push(&[argc as u64])?;
+    let mut rest = strings;
+    let mut string_at = first_string;
+    for index in 0..argc + envc {
+        if index == argc {
+            out.push(&[0])?;
+        }
+        // The VMM promises that they end with NUL; a wrong promise makes a shorter list, no more.
+        let Ok(string) = CStr::from_bytes_until_nul(rest) else { break };
+        out.push(&[string_at])?;
+        let len = string.count_bytes() + 1;
+        string_at += len as u64;
+        rest = &rest[len..];
+    }
+    if envc == 0 {
+        out.push(&[0])?;
+    }
+    out.push(&[0])?;
+    out.push(auxv.as_flattened())?;
+    Ok(sp)
+}

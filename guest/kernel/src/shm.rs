@@ -1,0 +1,137 @@
+//! shmget, shmat, shmdt, shmctl: the guest's half.
+//!
+//! The broker knows every rule about segments; this side knows addresses. An attach goes in Linux's order
+//! (ipc/shm.c, do_shmat): what is wrong with the address as such, then id and permission (the broker), then
+//! whether there is room (the broker is told how much, so that it counts nothing in vain), then the mapping.
+//! Attaches are counted where mappings are made and destroyed: by SHM_ATTACH here, and by
+//! [`crate::mm::World`]'s two functions when a mapping is split or goes.
+
+use crate::hypercall;
+use crate::mm::area::{Prot, SegmentRef, Window};
+use crate::syscall::Call;
+use abi::Errno;
+use abi::hypercall::Call as Host;
+use abi::ipc::{
+    IPC_INFO, IPC_SET, IPC_STAT, SHM_EXEC, SHM_INFO, SHM_RDONLY, SHM_REMAP, SHM_RND, SHM_STAT, SHM_STAT_ANY,
+    SHMLBA, ShmInfo, ShmInfo64, ShmidDs,
+};
+use abi::memory::USER_END;
+use paging::{GuestPhys, GuestVirt};
+
+/// shmget(2).
+pub fn get(call: &mut Call<'_>) -> Result<u64, Errno> {
+    let [key, size, flags, ..] = call.args;
+    let who = call.requester();
+    hypercall::call(Host::ShmGet, who, &[key as u32 as u64, size, flags as u32 as u64])
+}
+
+/// The address `shmaddr` and `flags` name, or `None` for one of the kernel's choice.
+fn address(shmaddr: u64, flags: u32) -> Result<Option<u64>, Errno> {
+    let remap = flags & SHM_REMAP != 0;
+    match shmaddr {
+        0 if remap => Err(Errno::EINVAL),
+        0 => Ok(None),
+        given if given % SHMLBA == 0 => Ok(Some(given)),
+        given if flags & SHM_RND != 0 => {
+            let down = given - given % SHMLBA;
+            if down == 0 && remap { Err(Errno::EINVAL) } else { Ok(Some(down)) }
+        }
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// How many bytes there are for the attach, and the error if they are too few.
+fn room(call: &mut Call<'_>, at: Option<u64>, flags: u32) -> (u64, Errno) {
+    match at {
+        // As get_unmapped_area has it for addresses beyond a program's.
+        Some(at) if at >= USER_END => (0, Errno::ENOMEM),
+        Some(at) if flags & SHM_REMAP != 0 => (USER_END - at, Errno::ENOMEM),
+        Some(at) => {
+            let room = call.with_space(|space, memory, _| space.room_at(memory, Some(GuestVirt::new(at))));
+            (room, if at + room >= USER_END { Errno::ENOMEM } else { Errno::EINVAL })
+        }
+        None => (call.with_space(|space, memory, _| space.room_at(memory, None)), Errno::ENOMEM),
+    }
+}
+
+/// shmat(2).
+pub fn attach(call: &mut Call<'_>) -> Result<u64, Errno> {
+    let [id, shmaddr, flags, ..] = call.args;
+    let (id, flags) = (id as u32 as i32, flags as u32);
+    if id < 0 {
+        return Err(Errno::EINVAL);
+    }
+    let at = address(shmaddr, flags)?;
+    let (room, no_room) = room(call, at, flags);
+    let who = call.requester();
+    let wanted = u64::from(flags & (SHM_RDONLY | SHM_EXEC));
+    hypercall::call(Host::ShmAttach, who, &[id as u64, wanted, room, no_room.raw() as u64])?;
+    let [gpa, size] = hypercall::out();
+
+    let (window, mut prot) = if flags & SHM_RDONLY != 0 {
+        (Window::ReadOnly, Prot::READ)
+    } else {
+        (Window::ReadWrite, Prot::READ | Prot::WRITE)
+    };
+    prot.set(Prot::EXECUTE, flags & SHM_EXEC != 0);
+    let segment = SegmentRef { id, window, gpa: GuestPhys::new(gpa), size, offset: 0 };
+    let mapped = call.with_space(|space, memory, world| {
+        let at = at.map(GuestVirt::new);
+        if let Some(at) = at
+            && flags & SHM_REMAP != 0
+        {
+            space.unmap(memory, world, at, size.next_multiple_of(SHMLBA))?;
+        }
+        space.attach(memory, world, at, segment, prot)
+    });
+    match mapped {
+        Ok(address) => Ok(address.get()),
+        Err(error) => {
+            // Counted, but not mapped: undo.
+            hypercall::call(Host::ShmDetach, who, &[id as u64, window.raw(), 1])?;
+            Err(error)
+        }
+    }
+}
+
+/// shmdt(2).
+pub fn detach(call: &mut Call<'_>) -> Result<u64, Errno> {
+    let [shmaddr, ..] = call.args;
+    if !shmaddr.is_multiple_of(SHMLBA) {
+        return Err(Errno::EINVAL);
+    }
+    call.with_space(|space, memory, world| space.detach(memory, world, GuestVirt::new(shmaddr)))?;
+    Ok(0)
+}
+
+/// shmctl(2). The broker checks; here structures are copied, at the places in the order of errors where
+/// Linux does it.
+pub fn control(call: &mut Call<'_>) -> Result<u64, Errno> {
+    let [id, command, buffer, ..] = call.args;
+    let (id, command) = (id as u32 as i32, command as u32 as i32);
+    if command < 0 || id < 0 {
+        return Err(Errno::EINVAL);
+    }
+    if command == IPC_SET {
+        let wanted: ShmidDs = call.read(buffer)?;
+        hypercall::set_payload(&wanted);
+    }
+    let who = call.requester();
+    let result = hypercall::call(Host::ShmControl, who, &[id as u64, command as u64])?;
+    match command {
+        IPC_STAT | SHM_STAT | SHM_STAT_ANY => {
+            let state: ShmidDs = hypercall::payload();
+            call.write(buffer, &state)?;
+        }
+        IPC_INFO => {
+            let limits: ShmInfo64 = hypercall::payload();
+            call.write(buffer, &limits)?;
+        }
+        SHM_INFO => {
+            let totals: ShmInfo = hypercall::payload();
+            call.write(buffer, &totals)?;
+        }
+        _ => {}
+    }
+    Ok(result)
+}

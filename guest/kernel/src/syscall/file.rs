@@ -1,0 +1,188 @@
+//! What can be known of descriptors 0 to 2 and of the few paths there are: the root directory, `.`, `/tmp`, and
+//! the programs' own files. Directories have the same device and inode number in every guest of a group, and
+//! a program's number follows from its name, so `ftok` gives the same key everywhere.
+
+use super::{Call, io};
+use crate::arch::given;
+use crate::hypercall;
+use crate::time;
+use abi::Errno;
+use abi::hypercall::{Call as Host, STDIO_FSTAT, STDIO_TERMIOS, STDIO_WINSIZE};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+const TCGETS: u64 = 0x5401;
+const TIOCGWINSZ: u64 = 0x5413;
+const AT_FDCWD: i32 = -100;
+const AT_EMPTY_PATH: u64 = 0x1000;
+/// AT_SYMLINK_NOFOLLOW and AT_NO_AUTOMOUNT change nothing here.
+const AT_KNOWN: u64 = AT_EMPTY_PATH | 0x100 | 0x800;
+/// Longest path looked at. Linux's PATH_MAX is 4096; but a buffer on the stack is cleared first, and no file
+/// here has a longer name.
+const PATH_MAX: usize = 512;
+const MODE_DIRECTORY: u32 = 0o040_755;
+const MODE_STICKY_DIRECTORY: u32 = 0o041_777;
+const MODE_PROGRAM: u32 = 0o100_755;
+
+/// `struct stat` of x86-64 (asm/stat.h).
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct Stat {
+    dev: u64,
+    ino: u64,
+    nlink: u64,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    pad: u32,
+    rdev: u64,
+    size: i64,
+    blksize: i64,
+    blocks: i64,
+    times: [i64; 6],
+    unused: [i64; 3],
+}
+
+const _: () = assert!(size_of::<Stat>() == 144);
+
+fn host_stat(call: &mut Call<'_>, fd: u32, to: u64) -> Result<u64, Errno> {
+    let who = call.requester();
+    hypercall::call(Host::Stdio, who, &[u64::from(fd), STDIO_FSTAT])?;
+    let stat: Stat = hypercall::payload();
+    call.write(to, &stat)?;
+    Ok(0)
+}
+
+/// FNV-1a, so that a name has the same inode number in every guest.
+fn number_of(name: &[u8]) -> u64 {
+    name.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    }) >> 16
+}
+
+fn path_stat(call: &mut Call<'_>, path: &[u8]) -> Result<Stat, Errno> {
+    let boot = call.kernel.boot();
+    let now = time::realtime().wrapping_sub(time::monotonic()) / time::NS_PER_S;
+    let mut stat = Stat { dev: boot.tree_id, nlink: 2, blksize: 4096, ..Stat::default() };
+    stat.times = [now as i64, 0, now as i64, 0, now as i64, 0];
+    let trimmed = match path {
+        [] => return Err(Errno::ENOENT),
+        [b'/', rest @ ..] => rest,
+        rest => rest,
+    };
+    match trimmed {
+        b"" | b"." | b"./" | b".." | b"../" | b"./." => (stat.ino, stat.mode) = (boot.tree_id, MODE_DIRECTORY),
+        b"tmp" | b"tmp/" => (stat.ino, stat.mode) = (boot.tree_id + 1, MODE_STICKY_DIRECTORY),
+        _ => {
+            let file = given::files(boot).iter().find(|file| given::bytes(file.name) == path);
+            let file = file.ok_or(Errno::ENOENT)?;
+            stat.ino = number_of(path);
+            (stat.mode, stat.nlink) = (MODE_PROGRAM, 1);
+            stat.size = file.contents.len as i64;
+            stat.blocks = (stat.size + 511) / 512;
+        }
+    }
+    Ok(stat)
+}
+
+/// stat(2), lstat(2): there are no symbolic links.
+pub fn stat(call: &mut Call<'_>) -> Result<u64, Errno> {
+    let [path, to, ..] = call.args;
+    let mut buffer = [0; PATH_MAX];
+    let path = call.read_path(path, &mut buffer)?;
+    let stat = path_stat(call, path)?;
+    call.write(to, &stat)?;
+    Ok(0)
+}
+
+/// fstat(2).
+pub fn fstat(call: &mut Call<'_>) -> Result<u64, Errno> {
+    let [fd, to, ..] = call.args;
+    let fd = io::descriptor(call, fd)?;
+    host_stat(call, fd, to)
+}
+
+/// newfstatat(2).
+pub fn newfstatat(call: &mut Call<'_>) -> Result<u64, Errno> {
+    let [fd, path, to, flags, ..] = call.args;
+    if flags & !AT_KNOWN != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let mut buffer = [0; PATH_MAX];
+    // Linux takes a null pointer for the empty path here since 6.11.
+    let path = if path == 0 && flags & AT_EMPTY_PATH != 0 { &[] } else { call.read_path(path, &mut buffer)? };
+    let stat = match (path, fd as u32 as i32) {
+        ([], AT_FDCWD) if flags & AT_EMPTY_PATH != 0 => path_stat(call, b".")?,
+        ([], fd) if flags & AT_EMPTY_PATH != 0 => {
+            let fd = io::descriptor(call, fd as u32 as u64)?;
+            return host_stat(call, fd, to);
+        }
+        ([], _) => return Err(Errno::ENOENT),
+        ([b'/', ..], _) | (_, AT_FDCWD) => path_stat(call, path)?,
+        (_, fd) => {
+            io::descriptor(call, fd as u32 as u64)?;
+            return Err(Errno::ENOTDIR);
+        }
+    };
+    call.write(to, &stat)?;
+    Ok(0)
+}
+
+/// ioctl(2): window size and terminal settings, as the host's descriptor has them.
+pub fn ioctl(call: &mut Call<'_>) -> Result<u64, Errno> {
+    let [fd, request, to, ..] = call.args;
+    let fd = u64::from(io::descriptor(call, fd)?);
+    let who = call.requester();
+    match request as u32 as u64 {
+        TIOCGWINSZ => {
+            hypercall::call(Host::Stdio, who, &[fd, STDIO_WINSIZE])?;
+            let size: [u8; 8] = hypercall::payload();
+            call.write(to, &size)?;
+        }
+        TCGETS => {
+            hypercall::call(Host::Stdio, who, &[fd, STDIO_TERMIOS])?;
+            let settings: [u8; 36] = hypercall::payload();
+            call.write(to, &settings)?;
+        }
+        _ => return Err(Errno::ENOTTY),
+    }
+    Ok(0)
+}
+
+/// close(2).
+pub fn close(call: &mut Call<'_>) -> Result<u64, Errno> {
+    let [fd, ..] = call.args;
+    let fd = io::descriptor(call, fd)?;
+    call.process().closed |= 1 << fd;
+    Ok(0)
+}
+
+/// getcwd(2): every program starts in the root directory.
+pub fn getcwd(call: &mut Call<'_>) -> Result<u64, Errno> {
+    let [to, len, ..] = call.args;
+    if len < 2 {
+        return Err(Errno::ERANGE);
+    }
+    call.write(to, b"/\0")?;
+    Ok(2)
+}
+
+/// readlink(2): the only link is /proc/self/exe.
+pub fn readlink(call: &mut Call<'_>) -> Result<u64, Errno> {
+    let [path, to, len, ..] = call.args;
+    if len as u32 as i32 <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    let mut buffer = [0; PATH_MAX];
+    let path = call.read_path(path, &mut buffer)?;
+    if path == b"/proc/self/exe" {
+        let boot = call.kernel.boot();
+        let file = call.process().file as usize;
+        let name = given::files(boot).get(file).map_or(&b""[..], |file| given::bytes(file.name));
+        let name = &name[..name.len().min(len as usize)];
+        call.write(to, name)?;
+        return Ok(name.len() as u64);
+    }
+    path_stat(call, path)?;
+    // There is such a file, and it is no link.
+    Err(Errno::EINVAL)
+}

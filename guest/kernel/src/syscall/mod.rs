@@ -1,0 +1,254 @@
+//! The Linux x86-64 system calls: numbers, structures and errors as Linux has them, so that unmodified
+//! programs run, and Linux itself is the judge.
+//!
+//! | file | family |
+//! |---|---|
+//! | `number` | the numbers |
+//! | `io` | read, write and friends on descriptors 0 to 2 |
+//! | `file` | what can be known of descriptors and the few paths there are |
+//! | `memory` | mmap and friends |
+//! | `time` | clocks and sleeping |
+//! | `identity` | who am I, where am I, what may I |
+//! | `signal` | actions, masks, kill |
+//! | `thread` | thread-local state, scheduling |
+//! | `futex` | waiting for words |
+//!
+//! System V shared memory is in [`crate::shm`]. Each call gets a [`Call`] and answers with a [`Reply`]. A call
+//! that must wait parks its task; whoever ends the wait delivers the result, or has the call made again
+//! ([`again`]).
+
+mod file;
+mod futex;
+mod identity;
+mod io;
+mod memory;
+pub mod number;
+mod signal;
+mod thread;
+mod time;
+
+use crate::arch::context::Context;
+use crate::arch::cpu::Cpu;
+use crate::arch::entry::TrapFrame;
+use crate::hypercall::Requester;
+use crate::kernel::Kernel;
+use crate::mm::{AddressSpace, Memory, world::KernelWorld};
+use crate::process::task::Task;
+use crate::process::{Process, exit};
+use crate::{log, shm};
+use abi::Errno;
+use abi::boot::BootFlags;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// What a call comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// It returns this.
+    Value(u64),
+    /// It fails with this.
+    Error(Errno),
+    /// Its task waits; the result comes later.
+    Parked,
+    /// Its process is no more.
+    Ended,
+}
+
+impl From<Result<u64, Errno>> for Reply {
+    fn from(result: Result<u64, Errno>) -> Reply {
+        match result {
+            Ok(value) => Reply::Value(value),
+            Err(error) => Reply::Error(error),
+        }
+    }
+}
+
+/// One call being served.
+pub struct Call<'a> {
+    /// The kernel's state.
+    pub kernel: &'a mut Kernel,
+    /// The vCPU it is made on.
+    pub cpu: &'static Cpu,
+    /// The task that makes it.
+    pub task: u16,
+    /// Its arguments: rdi, rsi, rdx, r10, r8, r9.
+    pub args: [u64; 6],
+}
+
+impl Call<'_> {
+    /// The calling process.
+    pub fn process(&mut self) -> &mut Process {
+        self.kernel.process(self.task)
+    }
+
+    /// The calling task.
+    pub fn task(&mut self) -> &mut Task {
+        &mut self.kernel.tasks[usize::from(self.task)]
+    }
+
+    /// The calling process as the host sees it.
+    pub fn requester(&mut self) -> Requester {
+        self.process().requester()
+    }
+
+    /// Works on the caller's address space.
+    pub fn with_space<R>(
+        &mut self,
+        work: impl FnOnce(&mut AddressSpace, &mut Memory, &mut KernelWorld) -> R,
+    ) -> R {
+        self.kernel.with_space(self.cpu, self.task, work)
+    }
+
+    /// Copies a structure from the program.
+    ///
+    /// # Errors
+    /// EFAULT.
+    pub fn read<T: FromBytes + IntoBytes>(&mut self, address: u64) -> Result<T, Errno> {
+        let mut value = T::new_zeroed();
+        self.with_space(|space, memory, world| space.read(memory, world, address, value.as_mut_bytes()))?;
+        Ok(value)
+    }
+
+    /// Copies a structure to the program.
+    ///
+    /// # Errors
+    /// EFAULT.
+    pub fn write<T: IntoBytes + Immutable + ?Sized>(&mut self, address: u64, value: &T) -> Result<(), Errno> {
+        self.with_space(|space, memory, world| space.write(memory, world, address, value.as_bytes()))
+    }
+
+    /// As [`Call::write`], but nothing happens for a null pointer.
+    ///
+    /// # Errors
+    /// EFAULT.
+    pub fn write_if<T: IntoBytes + Immutable>(&mut self, address: u64, value: &T) -> Result<(), Errno> {
+        if address == 0 { Ok(()) } else { self.write(address, value) }
+    }
+
+    /// Copies a NUL-terminated path, without the NUL, into `buffer`.
+    ///
+    /// # Errors
+    /// EFAULT; ENAMETOOLONG if there is no NUL within the buffer.
+    pub fn read_path<'b>(&mut self, address: u64, buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
+        // Piece by piece: the page after the string may not be there.
+        const PIECE: usize = 32;
+        let mut at = 0;
+        while at < buffer.len() {
+            let here = address.checked_add(at as u64).ok_or(Errno::EFAULT)?;
+            let take = (PIECE - here as usize % PIECE).min(buffer.len() - at);
+            let piece = &mut buffer[at..at + take];
+            self.with_space(|space, memory, world| space.read(memory, world, here, piece))?;
+            if let Some(end) = piece.iter().position(|&byte| byte == 0) {
+                return Ok(&buffer[..at + end]);
+            }
+            at += take;
+        }
+        Err(Errno::ENAMETOOLONG)
+    }
+}
+
+/// The running task `task` has made a call; its registers are in `frame`.
+pub fn made(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, frame: &mut TrapFrame) {
+    let args = [frame.rdi, frame.rsi, frame.rdx, frame.r10, frame.r8, frame.r9];
+    match serve(&mut Call { kernel, cpu, task, args }, frame.rax) {
+        Reply::Value(value) => frame.rax = value,
+        Reply::Error(error) => frame.rax = error.to_result() as u64,
+        Reply::Parked | Reply::Ended => {}
+    }
+}
+
+/// Makes the call again that task `task`, now on this vCPU, waited in.
+pub fn again(kernel: &mut Kernel, cpu: &'static Cpu, task: u16) {
+    let frame = crate::arch::context::frame_of_running(cpu, Context::of(task));
+    made(kernel, cpu, task, frame);
+}
+
+fn serve(call: &mut Call<'_>, which: u64) -> Reply {
+    match which {
+        number::READ => io::read(call),
+        number::WRITE => io::write(call).into(),
+        number::CLOSE => file::close(call).into(),
+        number::STAT | number::LSTAT => file::stat(call).into(),
+        number::FSTAT => file::fstat(call).into(),
+        number::POLL => io::poll(call),
+        number::MMAP => memory::mmap(call).into(),
+        number::MPROTECT => memory::mprotect(call).into(),
+        number::MUNMAP => memory::munmap(call).into(),
+        number::BRK => memory::brk(call).into(),
+        number::RT_SIGACTION => signal::sigaction(call).into(),
+        number::RT_SIGPROCMASK => signal::sigprocmask(call).into(),
+        number::IOCTL => file::ioctl(call).into(),
+        number::READV => io::readv(call),
+        number::WRITEV => io::writev(call).into(),
+        number::SCHED_YIELD => thread::sched_yield(call).into(),
+        number::MREMAP => memory::mremap(call).into(),
+        number::MADVISE => memory::madvise(call).into(),
+        number::SHMGET => shm::get(call).into(),
+        number::SHMAT => shm::attach(call).into(),
+        number::SHMCTL => shm::control(call).into(),
+        number::NANOSLEEP => time::nanosleep(call),
+        number::GETPID => identity::getpid(call).into(),
+        number::EXIT | number::EXIT_GROUP => {
+            exit::by_exit(call.kernel, call.cpu, call.task, call.args[0]);
+            Reply::Ended
+        }
+        number::KILL => signal::kill(call).into(),
+        number::UNAME => identity::uname(call).into(),
+        number::SHMDT => shm::detach(call).into(),
+        number::GETCWD => file::getcwd(call).into(),
+        number::READLINK => file::readlink(call).into(),
+        number::GETTIMEOFDAY => time::gettimeofday(call).into(),
+        number::GETRLIMIT => identity::getrlimit(call).into(),
+        number::GETUID => Reply::Value(u64::from(call.process().credentials.uid[0])),
+        number::GETGID => Reply::Value(u64::from(call.process().credentials.gid[0])),
+        number::GETEUID => Reply::Value(u64::from(call.process().credentials.uid[1])),
+        number::GETEGID => Reply::Value(u64::from(call.process().credentials.gid[1])),
+        // Its parent is outside: 0, as in a PID namespace of its own.
+        number::GETPPID | number::GETGROUPS => Reply::Value(0),
+        number::GETRESUID => identity::getresuid(call).into(),
+        number::GETRESGID => identity::getresgid(call).into(),
+        number::RT_SIGPENDING => signal::sigpending(call).into(),
+        number::SIGALTSTACK => signal::sigaltstack(call).into(),
+        number::ARCH_PRCTL => thread::arch_prctl(call).into(),
+        number::SETRLIMIT => identity::setrlimit(call).into(),
+        number::GETTID => Reply::Value(u64::from(call.task().id)),
+        number::TKILL => signal::tkill(call).into(),
+        number::TIME => time::time(call).into(),
+        number::FUTEX => futex::futex(call),
+        number::SCHED_SETAFFINITY => thread::sched_setaffinity(call).into(),
+        number::SCHED_GETAFFINITY => thread::sched_getaffinity(call).into(),
+        number::SET_TID_ADDRESS => thread::set_tid_address(call).into(),
+        number::CLOCK_GETTIME => time::clock_gettime(call).into(),
+        number::CLOCK_GETRES => time::clock_getres(call).into(),
+        number::CLOCK_NANOSLEEP => time::clock_nanosleep(call),
+        number::TGKILL => signal::tgkill(call).into(),
+        number::NEWFSTATAT => file::newfstatat(call).into(),
+        number::SET_ROBUST_LIST => thread::set_robust_list(call).into(),
+        number::GET_ROBUST_LIST => thread::get_robust_list(call).into(),
+        number::PRLIMIT64 => identity::prlimit64(call).into(),
+        number::GETCPU => thread::getcpu(call).into(),
+        number::GETRANDOM => io::getrandom(call).into(),
+        // glibc and musl take ENOSYS for "this kernel has none".
+        number::RSEQ => Reply::Error(Errno::ENOSYS),
+        other => unknown(call, other),
+    }
+}
+
+/// ENOSYS, and a line in the log the first time.
+fn unknown(call: &mut Call<'_>, which: u64) -> Reply {
+    let slot = (which as usize / 64).min(call.kernel.named.len() - 1);
+    let bit = 1 << (which % 64);
+    if call.kernel.named[slot] & bit == 0 {
+        call.kernel.named[slot] |= bit;
+        let pid = call.process().pid;
+        log::debug(call.kernel, format_args!("process {pid}: system call {which} is not implemented"));
+    }
+    Reply::Error(Errno::ENOSYS)
+}
+
+/// For tests: see [`BootFlags::TEST_PANIC_ON_GETPID`].
+fn panic_if_asked(call: &Call<'_>) {
+    assert!(
+        !call.kernel.flags.contains(BootFlags::TEST_PANIC_ON_GETPID),
+        "a panic was asked for at the first getpid"
+    );
+}

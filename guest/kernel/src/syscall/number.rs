@@ -1,0 +1,77 @@
+//! Numbers of the Linux x86-64 system calls this kernel serves (arch/x86/entry/syscalls/syscall_64.tbl).
+#![expect(missing_docs, reason = "calls by their names")]
+
+macro_rules! numbers {
+    ($($name:ident = $value:literal,)*) => {
+        $(pub const $name: u64 = $value;)*
+        /// All of them, for the test that compares them with libc's.
+        #[cfg(test)]
+        pub const ALL: &[(&str, u64)] = &[$((stringify!($name), $value),)*];
+    };
+}
+
+numbers! {
+    READ = 0,
+    WRITE = 1,
+    CLOSE = 3,
+    STAT = 4,
+    FSTAT = 5,
+    LSTAT = 6,
+    POLL = 7,
+    MMAP = 9,
+    MPROTECT = 10,
+    MUNMAP = 11,
+    BRK = 12,
+    RT_SIGACTION = 13,
+    RT_SIGPROCMASK = 14,
+    IOCTL = 16,
+    READV = 19,
+    WRITEV = 20,
+    SCHED_YIELD = 24,
+    MREMAP = 25,
+    MADVISE = 28,
+    SHMGET = 29,
+    SHMAT = 30,
+    SHMCTL = 31,
+    NANOSLEEP = 35,
+    GETPID = 39,
+    EXIT = 60,
+    KILL = 62,
+    UNAME = 63,
+    SHMDT = 67,
+    GETCWD = 79,
+    READLINK = 89,
+    GETTIMEOFDAY = 96,
+    GETRLIMIT = 97,
+    GETUID = 102,
+    GETGID = 104,
+    GETEUID = 107,
+    GETEGID = 108,
+    GETPPID = 110,
+    GETGROUPS = 115,
+    GETRESUID = 118,
+    GETRESGID = 120,
+    RT_SIGPENDING = 127,
+    SIGALTSTACK = 131,
+    ARCH_PRCTL = 158,
+    SETRLIMIT = 160,
+    GETTID = 186,
+    TKILL = 200,
+    TIME = 201,
+    FUTEX = 202,
+    SCHED_SETAFFINITY = 203,
+    SCHED_GETAFFINITY = 204,
+    SET_TID_ADDRESS = 218,
+    CLOCK_GETTIME = 228,
+    CLOCK_GETRES = 229,
+    CLOCK_NANOSLEEP = 230,
+    EXIT_GROUP = 231,
+    TGKILL = 234,
+    NEWFSTATAT = 262,
+    SET_ROBUST_LIST = 273,
+    GET_ROBUST_LIST = 274,
+    PRLIMIT64 = 302,
+    GETCPU = 309,
+    GETRANDOM = 318,
+    RSEQ = 334,
+}

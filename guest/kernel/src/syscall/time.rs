@@ -1,0 +1,125 @@
+//! Clocks, and sleeping until one of them says so.
+
+use super::{Call, Reply};
+use crate::arch::machine::tsc;
+use crate::process::task::Wait;
+use crate::time::{self, NS_PER_S};
+use abi::Errno;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+const CLOCK_REALTIME: u64 = 0;
+const CLOCK_MONOTONIC: u64 = 1;
+const CLOCK_PROCESS_CPUTIME_ID: u64 = 2;
+const CLOCK_THREAD_CPUTIME_ID: u64 = 3;
+const CLOCK_MONOTONIC_RAW: u64 = 4;
+const CLOCK_REALTIME_COARSE: u64 = 5;
+const CLOCK_MONOTONIC_COARSE: u64 = 6;
+const CLOCK_BOOTTIME: u64 = 7;
+const CLOCK_TAI: u64 = 11;
+const TIMER_ABSTIME: u64 = 1;
+
+/// `struct timespec`.
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct Timespec {
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+impl Timespec {
+    fn new(ns: u64) -> Timespec {
+        Timespec { seconds: (ns / NS_PER_S) as i64, nanoseconds: (ns % NS_PER_S) as i64 }
+    }
+
+    /// In nanoseconds, as large as there is room for.
+    ///
+    /// # Errors
+    /// EINVAL if it is not normalised or negative.
+    pub fn checked(self) -> Result<u64, Errno> {
+        if self.seconds < 0 || !(0..NS_PER_S as i64).contains(&self.nanoseconds) {
+            return Err(Errno::EINVAL);
+        }
+        Ok((self.seconds as u64).saturating_mul(NS_PER_S).saturating_add(self.nanoseconds as u64))
+    }
+}
+
+/// The clock's value in nanoseconds. All wall clocks are one, and all monotonic ones.
+fn read(call: &mut Call<'_>, clock: u64) -> Result<u64, Errno> {
+    match clock as u32 as u64 {
+        CLOCK_REALTIME | CLOCK_REALTIME_COARSE | CLOCK_TAI => Ok(time::realtime()),
+        CLOCK_MONOTONIC | CLOCK_MONOTONIC_RAW | CLOCK_MONOTONIC_COARSE | CLOCK_BOOTTIME => Ok(time::monotonic()),
+        CLOCK_PROCESS_CPUTIME_ID | CLOCK_THREAD_CPUTIME_ID => {
+            let task = call.task();
+            Ok(time::nanoseconds(task.ran + tsc().wrapping_sub(task.since)))
+        }
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// clock_gettime(2).
+pub fn clock_gettime(call: &mut Call<'_>) -> Result<u64, Errno> {
+    let [clock, to, ..] = call.args;
+    let now = Timespec::new(read(call, clock)?);
+    call.write(to, &now)?;
+    Ok(0)
+}
+
+/// clock_getres(2).
+pub fn clock_getres(call: &mut Call<'_>) -> Result<u64, Errno> {
+    let [clock, to, ..] = call.args;
+    read(call, clock)?;
+    call.write_if(to, &Timespec::new(1))?;
+    Ok(0)
+}
+
+/// gettimeofday(2).
+pub fn gettimeofday(call: &mut Call<'_>) -> Result<u64, Errno> {
+    let [to, zone, ..] = call.args;
+    let mut now = Timespec::new(time::realtime());
+    now.nanoseconds /= 1000;
+    call.write_if(to, &now)?;
+    call.write_if(zone, &[0u32; 2])?;
+    Ok(0)
+}
+
+/// time(2).
+pub fn time(call: &mut Call<'_>) -> Result<u64, Errno> {
+    let [to, ..] = call.args;
+    let now = time::realtime() / NS_PER_S;
+    call.write_if(to, &now)?;
+    Ok(now)
+}
+
+fn sleep(call: &mut Call<'_>, ns: u64) -> Reply {
+    if ns == 0 {
+        return Reply::Value(0);
+    }
+    call.kernel.park(call.cpu, call.task, Wait::Sleep, Some(time::deadline_in(ns)));
+    Reply::Parked
+}
+
+/// nanosleep(2).
+pub fn nanosleep(call: &mut Call<'_>) -> Reply {
+    let [request, ..] = call.args;
+    match call.read::<Timespec>(request).and_then(Timespec::checked) {
+        Ok(ns) => sleep(call, ns),
+        Err(error) => Reply::Error(error),
+    }
+}
+
+/// clock_nanosleep(2).
+pub fn clock_nanosleep(call: &mut Call<'_>) -> Reply {
+    let [clock, flags, request, ..] = call.args;
+    match clock as u32 as u64 {
+        CLOCK_REALTIME | CLOCK_MONOTONIC | CLOCK_BOOTTIME | CLOCK_TAI => {}
+        CLOCK_MONOTONIC_RAW | CLOCK_REALTIME_COARSE | CLOCK_MONOTONIC_COARSE | CLOCK_PROCESS_CPUTIME_ID => {
+            return Reply::Error(Errno::EOPNOTSUPP);
+        }
+        _ => return Reply::Error(Errno::EINVAL),
+    }
+    let now = if flags & TIMER_ABSTIME != 0 { read(call, clock) } else { Ok(0) };
+    match now.and_then(|now| Ok((now, call.read::<Timespec>(request)?.checked()?))) {
+        Ok((now, ns)) => sleep(call, ns.saturating_sub(now)),
+        Err(error) => Reply::Error(error),
+    }
+}

@@ -1,0 +1,51 @@
+//! The group's clock, as this kernel reads it: TSC ticks to nanoseconds and back, without a division.
+//!
+//! The VMM gives the factor one way ([`ClockPage::mult`]); the other way is worked out once at boot.
+
+use crate::arch::{given, machine::tsc};
+use abi::boot::BootInfo;
+use abi::clock::ClockPage;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// TSC ticks a nanosecond, times 2^32.
+static TICKS_PER_NS: AtomicU64 = AtomicU64::new(0);
+static CLOCK: AtomicU64 = AtomicU64::new(0);
+
+/// Nanoseconds in a second.
+pub const NS_PER_S: u64 = 1_000_000_000;
+
+/// Takes the clock's facts from `boot`.
+pub fn init(boot: &BootInfo) {
+    TICKS_PER_NS.store((boot.tsc_khz << 32) / 1_000_000, Relaxed);
+    CLOCK.store(boot.clock, Relaxed);
+}
+
+fn page() -> &'static ClockPage {
+    given::clock_page(CLOCK.load(Relaxed))
+}
+
+/// How many TSC ticks `ns` nanoseconds take; saturates far beyond any run's length.
+pub fn ticks(ns: u64) -> u64 {
+    let ticks = (u128::from(ns) * u128::from(TICKS_PER_NS.load(Relaxed))) >> 32;
+    if ticks >> 62 != 0 { 1 << 62 } else { ticks as u64 }
+}
+
+/// How many nanoseconds `ticks` TSC ticks take.
+pub fn nanoseconds(ticks: u64) -> u64 {
+    ((u128::from(ticks) * u128::from(page().mult.load(Relaxed))) >> 32) as u64
+}
+
+/// CLOCK_MONOTONIC now, nanoseconds.
+pub fn monotonic() -> u64 {
+    page().monotonic(tsc())
+}
+
+/// CLOCK_REALTIME now, nanoseconds since 1970.
+pub fn realtime() -> u64 {
+    page().realtime(tsc())
+}
+
+/// The TSC value `ns` nanoseconds from now.
+pub fn deadline_in(ns: u64) -> u64 {
+    tsc().saturating_add(ticks(ns))
+}
