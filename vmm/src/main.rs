@@ -1,2 +1,7 @@
-//! Placeholder.
-fn main() {}
+//! The command `tombolo`; everything is in [`cli`].
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,0 +1,371 @@
+//! The command line: what may be said, and what was meant.
+//!
+//! clap reads the options; `tombolo run`'s `:` and what may stand where is decided here. Every error is one line
+//! ([`Refused::Wrong`]), for the caller to print and exit with 125.
+
+use super::values::{self, ReadOnly};
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+use tombolo::broker::GuestPolicy;
+use tombolo::config::DEFAULT_MEMORY;
+
+const EXAMPLES: &str = "\
+Examples:
+  tombolo                                   the demo: two guests share a segment and measure it
+  tombolo run ./hello                       a static Linux program in a virtual machine of its own
+  tombolo run -n 2 --vcpus 2 --procs 2 ./shm   two guests, two vCPUs and two processes each
+  tombolo run ./server : -n 3 ./client 42   a guest with one program, three with another
+  tombolo run --help                        all options, exit statuses
+
+All guests of one command share their System V segments: shmget with the same key finds the same memory.";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  cc -static -o shm shm.c && tombolo run -n 2 ./shm
+  tombolo run --procs 4 --vcpus 2 ./worker --threads 1     options after PROGRAM are the program's
+  tombolo run ./producer : -n 2 --read-only 0x4d2 ./consumer
+  echo hello | tombolo run busybox sha256sum               stdin goes to the first process
+  tombolo run --timeout 10 --report run.json -n 2 ./shm
+
+Programs are static Linux x86-64 ELF files (cc -static, musl-gcc -static, Rust with -C target-feature=+crt-static).
+One without a slash is searched for in PATH. Their environment is what --env says, and TOMBOLO_GUEST,
+TOMBOLO_GUESTS, TOMBOLO_PROC and TOMBOLO_PROCS, which say who they are. Each part between `:` has its own options
+(-n, --vcpus, --procs, --memory, --env, --read-only); the others are for the whole run and go before the first `:`.
+
+Exit status: that of the first program that ended with another than 0 (128 + signal for signals), or
+  124  the time-out was over          126  PROGRAM can't be run
+  125  Tombolo or a guest failed      127  PROGRAM was not found
+  129, 130, 143  ended by SIGHUP, SIGINT (Ctrl-C), SIGTERM";
+
+/// System V shared memory between virtual machines.
+///
+/// Runs static Linux programs in small virtual machines of their own that share memory with shmget and shmat,
+/// as if they ran on one Linux. Without arguments: the demo.
+#[derive(Debug, Parser)]
+#[command(name = "tombolo", version, after_help = EXAMPLES, disable_help_subcommand = true)]
+struct CommandLine {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// Options of every subcommand.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub(super) struct Common {
+    /// Write the outcome to FILE as JSON; `-` is stdout
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(super) report: Option<PathBuf>,
+    /// Say more on stderr: -v what happens, -vv details, -vvv everything (RUST_LOG takes precedence)
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    pub(super) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Two guests share a segment: who sees whose write, and after how many nanoseconds
+    Demo(DemoArgs),
+    /// Run programs in guests that share their segments
+    #[command(after_help = RUN_EXAMPLES, override_usage = RUN_USAGE)]
+    Run(RunArgs),
+}
+
+const RUN_USAGE: &str = "tombolo run [OPTIONS] PROGRAM [ARGS]... [: [OPTIONS] PROGRAM [ARGS]...]...";
+
+/// `tombolo demo`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
+pub(super) struct DemoArgs {
+    /// How to show the result
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(super) format: Format,
+}
+
+/// How the demo shows its result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// Tables
+    Text,
+    /// One JSON object
+    Json,
+}
+
+/// When lines of output say who wrote them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Prefix {
+    /// With more than one process
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    #[command(flatten)]
+    whole: WholeOptions,
+    #[command(flatten)]
+    part: PartOptions,
+    /// A static Linux x86-64 ELF file and its arguments; a `:` begins the next part
+    #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true)]
+    words: Vec<OsString>,
+}
+
+/// Options of the whole run.
+#[derive(Debug, Args)]
+struct WholeOptions {
+    /// End everything after SECONDS, with exit status 124
+    #[arg(long, value_name = "SECONDS", value_parser = values::timeout, allow_hyphen_values = true)]
+    timeout: Option<Duration>,
+    /// Begin each line of output with `guest.process| `
+    #[arg(long, value_name = "WHEN", value_enum)]
+    prefix: Option<Prefix>,
+}
+
+/// Options of one part.
+#[derive(Debug, Args)]
+struct PartOptions {
+    /// Number of guests
+    #[arg(short = 'n', long = "guests", value_name = "GUESTS", default_value = "1",
+          value_parser = values::guests, allow_hyphen_values = true)]
+    guests: u32,
+    /// Virtual CPUs of each guest
+    #[arg(long, value_name = "N", default_value = "1", value_parser = values::vcpus, allow_hyphen_values = true)]
+    vcpus: u32,
+    /// Processes in each guest, spread over its vCPUs
+    #[arg(long, value_name = "N", default_value = "1", value_parser = values::processes, allow_hyphen_values = true)]
+    procs: u32,
+    /// Memory of each guest: bytes, or with K, M, G or T [default: 256M]
+    #[arg(long, value_name = "SIZE", value_parser = values::memory, allow_hyphen_values = true)]
+    memory: Option<u64>,
+    /// Set a variable in the programs' environment (repeatable)
+    #[arg(long, value_name = "NAME=VALUE")]
+    env: Vec<OsString>,
+    /// Refuse read-write attaches of segments made with this key, or of all (repeatable)
+    #[arg(long, value_name = "KEY|all", value_parser = values::read_only, allow_hyphen_values = true)]
+    read_only: Vec<ReadOnly>,
+}
+
+/// What comes after a `:`.
+#[derive(Debug, Parser)]
+#[command(name = "tombolo run", no_binary_name = true, disable_help_flag = true)]
+struct PartLine {
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+/// What was asked for.
+#[derive(Debug, PartialEq)]
+pub(super) struct Request {
+    /// Options of every subcommand.
+    pub(super) common: Common,
+    /// The subcommand.
+    pub(super) task: Task,
+}
+
+/// A subcommand with its options.
+#[derive(Debug, PartialEq)]
+pub(super) enum Task {
+    /// The demo.
+    Demo(DemoArgs),
+    /// Programs of one's own.
+    Run(Run),
+}
+
+/// `tombolo run`.
+#[derive(Debug, PartialEq)]
+pub(super) struct Run {
+    /// At least one.
+    pub(super) parts: Vec<Part>,
+    /// End everything after this long.
+    pub(super) timeout: Option<Duration>,
+    /// When to prefix lines.
+    pub(super) prefix: Prefix,
+}
+
+/// Guests that run the same program.
+#[derive(Debug, PartialEq)]
+pub(super) struct Part {
+    /// How many guests.
+    pub(super) guests: u32,
+    /// vCPUs of each.
+    pub(super) vcpus: u32,
+    /// Processes in each.
+    pub(super) procs: u32,
+    /// Memory of each, bytes.
+    pub(super) memory: u64,
+    /// Environment, `NAME=value`.
+    pub(super) env: Vec<Vec<u8>>,
+    /// Segments they may only read.
+    pub(super) policy: GuestPolicy,
+    /// The program as named.
+    pub(super) program: OsString,
+    /// Its arguments, without its name.
+    pub(super) args: Vec<OsString>,
+}
+
+/// Why there is nothing to do.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// `--help` or `--version`: to be printed.
+    Shown(Box<clap::Error>),
+    /// A mistake, in one line.
+    Wrong(String),
+}
+
+impl From<clap::Error> for Refused {
+    fn from(error: clap::Error) -> Self {
+        match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Refused::Shown(Box::new(error)),
+            _ => Refused::Wrong(one_line(&error.render().to_string())),
+        }
+    }
+}
+
+/// clap's message without its decoration: what is wrong and, in brackets, what may be meant.
+fn one_line(rendered: &str) -> String {
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut message = String::new();
+    for line in rendered
+        .lines()
+        .map(words)
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
+    {
+        if let Some(tip) = line.strip_prefix("tip: ") {
+            message += &format!(" ({tip})");
+        } else if !line.is_empty() {
+            message += if message.is_empty() { "" } else { " " };
+            message += line.strip_prefix("error: ").unwrap_or(&line);
+        }
+    }
+    message + "; see --help"
+}
+
+/// Reads a command line, the command's own name first.
+///
+/// # Errors
+/// [`Refused`].
+pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request, Refused> {
+    let line = CommandLine::try_parse_from(words)?;
+    let task = match line.command {
+        None => Task::Demo(DemoArgs { format: Format::Text }),
+        Some(Command::Demo(demo)) => Task::Demo(demo),
+        Some(Command::Run(run)) => Task::Run(Run::new(run)?),
+    };
+    Ok(Request {
+        common: line.common,
+        task,
+    })
+}
+
+impl Run {
+    fn new(first: RunArgs) -> Result<Self, Refused> {
+        let mut pieces = first.words.split(|word| word == ":");
+        // `split` yields at least one piece.
+        let own = pieces.next().unwrap_or_default();
+        if own.is_empty() {
+            return Err(Refused::Wrong("no PROGRAM before the first `:`".into()));
+        }
+        let (timeout, prefix) = (first.whole.timeout, first.whole.prefix.unwrap_or_default());
+        let mut parts = vec![Part::new(first.part, own)?];
+        for piece in pieces {
+            let number = parts.len() + 1;
+            parts.push(later_part(piece).map_err(|refused| match refused {
+                Refused::Wrong(text) => Refused::Wrong(format!("part {number} (after a `:`): {text}")),
+                shown => shown,
+            })?);
+        }
+        let guests: u64 = parts.iter().map(|part| u64::from(part.guests)).sum();
+        if guests > abi::MAX_GUESTS as u64 {
+            return Err(Refused::Wrong(format!(
+                "{guests} guests in all: a group has 1 to {}",
+                abi::MAX_GUESTS
+            )));
+        }
+        Ok(Run {
+            parts,
+            timeout,
+            prefix,
+        })
+    }
+
+    /// How many processes start.
+    pub(super) fn processes(&self) -> u64 {
+        self.parts
+            .iter()
+            .map(|part| u64::from(part.guests) * u64::from(part.procs))
+            .sum()
+    }
+}
+
+fn later_part(words: &[OsString]) -> Result<Part, Refused> {
+    if words.is_empty() {
+        return Err(Refused::Wrong("no PROGRAM".into()));
+    }
+    let PartLine { common, run } = PartLine::try_parse_from(words)?;
+    let misplaced = [
+        (run.whole.timeout.is_some(), "--timeout"),
+        (run.whole.prefix.is_some(), "--prefix"),
+        (common.report.is_some(), "--report"),
+        (common.verbose > 0, "--verbose"),
+    ];
+    if let Some((_, option)) = misplaced.iter().find(|(given, _)| *given) {
+        return Err(Refused::Wrong(format!(
+            "{option} is for the whole run: put it before the first PROGRAM"
+        )));
+    }
+    Part::new(run.part, &run.words)
+}
+
+impl Part {
+    fn new(options: PartOptions, words: &[OsString]) -> Result<Self, Refused> {
+        let (program, args) = match words.split_first() {
+            Some((program, args)) if !program.is_empty() => (program.clone(), args.to_vec()),
+            _ => return Err(Refused::Wrong("PROGRAM is an empty name".into())),
+        };
+        let env = options
+            .env
+            .into_iter()
+            .map(values::variable)
+            .collect::<Result<_, _>>()
+            .map_err(Refused::Wrong)?;
+        Ok(Part {
+            guests: options.guests,
+            vcpus: options.vcpus,
+            procs: options.procs,
+            memory: options.memory.unwrap_or(DEFAULT_MEMORY),
+            env,
+            policy: policy(&options.read_only),
+            program,
+            args,
+        })
+    }
+}
+
+fn policy(read_only: &[ReadOnly]) -> GuestPolicy {
+    if read_only.contains(&ReadOnly::All) {
+        return GuestPolicy::ReadOnlyAll;
+    }
+    let keys: Vec<i32> = read_only
+        .iter()
+        .filter_map(|which| match which {
+            ReadOnly::Key(key) => Some(*key),
+            ReadOnly::All => None,
+        })
+        .collect();
+    if keys.is_empty() {
+        GuestPolicy::Unrestricted
+    } else {
+        GuestPolicy::ReadOnlyKeys(keys)
+    }
+}
+
+#[cfg(test)]
+#[path = "args_tests.rs"]
+mod tests;
