@@ -14,36 +14,42 @@ use tombolo::config::DEFAULT_MEMORY;
 
 const EXAMPLES: &str = "\
 Examples:
-  tombolo                                   the demo: two guests share a segment and measure it
-  tombolo run ./hello                       a static Linux program in a virtual machine of its own
-  tombolo run -n 2 --vcpus 2 --procs 2 ./shm   two guests, two vCPUs and two processes each
-  tombolo run ./server : -n 3 ./client 42   a guest with one program, three with another
-  tombolo run --help                        all options, exit statuses
+  tombolo                                     the demo
+  tombolo run ./hello                         a program in a virtual machine of its own
+  tombolo run -n 2 --procs 2 --vcpus 2 ./shm  two guests, two processes each
+  tombolo run ./server : -n 3 ./client 42     one guest with one program, three with another
+  tombolo run --help                          all options, and what exit statuses mean
 
-All guests of one command share their System V segments: shmget with the same key finds the same memory.";
+All guests of one command share their System V segments: shmget with the same
+key finds the same memory.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
   cc -static -o shm shm.c && tombolo run -n 2 ./shm
-  tombolo run --procs 4 --vcpus 2 ./worker --threads 1     options after PROGRAM are the program's
+  tombolo run --procs 4 --vcpus 2 ./worker -t 1   what follows PROGRAM is its own
   tombolo run ./producer : -n 2 --read-only 0x4d2 ./consumer
-  echo hello | tombolo run busybox sha256sum               stdin goes to the first process
+  echo hello | tombolo run busybox sha256sum      stdin goes to the first process
   tombolo run --timeout 10 --report run.json -n 2 ./shm
 
-Programs are static Linux x86-64 ELF files (cc -static, musl-gcc -static, Rust with -C target-feature=+crt-static).
-One without a slash is searched for in PATH. Their environment is what --env says, and TOMBOLO_GUEST,
-TOMBOLO_GUESTS, TOMBOLO_PROC and TOMBOLO_PROCS, which say who they are. Each part between `:` has its own options
-(-n, --vcpus, --procs, --memory, --env, --read-only); the others are for the whole run and go before the first `:`.
+PROGRAM is a static Linux x86-64 ELF file (cc -static, musl-gcc -static, Rust with
+-C target-feature=+crt-static). Without a slash it is searched for in PATH.
 
-Exit status: that of the first program that ended with another than 0 (128 + signal for signals), or
-  124  the time-out was over          126  PROGRAM can't be run
-  125  Tombolo or a guest failed      127  PROGRAM was not found
-  129, 130, 143  ended by SIGHUP, SIGINT (Ctrl-C), SIGTERM";
+Programs find in their environment what --env says and nothing else but TOMBOLO_GUEST,
+TOMBOLO_GUESTS, TOMBOLO_PROC and TOMBOLO_PROCS, which tell them who they are.
+
+A `:` begins other guests of the same group, with options, program and arguments of
+their own. Options of the whole run stand before the first PROGRAM.
+
+Exit status: that of the first program to end with another than 0 (128 + signal if it
+was killed), or
+  124  the time-out was over         127  PROGRAM was not found
+  125  Tombolo or a guest failed     129, 130, 143  ended by SIGHUP, SIGINT (Ctrl-C),
+  126  PROGRAM can't be run                         SIGTERM";
 
 /// System V shared memory between virtual machines.
 ///
-/// Runs static Linux programs in small virtual machines of their own that share memory with shmget and shmat,
-/// as if they ran on one Linux. Without arguments: the demo.
+/// Static Linux programs run in small virtual machines of their own and share memory with shmget and shmat, as if
+/// they ran on one Linux. Without arguments: the demo.
 #[derive(Debug, Parser)]
 #[command(name = "tombolo", version, after_help = EXAMPLES, disable_help_subcommand = true)]
 struct CommandLine {
@@ -59,7 +65,7 @@ pub(super) struct Common {
     /// Write the outcome to FILE as JSON; `-` is stdout
     #[arg(long, value_name = "FILE", global = true)]
     pub(super) report: Option<PathBuf>,
-    /// Say more on stderr: -v what happens, -vv details, -vvv everything (RUST_LOG takes precedence)
+    /// Log more on stderr (-vv, -vvv: still more; RUST_LOG says exactly what)
     #[arg(short, long, action = ArgAction::Count, global = true)]
     pub(super) verbose: u8,
 }
@@ -86,32 +92,30 @@ pub(super) struct DemoArgs {
 /// How the demo shows its result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// Tables
+    // Tables.
     Text,
-    /// One JSON object
+    // One JSON object.
     Json,
 }
 
 /// When lines of output say who wrote them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum Prefix {
-    /// With more than one process
+    // With more than one process. (These are not doc comments, which --help would spread over lines.)
     #[default]
     Auto,
-    /// Always
     Always,
-    /// Never
     Never,
 }
 
 #[derive(Debug, Args)]
 struct RunArgs {
-    #[command(flatten)]
-    whole: WholeOptions,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Options of these guests")]
     part: PartOptions,
-    /// A static Linux x86-64 ELF file and its arguments; a `:` begins the next part
-    #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true)]
+    #[command(flatten, next_help_heading = "Options of the whole run")]
+    whole: WholeOptions,
+    // The program, its arguments, and after a `:` more of the same: the usage line says so.
+    #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true, hide = true)]
     words: Vec<OsString>,
 }
 
@@ -121,7 +125,7 @@ struct WholeOptions {
     /// End everything after SECONDS, with exit status 124
     #[arg(long, value_name = "SECONDS", value_parser = values::timeout, allow_hyphen_values = true)]
     timeout: Option<Duration>,
-    /// Begin each line of output with `guest.process| `
+    /// Begin each line with `guest.process| ` (auto: if there are several processes)
     #[arg(long, value_name = "WHEN", value_enum)]
     prefix: Option<Prefix>,
 }
@@ -139,13 +143,13 @@ struct PartOptions {
     /// Processes in each guest, spread over its vCPUs
     #[arg(long, value_name = "N", default_value = "1", value_parser = values::processes, allow_hyphen_values = true)]
     procs: u32,
-    /// Memory of each guest: bytes, or with K, M, G or T [default: 256M]
+    /// Memory of each guest: bytes, or with K, M, G, T [default: 256M]
     #[arg(long, value_name = "SIZE", value_parser = values::memory, allow_hyphen_values = true)]
     memory: Option<u64>,
-    /// Set a variable in the programs' environment (repeatable)
+    /// Set a variable in the programs' environment
     #[arg(long, value_name = "NAME=VALUE")]
     env: Vec<OsString>,
-    /// Refuse read-write attaches of segments made with this key, or of all (repeatable)
+    /// Allow only read-only attaches of segments with this key, or of all
     #[arg(long, value_name = "KEY|all", value_parser = values::read_only, allow_hyphen_values = true)]
     read_only: Vec<ReadOnly>,
 }

@@ -1,21 +1,19 @@
 //! What the demo's programs say of themselves, line by line.
 //!
-//! The board is the group's [`Output`]. It holds one program in its write of `all-attached` until the segments have
-//! been looked at ([`Board::release`]): meanwhile no program detaches.
+//! The board is the group's [`Output`]. When a program says `all-attached`, it looks at the segments before that
+//! program's write returns: so long none detaches.
 
 use abi::Errno;
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use tombolo::broker::SegmentState;
 use tombolo::config::Output;
 
 /// Longest line a program may print, in bytes.
 const MAX_LINE: usize = 4096;
 /// Most lines that are not understood a program may print.
 const MAX_ODD: usize = 16;
-/// Longest time a program is held.
-const HOLD: Duration = Duration::from_secs(5);
 
 /// What one program has said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,17 +49,21 @@ pub(super) struct Saw {
     pub(super) ninth_decile: u64,
 }
 
+/// Tells which segments there are.
+type Segments = Box<dyn Fn() -> Vec<SegmentState> + Send + Sync>;
+
 /// Collects the programs' lines.
 pub(super) struct Board {
     state: Mutex<State>,
-    changed: Condvar,
+    segments: OnceLock<Segments>,
     processes: u32,
 }
 
 struct State {
+    /// Each program, and its line without its end yet.
     members: Vec<(Member, Vec<u8>)>,
-    all_attached: bool,
-    released: bool,
+    /// The segments while all had attached.
+    seen: Vec<SegmentState>,
 }
 
 impl Board {
@@ -71,28 +73,22 @@ impl Board {
         Board {
             state: Mutex::new(State {
                 members,
-                all_attached: false,
-                released: false,
+                seen: Vec::new(),
             }),
-            changed: Condvar::new(),
+            segments: OnceLock::new(),
             processes,
         }
     }
 
-    /// Waits until all have attached, one has said something odd, or `limit` is over.
-    pub(super) fn wait_until_attached(&self, limit: Duration) {
-        let waiting = |state: &mut State| {
-            let odd = state.members.iter().any(|(member, _)| !member.odd.is_empty());
-            !state.all_attached && !state.released && !odd
-        };
-        // Whether time ran out shows in what the programs have said.
-        drop(self.changed.wait_timeout_while(self.state(), limit, waiting));
+    /// Says how to look at the segments. A program that wants it done waits until then.
+    pub(super) fn look_with(&self, segments: impl Fn() -> Vec<SegmentState> + Send + Sync + 'static) {
+        // The first answer stands.
+        let _ = self.segments.set(Box::new(segments));
     }
 
-    /// Lets the program go on that is held in its `all-attached`.
-    pub(super) fn release(&self) {
-        self.state().released = true;
-        self.changed.notify_all();
+    /// The segments while all had attached; none if the programs did not come so far.
+    pub(super) fn segments(&self) -> Vec<SegmentState> {
+        self.state().seen.clone()
     }
 
     /// What each has said.
@@ -119,7 +115,6 @@ impl Output for Board {
         let mut state = self.state();
         let index = (guest * self.processes + process) as usize;
         let (member, line) = state.members.get_mut(index).ok_or(Errno::EBADF)?;
-        let mut all_attached = false;
         for &byte in bytes {
             if byte != b'\n' && line.len() < MAX_LINE {
                 line.push(byte);
@@ -128,18 +123,10 @@ impl Output for Board {
             let text = String::from_utf8_lossy(line).into_owned();
             line.clear();
             if text == "all-attached" {
-                all_attached = true;
-            } else {
-                member.hear(&text);
+                state.seen = (self.segments.wait())();
+                return Ok(());
             }
-        }
-        state.all_attached |= all_attached;
-        self.changed.notify_all();
-        if all_attached {
-            drop(
-                self.changed
-                    .wait_timeout_while(state, HOLD, |state| !state.released),
-            );
+            member.hear(&text);
         }
         Ok(())
     }
@@ -179,6 +166,7 @@ impl Member {
 mod tests {
     use super::*;
     use std::sync::Arc;
+    use std::time::Duration;
 
     #[test]
     fn lines_may_come_in_pieces() {
@@ -236,23 +224,15 @@ mod tests {
     }
 
     #[test]
-    fn a_program_is_held_until_it_is_released() {
+    fn the_segments_are_looked_at_when_all_have_attached() {
         let board = Arc::new(Board::new(2, 2));
         let program = Arc::clone(&board);
         let held = std::thread::spawn(move || program.write(0, 1, 1, b"all-attached\n"));
-        board.wait_until_attached(Duration::from_secs(5));
-        assert!(board.state().all_attached);
+        std::thread::sleep(Duration::from_millis(20));
         assert!(!held.is_finished());
-        board.release();
+        board.look_with(|| super::super::check::tests::good().segments);
         assert_eq!(held.join().unwrap(), Ok(()));
-    }
-
-    #[test]
-    fn an_error_ends_the_wait_for_attaching() {
-        let board = Board::new(2, 2);
-        board.write(0, 0, 1, b"error shmget: ENOSPC\n").unwrap();
-        board.wait_until_attached(Duration::from_secs(3600));
-        assert!(!board.state().all_attached);
+        assert_eq!(board.segments().len(), 1);
     }
 
     #[test]

@@ -41,8 +41,6 @@ const FEWEST_HANDOFFS: u64 = 100;
 const PAGE: u64 = 4096;
 /// The whole demo is ended after this long.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// How long to wait for the programs to have attached.
-const ATTACH_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// All there is to show.
 struct Shown {
@@ -75,18 +73,14 @@ pub(super) fn run(demo: &DemoArgs, common: &Common) -> Result<u8> {
         kernel: None,
         observer: None,
     })?;
+    let broker = group.broker();
+    board.look_with(move || broker.segments());
     let stopper = group.stopper();
-    let released = Arc::clone(&board);
-    signals.on_first(move |signal| {
-        released.release();
-        stopper.stop(StopRequest::Signal(signal));
-    });
-    board.wait_until_attached(ATTACH_TIMEOUT);
-    let segments = group.segments();
-    board.release();
+    signals.on_first(move |signal| stopper.stop(StopRequest::Signal(signal)));
     let outcome = group.wait();
+    let (members, segments) = (board.members(), board.segments());
     let shown = Shown {
-        members: board.members(),
+        members,
         segments,
         outcome,
         wall: began.elapsed(),
