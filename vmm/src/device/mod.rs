@@ -1,0 +1,13 @@
+//! What stands in for devices: the command's own descriptors 0, 1 and 2, and the kernel's log.
+//!
+//! | file | what |
+//! |---|---|
+//! | `stdin` | reading without blocking, and the interrupt that says when to ask again |
+//! | `output` | writing all of it, even to a slow reader, and still be stopped |
+//! | `stdio` | fstat, TIOCGWINSZ and TCGETS of the host's descriptors |
+//! | `log` | the guest kernel's own text, escaped and bounded |
+
+pub mod log;
+pub mod output;
+pub mod stdin;
+pub mod stdio;

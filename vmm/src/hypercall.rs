@@ -1,0 +1,252 @@
+//! What a guest asks of the host: a [`Request`], decoded into a [`Hypercall`] and then served.
+//!
+//! Everything in a request may be hostile. It is copied once from the guest's memory; [`decode`], a pure function,
+//! turns the copy into a value whose numbers are in range; [`Service`] carries it out. Whether a buffer lies in
+//! RAM is asked where the bytes are copied. No answer to a guest is ever a panic: errors are [`Errno`]s.
+
+mod serve;
+
+pub use serve::{Service, ServiceParts};
+
+use crate::window::WindowKind;
+use abi::Errno;
+use abi::hypercall::{
+    BulkEntry, Call, MAX_BULK, MAX_GROUPS, MAX_WRITE, Request, STDIO_FSTAT, STDIO_TERMIOS, STDIO_WINSIZE,
+    WINDOW_RO, WINDOW_RW,
+};
+use paging::GuestPhys;
+use zerocopy::{FromZeros, IntoBytes};
+
+/// A piece of guest-physical memory, not yet known to be RAM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffer {
+    /// First byte.
+    pub gpa: GuestPhys,
+    /// Bytes; at most [`MAX_WRITE`].
+    pub len: u64,
+}
+
+/// What to find out about a host descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StdioQuery {
+    /// `fstat(2)`.
+    Status,
+    /// `ioctl(TIOCGWINSZ)`.
+    WindowSize,
+    /// `ioctl(TCGETS)`.
+    Termios,
+}
+
+/// A list of pieces of RAM to copy or clear.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bulk(Vec<(GuestPhys, GuestPhys, u64)>);
+
+impl Bulk {
+    /// To, from and length in bytes of each piece.
+    pub fn pieces(&self) -> impl Iterator<Item = (GuestPhys, GuestPhys, u64)> {
+        self.0.iter().copied()
+    }
+}
+
+/// A request with meaning. See [`Call`] for what each asks.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(
+    missing_docs,
+    reason = "the fields are the arguments that abi::hypercall::Call describes"
+)]
+pub enum Hypercall {
+    Nop,
+    Ready {
+        ring0_emulated: bool,
+    },
+    Write {
+        descriptor: u32,
+        text: Buffer,
+        process: u32,
+    },
+    Read {
+        into: Buffer,
+    },
+    ReadReady,
+    Stdio {
+        descriptor: u32,
+        query: StdioQuery,
+    },
+    ProcessExit {
+        index: u32,
+        wait_status: u32,
+        pid: u32,
+    },
+    Log {
+        level: u32,
+        text: Buffer,
+    },
+    Copy(Bulk),
+    Zero(Bulk),
+    ProcessStart {
+        index: u32,
+        pid: u32,
+    },
+    Random {
+        into: Buffer,
+    },
+    ShmGet {
+        key: i32,
+        size: u64,
+        flags: u32,
+    },
+    ShmAttach {
+        id: i32,
+        flags: u32,
+        room: u64,
+        no_room: Errno,
+    },
+    ShmDetach {
+        id: i32,
+        window: WindowKind,
+        count: u64,
+    },
+    ShmControl {
+        id: i32,
+        command: i32,
+    },
+    ShmAttachMore {
+        id: i32,
+        window: WindowKind,
+        count: u64,
+    },
+    Usage {
+        free_frames: u64,
+    },
+}
+
+/// Gives a request its meaning.
+///
+/// # Errors
+/// ENOSYS for a call that does not exist, EINVAL for arguments that mean nothing.
+pub fn decode(request: &Request) -> Result<(Call, Hypercall), Errno> {
+    let call = Call::from_raw(request.call).ok_or(Errno::ENOSYS)?;
+    if request.group_count as usize > MAX_GROUPS {
+        return Err(Errno::EINVAL);
+    }
+    let [a0, a1, a2, a3, ..] = request.args;
+    let hypercall = match call {
+        Call::Nop => Hypercall::Nop,
+        Call::Ready => Hypercall::Ready {
+            ring0_emulated: a0 == 1,
+        },
+        Call::Write if a0 == 1 || a0 == 2 => Hypercall::Write {
+            descriptor: a0 as u32,
+            text: buffer(a1, a2)?,
+            process: small(a3)?,
+        },
+        Call::Write => return Err(Errno::EBADF),
+        // A longer buffer is a shorter read.
+        Call::Read => Hypercall::Read {
+            into: buffer(a0, a1.min(MAX_WRITE))?,
+        },
+        Call::ReadReady => Hypercall::ReadReady,
+        Call::Stdio if a0 <= 2 => Hypercall::Stdio {
+            descriptor: a0 as u32,
+            query: match a1 {
+                STDIO_FSTAT => StdioQuery::Status,
+                STDIO_WINSIZE => StdioQuery::WindowSize,
+                STDIO_TERMIOS => StdioQuery::Termios,
+                _ => return Err(Errno::EINVAL),
+            },
+        },
+        Call::Stdio => return Err(Errno::EBADF),
+        Call::ProcessExit => Hypercall::ProcessExit {
+            index: small(a0)?,
+            wait_status: small(a1)?,
+            pid: request.pid,
+        },
+        Call::Log => Hypercall::Log {
+            level: small(a0)?,
+            text: buffer(a1, a2)?,
+        },
+        Call::Copy => Hypercall::Copy(bulk(request)?),
+        Call::Zero => Hypercall::Zero(bulk(request)?),
+        Call::ProcessStart => Hypercall::ProcessStart {
+            index: small(a0)?,
+            pid: request.pid,
+        },
+        Call::Random if a1 <= abi::PAGE_SIZE => Hypercall::Random {
+            into: buffer(a0, a1)?,
+        },
+        Call::Random => return Err(Errno::EINVAL),
+        Call::ShmGet => Hypercall::ShmGet {
+            key: a0 as i32,
+            size: a1,
+            flags: a2 as u32,
+        },
+        Call::ShmAttach => Hypercall::ShmAttach {
+            id: a0 as i32,
+            flags: a1 as u32,
+            room: a2,
+            no_room: i32::try_from(a3)
+                .ok()
+                .and_then(Errno::from_raw)
+                .ok_or(Errno::EINVAL)?,
+        },
+        Call::ShmDetach => Hypercall::ShmDetach {
+            id: a0 as i32,
+            window: window(a1)?,
+            count: a2,
+        },
+        Call::ShmControl => Hypercall::ShmControl {
+            id: a0 as i32,
+            command: a1 as i32,
+        },
+        Call::ShmAttachMore => Hypercall::ShmAttachMore {
+            id: a0 as i32,
+            window: window(a1)?,
+            count: a2,
+        },
+        Call::Usage => Hypercall::Usage { free_frames: a0 },
+    };
+    Ok((call, hypercall))
+}
+
+fn small(value: u64) -> Result<u32, Errno> {
+    u32::try_from(value).map_err(|_| Errno::EINVAL)
+}
+
+fn buffer(gpa: u64, len: u64) -> Result<Buffer, Errno> {
+    if len > MAX_WRITE {
+        return Err(Errno::EINVAL);
+    }
+    Ok(Buffer {
+        gpa: GuestPhys::new(gpa),
+        len,
+    })
+}
+
+fn window(value: u64) -> Result<WindowKind, Errno> {
+    match value {
+        WINDOW_RW => Ok(WindowKind::ReadWrite),
+        WINDOW_RO => Ok(WindowKind::ReadOnly),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn bulk(request: &Request) -> Result<Bulk, Errno> {
+    let count = usize::try_from(request.args[0])
+        .ok()
+        .filter(|count| *count <= MAX_BULK)
+        .ok_or(Errno::EINVAL)?;
+    let mut entries = [BulkEntry::default(); MAX_BULK];
+    let bytes = entries.as_mut_bytes();
+    bytes.copy_from_slice(&request.payload[..bytes.len()]);
+    let piece = |entry: &BulkEntry| (GuestPhys::new(entry.to), GuestPhys::new(entry.from), entry.len);
+    Ok(Bulk(entries[..count].iter().map(piece).collect()))
+}
+
+/// A request that asks nothing, to be filled in.
+#[must_use]
+pub fn empty_request() -> Request {
+    Request::new_zeroed()
+}
+
+#[cfg(test)]
+mod tests;
