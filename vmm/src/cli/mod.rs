@@ -44,13 +44,18 @@ pub(crate) fn main() -> ExitCode {
         Task::Demo(demo) => demo::run(demo, &request.common),
         Task::Run(run) => run::run(run, &request.common),
     };
-    done.unwrap_or_else(|error| {
-        tell(format_args!("{error:#}"));
-        error
-            .downcast_ref::<VmmError>()
-            .map_or(OWN_ERROR, VmmError::exit_status)
-    })
-    .into()
+    let status = done.unwrap_or_else(|error| match error.downcast_ref::<VmmError>() {
+        // Its message has the cause in it.
+        Some(own) => {
+            tell(own);
+            own.exit_status()
+        }
+        None => {
+            tell(format_args!("{error:#}"));
+            OWN_ERROR
+        }
+    });
+    status.into()
 }
 
 /// One message on stderr.
