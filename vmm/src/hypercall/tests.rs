@@ -1,1 +1,98 @@
-//! t
+//! Requests as a kernel makes them, and as an attacker does.
+
+use super::*;
+use proptest::prelude::*;
+
+fn request(call: u32, args: [u64; 6]) -> Request {
+    Request { call, args, ..empty_request() }
+}
+
+fn decoded(call: Call, args: [u64; 6]) -> Result<Hypercall, Errno> {
+    decode(&request(call as u32, args)).map(|(decoded, hypercall)| {
+        assert_eq!(decoded, call);
+        hypercall
+    })
+}
+
+#[test]
+fn every_call_has_a_meaning() {
+    for call in Call::ALL {
+        let args = if *call == Call::ShmAttach { [0, 0, 0, 22, 0, 0] } else { [1, 0, 0, 0, 0, 0] };
+        assert!(decoded(*call, args).is_ok(), "{call:?}");
+    }
+}
+
+#[test]
+fn arguments_are_taken_as_linux_means_them() {
+    let minus_one = u64::from(u32::MAX);
+    assert_eq!(
+        decoded(Call::ShmGet, [minus_one, u64::MAX, 0o1666, 0, 0, 0]),
+        Ok(Hypercall::ShmGet { key: -1, size: u64::MAX, flags: 0o1666 })
+    );
+    assert_eq!(
+        decoded(Call::ShmAttach, [7, 0o10000, 4096, 12, 0, 0]),
+        Ok(Hypercall::ShmAttach { id: 7, flags: 0o10000, room: 4096, no_room: Errno::ENOMEM })
+    );
+    let mut bulk = request(Call::Zero as u32, [1, 0, 0, 0, 0, 0]);
+    bulk.payload[..24].copy_from_slice(BulkEntry { to: 1, from: 2, len: 3 }.as_bytes());
+    match decode(&bulk) {
+        Ok((Call::Zero, Hypercall::Zero(bulk))) => {
+            let pieces: Vec<_> = bulk.pieces().collect();
+            assert_eq!(pieces, [(GuestPhys::new(1), GuestPhys::new(2), 3)]);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_means_nothing_is_refused() {
+    let most = MAX_WRITE;
+    for (call, args, errno) in [
+        (Call::Write, [0, 0, 1, 0, 0, 0], Errno::EBADF),
+        (Call::Write, [1, 0, most + 1, 0, 0, 0], Errno::EINVAL),
+        (Call::Write, [1, 0, 1, 1 << 32, 0, 0], Errno::EINVAL),
+        (Call::Stdio, [3, 0, 0, 0, 0, 0], Errno::EBADF),
+        (Call::Stdio, [0, 3, 0, 0, 0, 0], Errno::EINVAL),
+        (Call::Random, [0, abi::PAGE_SIZE + 1, 0, 0, 0, 0], Errno::EINVAL),
+        (Call::Copy, [MAX_BULK as u64 + 1, 0, 0, 0, 0, 0], Errno::EINVAL),
+        (Call::Zero, [u64::MAX, 0, 0, 0, 0, 0], Errno::EINVAL),
+        (Call::ShmAttach, [0, 0, 0, 0, 0, 0], Errno::EINVAL),
+        (Call::ShmAttach, [0, 0, 0, 4096, 0, 0], Errno::EINVAL),
+        (Call::ShmDetach, [0, 2, 1, 0, 0, 0], Errno::EINVAL),
+        (Call::ShmAttachMore, [0, u64::MAX, 1, 0, 0, 0], Errno::EINVAL),
+    ] {
+        assert_eq!(decoded(call, args), Err(errno), "{call:?} {args:?}");
+    }
+    assert_eq!(decode(&request(999, [0; 6])), Err(Errno::ENOSYS));
+    let crowded = Request { group_count: MAX_GROUPS as u32 + 1, ..request(0, [0; 6]) };
+    assert_eq!(decode(&crowded), Err(Errno::EINVAL));
+}
+
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![any::<u64>(), 0u64..40, any::<u32>().prop_map(u64::from)]
+}
+
+proptest! {
+    #[test]
+    fn garbage_in_every_field_is_answered(
+        call in 0u32..24,
+        args in prop::array::uniform6(number()),
+        group_count in prop_oneof![any::<u32>(), 0u32..40],
+        payload in prop::collection::vec(any::<u8>(), 256),
+    ) {
+        let mut garbage = Request { group_count, ..request(call, args) };
+        garbage.payload.copy_from_slice(&payload);
+        match decode(&garbage) {
+            Err(errno) => prop_assert!((1..=4095).contains(&errno.raw())),
+            Ok((call, Hypercall::Write { text, .. } | Hypercall::Log { text, .. })) => {
+                prop_assert!(text.len <= MAX_WRITE, "{call:?}");
+            }
+            Ok((_, Hypercall::Read { into })) => prop_assert!(into.len <= MAX_WRITE),
+            Ok((_, Hypercall::Random { into })) => prop_assert!(into.len <= abi::PAGE_SIZE),
+            Ok((_, Hypercall::Copy(bulk) | Hypercall::Zero(bulk))) => {
+                prop_assert!(bulk.pieces().count() <= MAX_BULK);
+            }
+            Ok(_) => {}
+        }
+    }
+}
