@@ -57,7 +57,7 @@ int main(int argc, char **argv) {
     IF("ud2") __asm__ volatile("ud2");
     IF("int3") __asm__ volatile("int3");
     IF("int1") __asm__ volatile(".byte 0xf1");
-    IF("int0x80") __asm__ volatile("int $0x7f");
+    IF("int-n") __asm__ volatile("int $0x7f");
     IF("hlt") __asm__ volatile("hlt");
     IF("cli") __asm__ volatile("cli");
     IF("sti") __asm__ volatile("sti");

@@ -1,0 +1,97 @@
+//! What a run leaves behind in this process: descriptors, mappings, threads, children. It must be nothing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Largest inaccessible mapping that a C library makes for itself: windows are far larger.
+const LARGEST_RESERVE: u64 = 512 << 20;
+
+/// Runs `what` while no other test of this executable runs, opens or compiles anything.
+pub fn alone<T>(what: impl FnOnce() -> T) -> T {
+    static TURN: Mutex<()> = Mutex::new(());
+    // A test that failed has poisoned nothing: there is no state behind this lock.
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    what()
+}
+
+/// Everything in this process that a run could have left. Two are equal if nothing was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Footprint {
+    descriptors: BTreeMap<String, u32>,
+    /// Guest memory, vCPU states, segments, windows.
+    mappings: Vec<String>,
+    /// Threads that are not the test framework's.
+    threads: Vec<String>,
+    children: String,
+}
+
+impl Footprint {
+    pub(crate) fn now() -> Footprint {
+        let mut descriptors = BTreeMap::new();
+        for entry in fs::read_dir("/proc/self/fd").expect("/proc is mounted").flatten() {
+            let target = fs::read_link(entry.path())
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            // Inode numbers of anonymous descriptors differ; the directory is the one being read.
+            if !target.starts_with("/proc/") {
+                *descriptors.entry(target).or_default() += 1;
+            }
+        }
+        let maps = fs::read_to_string("/proc/self/maps").expect("/proc is mounted");
+        let mappings = maps
+            .lines()
+            .filter(|line| is_a_guests(line))
+            .map(str::to_owned)
+            .collect();
+        let (mut threads, mut children) = (Vec::new(), String::new());
+        for task in fs::read_dir("/proc/self/task")
+            .expect("/proc is mounted")
+            .flatten()
+        {
+            let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+            if name.starts_with("vcpu") || name.starts_with("tombolo") || name.starts_with("guest") {
+                threads.push(name.trim().to_owned());
+            }
+            children.push_str(&fs::read_to_string(task.path().join("children")).unwrap_or_default());
+        }
+        Footprint {
+            descriptors,
+            mappings,
+            threads,
+            children,
+        }
+    }
+
+    /// Waits shortly until the process is what it was: an exiting thread stays in /proc for a moment after a join.
+    ///
+    /// # Panics
+    /// If it does not become so.
+    pub(crate) fn check_same(&self, what: &str) {
+        let start = Instant::now();
+        loop {
+            let now = Footprint::now();
+            if now == *self {
+                return;
+            }
+            assert!(
+                start.elapsed() < Duration::from_secs(2),
+                "{what} left something behind in this process\nbefore: {self:#?}\nafter: {now:#?}"
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+fn is_a_guests(line: &str) -> bool {
+    let mut fields = line.split_whitespace();
+    let range = fields.next().unwrap_or_default();
+    let rights = fields.next().unwrap_or_default();
+    let length = range
+        .split_once('-')
+        .and_then(|(from, to)| Some(u64::from_str_radix(to, 16).ok()? - u64::from_str_radix(from, 16).ok()?))
+        .unwrap_or(0);
+    line.contains("memfd:") || line.contains("kvm") || (rights.starts_with("---") && length > LARGEST_RESERVE)
+}
