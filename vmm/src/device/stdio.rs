@@ -112,10 +112,8 @@ mod tests {
         let words = status(&fstat(reader.as_fd()).unwrap());
         let mut native = [0u64; 18];
         // SAFETY: struct stat is 144 bytes of integers.
-        assert_eq!(
-            unsafe { libc::fstat(reader.as_raw_fd(), native.as_mut_ptr().cast()) },
-            0
-        );
+        let result = unsafe { libc::fstat(reader.as_raw_fd(), native.as_mut_ptr().cast()) };
+        assert_eq!(result, 0);
         assert_eq!(words, native);
         assert_eq!(
             ioctl::<TERMIOS_LEN>(reader.as_fd(), libc::TCGETS),

@@ -172,7 +172,7 @@ fn header(bytes: &[u8]) -> Result<KernelHeader, String> {
 
 fn segment(load: &Load) -> Result<Segment, String> {
     let at = load.start;
-    if load.start < KERNEL_VIRT || load.end > VCPU_AREAS || load.start % PAGE_SIZE != 0 {
+    if load.start < KERNEL_VIRT || load.end > VCPU_AREAS || !load.start.is_multiple_of(PAGE_SIZE) {
         return Err(format!(
             "the segment at {at:#x} is not page-aligned between {KERNEL_VIRT:#x} and {VCPU_AREAS:#x}"
         ));

@@ -345,3 +345,21 @@ fn nothing_is_left_of_a_group() {
         "{before} descriptors before, {after} after 50 guests"
     );
 }
+
+#[test]
+#[ignore = "prints figures"]
+fn how_long_a_guest_takes() {
+    for (vcpus, guests) in [(1, 1), (2, 1), (2, 2), (1, 2)] {
+        let mut best: Option<Outcome> = None;
+        for _ in 0..30 {
+            let mut g = guest(vcpus);
+            g.memory = 256 << 20;
+            let outcome = run(group(kernels::promised(), vec![g; guests]));
+            if best.as_ref().is_none_or(|best| outcome.elapsed_ns < best.elapsed_ns) {
+                best = Some(outcome);
+            }
+        }
+        let best = best.unwrap();
+        println!("{guests}x{vcpus}: {} us {:?}", best.elapsed_ns / 1000, best.guests[0].start);
+    }
+}
