@@ -1,0 +1,230 @@
+//! Guest-physical memory, reached through the direct map ([`abi::memory::DIRECT_MAP`]): entries of tables,
+//! whole frames, pieces of programs' memory. And [`Reserve`], zeroed memory that is taken once.
+//!
+//! All accesses are atomic loads and stores or string instructions in assembly, never references: programs
+//! on other vCPUs change their memory whenever they like. Callers name RAM only; segments lie in windows,
+//! which the direct map does not have, so these are reached through the running program's own mapping
+//! ([`read_user`], [`write_user`]).
+//!
+//! On the host the same functions work on a sparse memory of the calling thread, so `mm` is tested there.
+// UNSAFETY: turns guest-physical addresses into pointers.
+#![cfg_attr(
+    target_os = "none",
+    expect(unsafe_code, reason = "guest-physical memory by address")
+)]
+
+#[cfg(not(target_os = "none"))]
+pub use fake::*;
+#[cfg(target_os = "none")]
+pub use real::*;
+
+#[cfg(target_os = "none")]
+mod real {
+    use abi::memory::DIRECT_MAP;
+    use core::arch::asm;
+    use core::cell::UnsafeCell;
+    use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+    use paging::{GuestPhys, GuestVirt};
+
+    const fn at(gpa: GuestPhys) -> u64 {
+        DIRECT_MAP + gpa.get()
+    }
+
+    /// The 64-bit word at `gpa`, which is 8-byte aligned RAM.
+    #[inline(always)]
+    pub fn load64(gpa: GuestPhys) -> u64 {
+        // SAFETY: RAM is mapped there, and all access to it is atomic or opaque.
+        unsafe { (*(at(gpa) as *const AtomicU64)).load(Ordering::Relaxed) }
+    }
+
+    /// Stores to the 64-bit word at `gpa`.
+    #[inline(always)]
+    pub fn store64(gpa: GuestPhys, value: u64) {
+        // SAFETY: as `load64`; callers name frames and tables that are theirs. x86 keeps stores in order.
+        unsafe { (*(at(gpa) as *const AtomicU64)).store(value, Ordering::Release) }
+    }
+
+    /// The 32-bit word at `gpa`.
+    #[inline(always)]
+    pub fn load32(gpa: GuestPhys) -> u32 {
+        // SAFETY: as `load64`.
+        unsafe { (*(at(gpa) as *const AtomicU32)).load(Ordering::Relaxed) }
+    }
+
+    /// Stores to the 32-bit word at `gpa`.
+    #[inline(always)]
+    pub fn store32(gpa: GuestPhys, value: u32) {
+        // SAFETY: as `store64`.
+        unsafe { (*(at(gpa) as *const AtomicU32)).store(value, Ordering::Relaxed) }
+    }
+
+    /// Zeroes `len` bytes.
+    pub fn zero(gpa: GuestPhys, len: u64) {
+        // SAFETY: callers name frames that are theirs. Few emulated instructions: eight bytes a turn.
+        unsafe {
+            asm!("rep stosq", "mov rcx, {rest}", "rep stosb", rest = in(reg) len & 7,
+                inout("rcx") len >> 3 => _, inout("rdi") at(gpa) => _, in("rax") 0u64,
+                options(nostack, preserves_flags));
+        }
+    }
+
+    /// Copies `len` bytes; the ranges do not overlap.
+    pub fn copy(to: GuestPhys, from: GuestPhys, len: u64) {
+        copy_bytes(at(to), at(from), len);
+    }
+
+    /// Copies out of RAM.
+    pub fn read(from: GuestPhys, to: &mut [u8]) {
+        copy_bytes(to.as_mut_ptr() as u64, at(from), to.len() as u64);
+    }
+
+    /// Copies into RAM.
+    pub fn write(to: GuestPhys, from: &[u8]) {
+        copy_bytes(at(to), from.as_ptr() as u64, from.len() as u64);
+    }
+
+    /// Copies out of the loaded program's memory at `from`, which its tables map readable (to `_phys`).
+    pub fn read_user(from: GuestVirt, _phys: GuestPhys, to: &mut [u8]) {
+        copy_bytes(to.as_mut_ptr() as u64, from.get(), to.len() as u64);
+    }
+
+    /// Copies into the loaded program's memory at `to`, which its tables map writable (to `_phys`).
+    pub fn write_user(to: GuestVirt, _phys: GuestPhys, from: &[u8]) {
+        copy_bytes(to.get(), from.as_ptr() as u64, from.len() as u64);
+    }
+
+    fn copy_bytes(to: u64, from: u64, len: u64) {
+        // SAFETY: the callers above: one side is a slice or RAM, the other RAM or a mapped user page, both of
+        // `len` bytes. In assembly, because others may write there at the same time.
+        unsafe {
+            asm!("rep movsq", "mov rcx, {rest}", "rep movsb", rest = in(reg) len & 7,
+                inout("rcx") len >> 3 => _, inout("rdi") to => _, inout("rsi") from => _,
+                options(nostack, preserves_flags));
+        }
+    }
+
+    /// A static that one owner takes for good: large tables that stay in BSS.
+    pub struct Reserve<T> {
+        value: UnsafeCell<T>,
+        taken: AtomicBool,
+    }
+
+    // SAFETY: only the one who finds `taken` false ever touches the value.
+    unsafe impl<T: Send> Sync for Reserve<T> {}
+
+    impl<T> Reserve<T> {
+        /// A reserve that holds `value`.
+        pub const fn new(value: T) -> Self {
+            Reserve {
+                value: UnsafeCell::new(value),
+                taken: AtomicBool::new(false),
+            }
+        }
+
+        /// The value, to whom asks first.
+        pub fn take(&'static self) -> Option<&'static mut T> {
+            if self.taken.swap(true, Ordering::Relaxed) {
+                return None;
+            }
+            // SAFETY: the swap lets one caller through, ever.
+            Some(unsafe { &mut *self.value.get() })
+        }
+    }
+}
+
+#[cfg(not(target_os = "none"))]
+mod fake {
+    use paging::{GuestPhys, GuestVirt, PAGE_SIZE};
+    use std::cell::RefCell;
+    use std::collections::HashMap;
+
+    thread_local! {
+        static PAGES: RefCell<HashMap<u64, Box<[u8; PAGE_SIZE as usize]>>> = RefCell::default();
+    }
+
+    /// Forgets everything: all memory reads as zero.
+    #[cfg(test)]
+    pub fn clear() {
+        PAGES.with_borrow_mut(HashMap::clear);
+    }
+
+    /// Visits the pieces of `[gpa, gpa + len)` page by page: the offset of each, and its bytes.
+    fn pieces(gpa: GuestPhys, len: u64, mut visit: impl FnMut(usize, &mut [u8])) {
+        PAGES.with_borrow_mut(|pages| {
+            let mut done = 0;
+            while done < len {
+                let at = gpa.get() + done;
+                let offset = at % PAGE_SIZE;
+                let take = (PAGE_SIZE - offset).min(len - done);
+                let page = pages
+                    .entry(at / PAGE_SIZE)
+                    .or_insert_with(|| Box::new([0; PAGE_SIZE as usize]));
+                visit(
+                    done as usize,
+                    &mut page[offset as usize..(offset + take) as usize],
+                );
+                done += take;
+            }
+        });
+    }
+
+    /// The 64-bit word at `gpa`.
+    pub fn load64(gpa: GuestPhys) -> u64 {
+        let mut bytes = [0; 8];
+        read(gpa, &mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+
+    /// Stores to the 64-bit word at `gpa`.
+    pub fn store64(gpa: GuestPhys, value: u64) {
+        write(gpa, &value.to_le_bytes());
+    }
+
+    /// The 32-bit word at `gpa`.
+    pub fn load32(gpa: GuestPhys) -> u32 {
+        let mut bytes = [0; 4];
+        read(gpa, &mut bytes);
+        u32::from_le_bytes(bytes)
+    }
+
+    /// Stores to the 32-bit word at `gpa`.
+    pub fn store32(gpa: GuestPhys, value: u32) {
+        write(gpa, &value.to_le_bytes());
+    }
+
+    /// Zeroes `len` bytes.
+    pub fn zero(gpa: GuestPhys, len: u64) {
+        pieces(gpa, len, |_, piece| piece.fill(0));
+    }
+
+    /// Copies `len` bytes; the ranges do not overlap.
+    pub fn copy(to: GuestPhys, from: GuestPhys, len: u64) {
+        let mut bytes = vec![0; len as usize];
+        read(from, &mut bytes);
+        write(to, &bytes);
+    }
+
+    /// Copies out of memory.
+    pub fn read(from: GuestPhys, to: &mut [u8]) {
+        pieces(from, to.len() as u64, |at, piece| {
+            to[at..at + piece.len()].copy_from_slice(piece)
+        });
+    }
+
+    /// Copies into memory.
+    pub fn write(to: GuestPhys, from: &[u8]) {
+        pieces(to, from.len() as u64, |at, piece| {
+            piece.copy_from_slice(&from[at..at + piece.len()])
+        });
+    }
+
+    /// Copies out of a program's page at `phys`.
+    pub fn read_user(_from: GuestVirt, phys: GuestPhys, to: &mut [u8]) {
+        read(phys, to);
+    }
+
+    /// Copies into a program's page at `phys`.
+    pub fn write_user(_to: GuestVirt, phys: GuestPhys, from: &[u8]) {
+        write(phys, from);
+    }
+}

@@ -1,0 +1,177 @@
+//! Areas: ranges of a program's addresses, with what they allow and what is behind them (Linux's VMAs).
+
+use super::fault::Access;
+use abi::PAGE_SIZE;
+use abi::hypercall::{WINDOW_RO, WINDOW_RW};
+use bitflags::bitflags;
+use paging::{GuestPhys, GuestVirt, Rights};
+
+bitflags! {
+    /// What a program may do in an area: `PROT_READ`, `PROT_WRITE`, `PROT_EXEC`.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct Prot: u8 {
+        /// Read.
+        const READ = 1;
+        /// Write.
+        const WRITE = 2;
+        /// Execute.
+        const EXECUTE = 4;
+    }
+}
+
+impl Prot {
+    /// Whether `access` is allowed. As the hardware has it, every right brings that of reading.
+    pub fn allows(self, access: Access) -> bool {
+        match access {
+            Access::Read => !self.is_empty(),
+            Access::Write => self.contains(Prot::WRITE),
+            Access::Execute => self.contains(Prot::EXECUTE),
+        }
+    }
+
+    /// The rights of a leaf. Without any, a page stays but ring 3 can't use it.
+    pub fn rights(self) -> Rights {
+        let mut rights = Rights::empty();
+        rights.set(Rights::USER, !self.is_empty());
+        rights.set(Rights::WRITE, self.contains(Prot::WRITE));
+        rights.set(Rights::EXECUTE, self.contains(Prot::EXECUTE));
+        rights
+    }
+}
+
+/// Which of a guest's windows a segment appears in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Window {
+    /// The read-write window.
+    ReadWrite = WINDOW_RW as u8,
+    /// The read-only window.
+    ReadOnly = WINDOW_RO as u8,
+}
+
+impl Window {
+    /// The number hypercalls use: [`WINDOW_RW`] or [`WINDOW_RO`].
+    pub const fn raw(self) -> u64 {
+        self as u64
+    }
+}
+
+/// A part of a segment in a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentRef {
+    /// The broker's id.
+    pub id: i32,
+    /// Where it appears.
+    pub window: Window,
+    /// Guest-physical address of the segment's first byte.
+    pub gpa: GuestPhys,
+    /// The segment's size in bytes, as the program asked for.
+    pub size: u64,
+    /// Where this part starts, in bytes from the segment's start: a multiple of the page size.
+    pub offset: u64,
+}
+
+impl SegmentRef {
+    /// The segment's size in whole pages, in bytes.
+    pub const fn mapped_size(&self) -> u64 {
+        (self.size + PAGE_SIZE - 1) & !(PAGE_SIZE - 1)
+    }
+
+    /// Guest-physical address of this part's first byte.
+    pub const fn start(&self) -> GuestPhys {
+        self.gpa.add(self.offset)
+    }
+
+    /// Bytes of the segment from this part's start on, in whole pages.
+    pub const fn left(&self) -> u64 {
+        self.mapped_size().saturating_sub(self.offset)
+    }
+}
+
+/// What is behind an area.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Backing {
+    /// Zeros, private.
+    Anonymous,
+    /// A file in RAM: shown in place or copied, private.
+    Image {
+        /// The file's byte at the area's start, page-aligned.
+        phys: GuestPhys,
+        /// How many bytes from there are the file's; zeros follow.
+        len: u64,
+    },
+    /// A part of a shared segment.
+    Segment(SegmentRef),
+}
+
+impl Backing {
+    /// What is behind the address `by` bytes further.
+    #[must_use]
+    pub fn advanced(self, by: u64) -> Backing {
+        match self {
+            Backing::Anonymous => Backing::Anonymous,
+            Backing::Image { phys, len } => Backing::Image {
+                phys: phys.add(by),
+                len: len.saturating_sub(by),
+            },
+            Backing::Segment(part) => Backing::Segment(SegmentRef {
+                offset: part.offset + by,
+                ..part
+            }),
+        }
+    }
+}
+
+/// A range of addresses, page-aligned and not empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Area {
+    /// First address.
+    pub start: GuestVirt,
+    /// First address after it.
+    pub end: GuestVirt,
+    /// What it allows now.
+    pub prot: Prot,
+    /// The most that mprotect may grant.
+    pub may: Prot,
+    /// What is behind it.
+    pub backing: Backing,
+}
+
+impl Area {
+    /// Its length in bytes.
+    pub const fn len(&self) -> u64 {
+        self.end.get() - self.start.get()
+    }
+
+    /// The segment behind it.
+    pub fn segment(&self) -> Option<&SegmentRef> {
+        match &self.backing {
+            Backing::Segment(part) => Some(part),
+            _ => None,
+        }
+    }
+
+    /// The part of it in `[start, end)`, which it contains.
+    #[must_use]
+    pub fn part(&self, start: GuestVirt, end: GuestVirt) -> Area {
+        let backing = self.backing.advanced(start.get() - self.start.get());
+        Area {
+            start,
+            end,
+            backing,
+            ..*self
+        }
+    }
+
+    /// Whether `next`, which follows it directly, says the same of what comes after.
+    pub fn continues_in(&self, next: &Area) -> bool {
+        self.end == next.start
+            && self.prot == next.prot
+            && self.may == next.may
+            && match self.backing {
+                Backing::Image { .. } => false,
+                backing => backing.advanced(self.len()) == next.backing,
+            }
+    }
+}

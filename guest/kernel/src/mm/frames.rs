@@ -1,0 +1,390 @@
+//! Frames: who has which page of RAM.
+//!
+//! The VMM leaves the frames above the image, and all of the second range of RAM, free and zero. Frames that
+//! have never been used are handed out by bumping: single ones from below, aligned runs of 2 MiB from above.
+//! Frames that come back go into lists, linked through the frame table (a 32-bit word a frame), in the order
+//! they came, so that runs stay runs. What comes back is dirty unless it was a page table: those are zero when
+//! they retire, and become tables again.
+//!
+//! *Retired* frames wait in queues of their own until [`Frames::release`]: the caller flushes first, so that
+//! no vCPU can still reach them.
+//!
+//! A run that is dirty is zeroed by whoever takes it, if it isn't overwritten anyway: clearing is the host's
+//! work where ring 0 is emulated, and goes in bulk.
+
+use crate::arch::direct;
+use abi::boot::BootInfo;
+use abi::{LARGE_PAGE_SIZE, PAGE_SIZE};
+use paging::{GuestPhys, TableMemory, TableMemoryMut};
+
+const LARGE_FRAMES: u64 = LARGE_PAGE_SIZE / PAGE_SIZE;
+
+/// Frames that lie one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameRun {
+    /// The first one.
+    pub start: GuestPhys,
+    /// How many.
+    pub count: u64,
+    /// They may hold anything; otherwise zeros.
+    pub dirty: bool,
+}
+
+impl FrameRun {
+    /// Its length in bytes.
+    pub const fn len(&self) -> u64 {
+        self.count * PAGE_SIZE
+    }
+}
+
+/// A range of RAM; `number` is that of its first frame in the frame table.
+#[derive(Clone, Copy)]
+struct Range {
+    start: u64,
+    end: u64,
+    number: u64,
+}
+
+/// Frames to hand out one after the other, from both ends.
+#[derive(Clone, Copy)]
+struct Span {
+    next: u64,
+    end: u64,
+}
+
+impl Span {
+    const EMPTY: Span = Span { next: 0, end: 0 };
+
+    fn take(&mut self, most: u64) -> Option<(GuestPhys, u64)> {
+        if self.next == self.end {
+            return None;
+        }
+        let count = most.min((self.end - self.next) / PAGE_SIZE);
+        let start = GuestPhys::new(self.next);
+        self.next += count * PAGE_SIZE;
+        Some((start, count))
+    }
+}
+
+/// A list of frames through the frame table: numbers plus 1, 0 is none. `tail` means nothing if it is empty.
+#[derive(Clone, Copy)]
+struct List {
+    head: u32,
+    tail: u32,
+}
+
+impl List {
+    const EMPTY: List = List { head: 0, tail: 0 };
+}
+
+/// All frames of the guest.
+pub struct Frames {
+    table: u64,
+    ranges: [Range; 2],
+    /// First address of the first range that may be handed out.
+    free_start: u64,
+    /// Never used: of both ranges what lies past the last 2 MiB boundary, then the rest.
+    fresh: [Span; 4],
+    /// Dirty frames of a 2 MiB run that has been broken up.
+    broken: Span,
+    dirty: List,
+    clean: List,
+    large: List,
+    retired: List,
+    retired_clean: List,
+    retired_large: List,
+    retired_frames: u64,
+    free: u64,
+    total: u64,
+}
+
+impl Frames {
+    /// No frames.
+    pub const fn empty() -> Frames {
+        Frames {
+            table: 0,
+            ranges: [Range {
+                start: 0,
+                end: 0,
+                number: 0,
+            }; 2],
+            free_start: 0,
+            fresh: [Span::EMPTY; 4],
+            broken: Span::EMPTY,
+            dirty: List::EMPTY,
+            clean: List::EMPTY,
+            large: List::EMPTY,
+            retired: List::EMPTY,
+            retired_clean: List::EMPTY,
+            retired_large: List::EMPTY,
+            retired_frames: 0,
+            free: 0,
+            total: 0,
+        }
+    }
+
+    pub(super) fn init(&mut self, boot: &BootInfo) {
+        let [low, high] = boot.ram;
+        self.table = boot.frame_table.start;
+        self.ranges = [
+            Range {
+                start: low.start,
+                end: low.start + low.len,
+                number: 0,
+            },
+            Range {
+                start: high.start,
+                end: high.start + high.len,
+                number: low.len / PAGE_SIZE,
+            },
+        ];
+        if high.len == 0 {
+            // Then no address belongs to it.
+            (self.ranges[1].start, self.ranges[1].end) = (u64::MAX, u64::MAX);
+        }
+        self.free_start = (boot.free_start + PAGE_SIZE - 1) & !(PAGE_SIZE - 1);
+        for (index, start) in [(0, self.free_start), (1, self.ranges[1].start)] {
+            let end = self.ranges[index].end & !(PAGE_SIZE - 1);
+            if start >= end {
+                continue;
+            }
+            let boundary = (end & !(LARGE_PAGE_SIZE - 1)).max(start);
+            self.fresh[index] = Span { next: boundary, end };
+            self.fresh[index + 2] = Span {
+                next: start,
+                end: boundary,
+            };
+            self.free += (end - start) / PAGE_SIZE;
+        }
+        self.total = self.free;
+    }
+
+    /// Frames nobody has. Retired ones count when they are released.
+    pub fn free_frames(&self) -> u64 {
+        self.free
+    }
+
+    /// Frames there are to hand out in all.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Whether this is RAM that is handed out here: not the image, what the VMM laid out, or a window.
+    #[inline]
+    pub fn owns(&self, gpa: GuestPhys) -> bool {
+        let gpa = gpa.get();
+        let [low, high] = &self.ranges;
+        (gpa >= self.free_start && gpa < low.end) || (gpa >= high.start && gpa < high.end)
+    }
+
+    /// Whether this is RAM, so that the direct map has it.
+    pub fn is_ram(&self, gpa: GuestPhys) -> bool {
+        self.ranges
+            .iter()
+            .any(|range| (range.start..range.end).contains(&gpa.get()))
+    }
+
+    /// Up to `most` (at least 1) frames in a row: as many as are at hand.
+    pub fn take(&mut self, most: u64) -> Option<FrameRun> {
+        let (start, count, dirty) = self
+            .take_dirty(most)
+            .map(|(start, count)| (start, count, true))
+            .or_else(|| self.take_fresh(most).map(|(start, count)| (start, count, false)))
+            .or_else(|| self.take_broken(most).map(|(start, count)| (start, count, true)))
+            .or_else(|| {
+                self.pop(|frames| &mut frames.clean)
+                    .map(|start| (start, 1, false))
+            })?;
+        self.free -= count;
+        Some(FrameRun { start, count, dirty })
+    }
+
+    /// 2 MiB in a row, aligned to 2 MiB.
+    pub fn take_large(&mut self) -> Option<FrameRun> {
+        let mut run = FrameRun {
+            start: GuestPhys::new(0),
+            count: LARGE_FRAMES,
+            dirty: true,
+        };
+        if let Some(start) = self.pop(|frames| &mut frames.large) {
+            run.start = start;
+        } else {
+            let whole = |span: &&mut Span| span.end - span.next >= LARGE_PAGE_SIZE;
+            let span = self.fresh[2..].iter_mut().rev().find(whole)?;
+            span.end -= LARGE_PAGE_SIZE;
+            run = FrameRun {
+                start: GuestPhys::new(span.end),
+                dirty: false,
+                ..run
+            };
+        }
+        self.free -= LARGE_FRAMES;
+        Some(run)
+    }
+
+    /// Takes back frames that no table has ever shown to anybody.
+    pub fn give_back(&mut self, run: FrameRun) {
+        self.free += run.count;
+        if run.count == LARGE_FRAMES && run.start.is_aligned(LARGE_PAGE_SIZE) {
+            let number = self.number(run.start);
+            return self.push(|frames| &mut frames.large, number);
+        }
+        let first = self.number(run.start);
+        for number in (first..first + run.count as u32).rev() {
+            self.push(|frames| &mut frames.dirty, number);
+        }
+    }
+
+    /// Takes back the `size` bytes (4 KiB, or aligned 2 MiB) a leaf mapped, to be used again after
+    /// [`Frames::release`].
+    pub fn retire_frames(&mut self, start: GuestPhys, size: u64) {
+        self.retired_frames += size / PAGE_SIZE;
+        let number = self.number(start);
+        if size == PAGE_SIZE {
+            self.append(|frames| &mut frames.retired, number);
+        } else {
+            self.append(|frames| &mut frames.retired_large, number);
+        }
+    }
+
+    /// What has been retired may be used again: no vCPU can reach it any more.
+    pub fn release(&mut self) {
+        if self.retired_frames == 0 {
+            return;
+        }
+        self.free += core::mem::take(&mut self.retired_frames);
+        self.dirty = self.join(self.retired, self.dirty);
+        self.clean = self.join(self.retired_clean, self.clean);
+        self.large = self.join(self.retired_large, self.large);
+        self.retired = List::EMPTY;
+        self.retired_clean = List::EMPTY;
+        self.retired_large = List::EMPTY;
+    }
+
+    /// A run from the head of the dirty list, as long as its frames follow each other.
+    fn take_dirty(&mut self, most: u64) -> Option<(GuestPhys, u64)> {
+        let first = self.dirty.head.checked_sub(1)?;
+        let mut count = 1;
+        let mut next = self.link(first);
+        while count < most && u64::from(next) == u64::from(first) + 1 + count {
+            // The second range does not follow the first.
+            if u64::from(next) - 1 == self.ranges[1].number {
+                break;
+            }
+            next = self.link(next - 1);
+            count += 1;
+        }
+        self.dirty.head = next;
+        Some((self.gpa(first), count))
+    }
+
+    fn take_fresh(&mut self, most: u64) -> Option<(GuestPhys, u64)> {
+        self.fresh.iter_mut().find_map(|span| span.take(most))
+    }
+
+    fn take_broken(&mut self, most: u64) -> Option<(GuestPhys, u64)> {
+        if self.broken.next == self.broken.end {
+            let start = self.pop(|frames| &mut frames.large)?.get();
+            self.broken = Span {
+                next: start,
+                end: start + LARGE_PAGE_SIZE,
+            };
+        }
+        self.broken.take(most)
+    }
+
+    fn number(&self, gpa: GuestPhys) -> u32 {
+        let range = &self.ranges[usize::from(gpa.get() >= self.ranges[1].start)];
+        ((gpa.get() - range.start) / PAGE_SIZE + range.number) as u32
+    }
+
+    fn gpa(&self, number: u32) -> GuestPhys {
+        let range = &self.ranges[usize::from(u64::from(number) >= self.ranges[1].number)];
+        GuestPhys::new(range.start + (u64::from(number) - range.number) * PAGE_SIZE)
+    }
+
+    fn link(&self, number: u32) -> u32 {
+        direct::load32(GuestPhys::new(self.table + 4 * u64::from(number)))
+    }
+
+    fn set_link(&self, number: u32, next: u32) {
+        direct::store32(GuestPhys::new(self.table + 4 * u64::from(number)), next);
+    }
+
+    fn pop(&mut self, list: impl Fn(&mut Frames) -> &mut List) -> Option<GuestPhys> {
+        let number = list(self).head.checked_sub(1)?;
+        list(self).head = self.link(number);
+        Some(self.gpa(number))
+    }
+
+    fn push(&mut self, list: impl Fn(&mut Frames) -> &mut List, number: u32) {
+        let head = list(self).head;
+        self.set_link(number, head);
+        let list = list(self);
+        list.head = number + 1;
+        if head == 0 {
+            list.tail = number + 1;
+        }
+    }
+
+    fn append(&mut self, list: impl Fn(&mut Frames) -> &mut List, number: u32) {
+        let List { head, tail } = *list(self);
+        self.set_link(number, 0);
+        if head == 0 {
+            *list(self) = List {
+                head: number + 1,
+                tail: number + 1,
+            };
+        } else {
+            self.set_link(tail - 1, number + 1);
+            list(self).tail = number + 1;
+        }
+    }
+
+    /// `first`, then `second`.
+    fn join(&self, first: List, second: List) -> List {
+        if first.head == 0 {
+            return second;
+        }
+        self.set_link(first.tail - 1, second.head);
+        let tail = if second.head == 0 { first.tail } else { second.tail };
+        List {
+            head: first.head,
+            tail,
+        }
+    }
+}
+
+impl TableMemory for Frames {
+    #[inline(always)]
+    fn load(&self, table: GuestPhys, index: usize) -> u64 {
+        direct::load64(table.add(8 * index as u64))
+    }
+}
+
+impl TableMemoryMut for Frames {
+    #[inline(always)]
+    fn store(&mut self, table: GuestPhys, index: usize, value: u64) {
+        direct::store64(table.add(8 * index as u64), value);
+    }
+
+    fn allocate(&mut self) -> Option<GuestPhys> {
+        // Zeroing here is for the last resort: it is done in ring 0, whatever that costs.
+        let clean = self.pop(|frames| &mut frames.clean);
+        if let Some(frame) = clean.or_else(|| self.take_fresh(1).map(|(start, _)| start)) {
+            self.free -= 1;
+            return Some(frame);
+        }
+        let run = self.take(1)?;
+        if run.dirty {
+            direct::zero(run.start, run.len());
+        }
+        Some(run.start)
+    }
+
+    fn retire(&mut self, table: GuestPhys) {
+        self.retired_frames += 1;
+        let number = self.number(table);
+        self.append(|frames| &mut frames.retired_clean, number);
+    }
+}

@@ -1,0 +1,98 @@
+//! Memory: frames, areas, address spaces.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`frames`] | [`Frames`]: who has which page of RAM |
+//! | [`area`] | [`Area`](area::Area): a range of a program's addresses, what it allows and what is behind it |
+//! | [`tree`] | a process's areas in order, and free gaps between them |
+//! | [`space`] | [`AddressSpace`]: making and ending one, mmap, brk |
+//! | `unmap`, `protect`, `remap`, `advise` | munmap, mprotect, mremap, madvise |
+//! | `fault` | pages appear when they are touched |
+//! | `attach` | shmat and shmdt |
+//! | `user` | copies between a program and the kernel |
+//! | `world` | [`World`] as the kernel has it |
+//!
+//! Two layers say what a program has: the areas are the truth, the page tables a part of it that has been
+//! used so far. Invariants:
+//! * A leaf's rights are those of its area; a leaf lies in exactly one area.
+//! * A leaf gives the right to write only to a frame that [`Frames`] owns, which then belongs to this leaf
+//!   alone, or to a page of a segment attached read-write.
+//! * Each fragment of an attach, that is each area with a segment behind it, counts once with the broker: the
+//!   calls of [`World::attached_more`] and [`World::detached`] are made where areas come and go, nowhere else.
+//! * Change tables, flush, release frames, tell the broker: in this order. Nothing is reused while a vCPU may
+//!   still translate to it.
+//! * What can fail comes first: an operation that fails has changed nothing (where Linux's does, it is said).
+//!
+//! Everything runs under the kernel's one lock.
+
+mod advise;
+pub mod area;
+mod attach;
+mod fault;
+pub mod frames;
+mod protect;
+mod remap;
+pub mod space;
+#[cfg(test)]
+mod tests;
+pub mod tree;
+mod unmap;
+mod user;
+pub mod world;
+
+pub use fault::{Access, Fault};
+pub use frames::Frames;
+pub use space::{AddressSpace, Placement};
+pub use tree::AreaPool;
+pub use user::Run;
+
+use abi::Errno;
+use abi::boot::{BootFlags, BootInfo};
+use area::SegmentRef;
+use paging::{Flush, GuestPhys};
+
+/// The guest's memory, shared by all address spaces.
+pub struct Memory {
+    /// Pages of RAM.
+    pub frames: Frames,
+    /// Nodes for areas.
+    pub areas: AreaPool,
+    /// For tests ([`BootFlags::TEST_WRITABLE_READ_ONLY`]): read-only attaches are writable in the tables.
+    pub writable_read_only: bool,
+}
+
+impl Memory {
+    /// No memory at all, until [`Memory::init`].
+    pub const fn empty() -> Memory {
+        Memory {
+            frames: Frames::empty(),
+            areas: AreaPool::empty(),
+            writable_read_only: false,
+        }
+    }
+
+    /// Takes over the RAM the VMM has left free. Once.
+    pub fn init(&mut self, boot: &BootInfo) {
+        self.frames.init(boot);
+        self.areas.init();
+        let flags = BootFlags::from_bits_truncate(boot.flags);
+        self.writable_read_only = flags.contains(BootFlags::TEST_WRITABLE_READ_ONLY);
+    }
+}
+
+/// What address spaces need of the world around them.
+pub trait World {
+    /// Drops what `flush` names on the vCPUs in `loaded` (a bit each); returns when none holds it any more.
+    fn flush(&mut self, loaded: u32, flush: &Flush);
+    /// Zeroes runs of RAM: first byte and length of each.
+    fn zero(&mut self, runs: &[(GuestPhys, u64)]);
+    /// Copies within RAM.
+    fn copy(&mut self, to: GuestPhys, from: GuestPhys, len: u64);
+    /// A fragment of an attach is gone, in the tables and in every vCPU.
+    fn detached(&mut self, segment: &SegmentRef);
+    /// An attach is about to have one fragment more.
+    ///
+    /// # Errors
+    /// What the broker says; then nothing is split.
+    fn attached_more(&mut self, segment: &SegmentRef) -> Result<(), Errno>;
+}

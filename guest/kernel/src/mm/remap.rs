@@ -1,0 +1,220 @@
+//! mremap: a mapping shrinks, grows, or moves with its pages.
+
+use super::area::{Area, Backing};
+use super::space::{affordable, check_fixed, page_up};
+use super::unmap::{announce, errno, retract};
+use super::{AddressSpace, Memory, World};
+use abi::memory::USER_END;
+use abi::{Errno, PAGE_SIZE};
+use arrayvec::ArrayVec;
+use paging::{GuestPhys, GuestVirt, Leaf, Rights, for_each_leaf};
+
+const MREMAP_MAYMOVE: u64 = 1;
+const MREMAP_FIXED: u64 = 2;
+
+/// Leaves that are moved before tables are looked at again.
+const BATCH: usize = 32;
+
+impl AddressSpace {
+    /// mremap(2). What is not there: DONTUNMAP, an old length of 0 (EINVAL both), and more than one area.
+    ///
+    /// # Errors
+    /// EINVAL for crooked ranges and flags, EFAULT if the old range isn't one area's, ENOMEM for no room,
+    /// memory, areas or tables, and what the broker says to a split of an attach. As in Linux, MREMAP_FIXED has
+    /// cleared the new range by then, and a mapping that was to become shorter is.
+    #[expect(clippy::too_many_arguments, reason = "as many as mremap has")]
+    pub fn remap(
+        &mut self,
+        mem: &mut Memory,
+        world: &mut impl World,
+        old: GuestVirt,
+        old_len: u64,
+        new_len: u64,
+        flags: u64,
+        new_addr: GuestVirt,
+    ) -> Result<GuestVirt, Errno> {
+        let fixed = flags & MREMAP_FIXED != 0;
+        let may_move = flags & MREMAP_MAYMOVE != 0;
+        if flags & !(MREMAP_MAYMOVE | MREMAP_FIXED) != 0 || (fixed && !may_move) || !old.is_aligned(PAGE_SIZE)
+        {
+            return Err(Errno::EINVAL);
+        }
+        let old_len = page_up(old_len).ok_or(Errno::EINVAL)?;
+        let new_len = page_up(new_len).filter(|&len| len != 0).ok_or(Errno::EINVAL)?;
+        if fixed {
+            let overlap = || new_addr < old.add(old_len) && old < new_addr.add(new_len);
+            let outside = new_len > USER_END || new_addr.get() > USER_END - new_len;
+            if !new_addr.is_aligned(PAGE_SIZE) || outside || overlap() {
+                return Err(Errno::EINVAL);
+            }
+            check_fixed(new_addr, new_len)?;
+        }
+        let mut area = *self.areas.find(&mem.areas, old).ok_or(Errno::EFAULT)?;
+        if old_len == 0 {
+            return Err(Errno::EINVAL);
+        }
+        if old_len >= new_len {
+            let end = old
+                .checked_add(old_len)
+                .filter(|end| end.get() <= USER_END)
+                .ok_or(Errno::EINVAL)?;
+            if fixed && end > area.end {
+                return Err(Errno::EFAULT);
+            }
+            self.clear(mem, world, old.add(new_len), end)?;
+            if !fixed {
+                return Ok(old);
+            }
+            area = *self.areas.find(&mem.areas, old).ok_or(Errno::EFAULT)?;
+        } else if old_len > area.end.get() - old.get() {
+            return Err(Errno::EFAULT);
+        } else {
+            affordable(mem, &area.backing, area.prot, new_len - old_len)?;
+        }
+        let old_end = old.add(old_len.min(new_len));
+        if !fixed && old_end == area.end && self.grow(mem, &area, old.get().checked_add(new_len)) {
+            return Ok(old);
+        }
+        if !may_move {
+            return Err(Errno::ENOMEM);
+        }
+        // One for the new area, two should the old one or what lies at the new place get a hole.
+        if mem.areas.available() < 3 {
+            return Err(Errno::ENOMEM);
+        }
+        let to = if fixed {
+            self.clear(mem, world, new_addr, new_addr.add(new_len))?;
+            new_addr
+        } else {
+            self.gap(mem, new_len, PAGE_SIZE).ok_or(Errno::ENOMEM)?
+        };
+        self.move_part(mem, world, &area, &area.part(old, old_end), to, new_len)?;
+        Ok(to)
+    }
+
+    /// Lets the area end at `end` if it can.
+    fn grow(&mut self, mem: &mut Memory, area: &Area, end: Option<u64>) -> bool {
+        let Some(end) = end.filter(|&end| end <= USER_END).map(GuestVirt::new) else {
+            return false;
+        };
+        if !self.is_free(mem, area.end, end) {
+            return false;
+        }
+        // Equal neighbours are one area, so anonymous memory may meet one to join now.
+        let right = self.areas.find(&mem.areas, end).copied();
+        let grown = Area { end, ..*area };
+        self.areas
+            .update(&mut mem.areas, area.start, |area| area.end = end);
+        if let Some(right) = right
+            && area.backing == Backing::Anonymous
+            && grown.continues_in(&right)
+        {
+            self.areas.remove(&mut mem.areas, right.start);
+            self.areas
+                .update(&mut mem.areas, area.start, |area| area.end = right.end);
+        }
+        true
+    }
+
+    /// Moves `part` of `area`, pages and all, to `to`, where it becomes `len` bytes long. All or nothing.
+    fn move_part(
+        &mut self,
+        mem: &mut Memory,
+        world: &mut impl World,
+        area: &Area,
+        part: &Area,
+        to: GuestVirt,
+        len: u64,
+    ) -> Result<(), Errno> {
+        let fragments = usize::from(area.start < part.start) + usize::from(part.end < area.end);
+        announce(world, area, fragments)?;
+        if let Err(error) = self.move_pages(mem, world, part, to) {
+            retract(world, area, fragments);
+            return Err(error);
+        }
+        self.cut(mem, part.start, part.end, |_| {})?;
+        self.insert(
+            mem,
+            Area {
+                start: to,
+                end: to.add(len),
+                ..*part
+            },
+        )
+    }
+
+    /// Maps the pages of `part` at `to`, and no longer where they are. All or nothing.
+    fn move_pages(
+        &mut self,
+        mem: &mut Memory,
+        world: &mut impl World,
+        part: &Area,
+        to: GuestVirt,
+    ) -> Result<(), Errno> {
+        let result = match &part.backing {
+            Backing::Segment(segment) => self.map_fragment(mem, part, segment, to),
+            _ => self.map_private(mem, part, to),
+        };
+        let pages = part.len() / PAGE_SIZE;
+        let result = result.and_then(|()| {
+            paging::unmap(&mut mem.frames, self.root, part.start, pages, |_, _| {}).map_err(errno)
+        });
+        match result {
+            Ok(flush) => {
+                world.flush(self.loaded, &flush);
+                mem.frames.release();
+                Ok(())
+            }
+            Err(error) => {
+                // Nothing to split: all that is mapped there has just been, by itself.
+                if let Ok(flush) = paging::unmap(&mut mem.frames, self.root, to, pages, |_, _| {}) {
+                    world.flush(self.loaded, &flush);
+                }
+                mem.frames.release();
+                Err(error)
+            }
+        }
+    }
+
+    /// Maps the private pages of `part` at `to` as well. After an error some may be mapped.
+    fn map_private(&mut self, mem: &mut Memory, part: &Area, to: GuestVirt) -> Result<(), Errno> {
+        let mut at = part.start;
+        while at < part.end {
+            let mut runs = ArrayVec::<(GuestVirt, GuestPhys, u64, Rights), BATCH>::new();
+            let mut stop = part.end;
+            let pages = (part.end.get() - at.get()).min(512 * PAGE_SIZE) / PAGE_SIZE;
+            let seen = at.add(pages * PAGE_SIZE);
+            for_each_leaf(&mem.frames, self.root, at, pages, |leaf| {
+                let Leaf {
+                    virt,
+                    phys,
+                    size,
+                    rights,
+                    ..
+                } = leaf;
+                // A large leaf may reach beyond on either side.
+                let from = virt.max(at);
+                let phys = phys.add(from.get() - virt.get());
+                let len = virt.add(size).min(seen).get() - from.get();
+                if let Some(last) = runs.last_mut()
+                    && (last.0.add(last.2), last.1.add(last.2), last.3) == (from, phys, rights)
+                {
+                    last.2 += len;
+                } else if runs.is_full() {
+                    stop = stop.min(from);
+                } else {
+                    runs.push((from, phys, len, rights));
+                }
+            });
+            for (from, phys, len, rights) in runs {
+                // What comes after a full batch is seen in the next one.
+                let len = len.min(stop.get().saturating_sub(from.get()));
+                let virt = to.add(from.get() - part.start.get());
+                paging::map(&mut mem.frames, self.root, virt, phys, len / PAGE_SIZE, rights)
+                    .map_err(errno)?;
+            }
+            at = stop.min(seen);
+        }
+        Ok(())
+    }
+}

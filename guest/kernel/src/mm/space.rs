@@ -1,0 +1,283 @@
+//! [`AddressSpace`]: what a process can address. Its areas, its page tables, its break; made, filled, ended.
+//!
+//! This file has new, destroy, mmap and brk; the rest of the operations have files of their own (see
+//! [`super`]). All take the guest's [`Memory`] and the [`World`] around it.
+//!
+//! Addresses and errors are Linux's (mmap(2), brk(2); `mm/mmap.c` for what these leave open).
+
+use super::area::{Area, Backing, Prot};
+use super::tree::AreaTree;
+use super::{Memory, World};
+use abi::memory::{DIRECT_MAP, KERNEL_VIRT, MMAP_MIN_ADDR, USER_END};
+use abi::{Errno, PAGE_SIZE};
+use paging::{GuestPhys, GuestVirt, TableMemory, TableMemoryMut, clear_low_half, root_index};
+
+/// Mappings whose place the kernel chooses lie below: Linux's `mmap_base` with the usual 8 MiB of stack,
+/// without randomisation.
+pub const MMAP_BASE: u64 = 0x7fff_f7ff_f000;
+
+/// The root entries of the kernel's own half.
+const KERNEL_ENTRIES: [usize; 2] = [
+    root_index(GuestVirt::new(DIRECT_MAP)),
+    root_index(GuestVirt::new(KERNEL_VIRT)),
+];
+
+/// Where mmap(2) puts a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// The kernel chooses.
+    Anywhere,
+    /// Here if it is free, else the kernel chooses.
+    Hint(GuestVirt),
+    /// Here, replacing what there is (`MAP_FIXED`).
+    Fixed(GuestVirt),
+    /// Here or nowhere (`MAP_FIXED_NOREPLACE`).
+    FixedNoReplace(GuestVirt),
+}
+
+/// What a process can address.
+pub struct AddressSpace {
+    pub(super) root: GuestPhys,
+    pub(super) areas: AreaTree,
+    brk_start: u64,
+    brk: u64,
+    /// The vCPUs that have its tables loaded, a bit each. The scheduler keeps it.
+    pub loaded: u32,
+}
+
+/// `value` rounded up to whole pages, if that is a number.
+pub(super) fn page_up(value: u64) -> Option<u64> {
+    Some(value.checked_add(PAGE_SIZE - 1)? & !(PAGE_SIZE - 1))
+}
+
+/// Whether `len` more bytes of private memory are not plainly absurd: Linux's heuristic overcommit refuses
+/// one mapping larger than all memory.
+pub(super) fn affordable(mem: &Memory, backing: &Backing, prot: Prot, len: u64) -> Result<(), Errno> {
+    let private = !matches!(backing, Backing::Segment(_));
+    if private && prot.contains(Prot::WRITE) && len / PAGE_SIZE > mem.frames.total() {
+        return Err(Errno::ENOMEM);
+    }
+    Ok(())
+}
+
+/// Checks a range whose place the program has chosen.
+pub(super) fn check_fixed(at: GuestVirt, len: u64) -> Result<(), Errno> {
+    if len > USER_END || at.get() > USER_END - len {
+        Err(Errno::ENOMEM)
+    } else if !at.is_aligned(PAGE_SIZE) {
+        Err(Errno::EINVAL)
+    } else if at.get() < MMAP_MIN_ADDR {
+        Err(Errno::EPERM)
+    } else {
+        Ok(())
+    }
+}
+
+impl AddressSpace {
+    /// An empty address space that shares the kernel's half with `kernel_root`.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn new(mem: &mut Memory, kernel_root: GuestPhys) -> Result<AddressSpace, Errno> {
+        let root = mem.frames.allocate().ok_or(Errno::ENOMEM)?;
+        for index in KERNEL_ENTRIES {
+            let entry = mem.frames.load(kernel_root, index);
+            mem.frames.store(root, index, entry);
+        }
+        Ok(AddressSpace {
+            root,
+            areas: AreaTree::new(),
+            brk_start: 0,
+            brk: 0,
+            loaded: 0,
+        })
+    }
+
+    /// The top-level page table.
+    pub fn root(&self) -> GuestPhys {
+        self.root
+    }
+
+    /// Everything goes: frames and tables are freed, attaches end. No vCPU may have it loaded.
+    pub fn destroy(&mut self, mem: &mut Memory, world: &mut impl World) {
+        debug_assert!(
+            self.loaded == 0,
+            "address space ends while loaded on vCPUs {:#x}",
+            self.loaded
+        );
+        clear_low_half(&mut mem.frames, self.root, |frames, leaf| {
+            if frames.owns(leaf.phys) {
+                frames.retire_frames(leaf.phys, leaf.size);
+            }
+        });
+        for index in KERNEL_ENTRIES {
+            mem.frames.store(self.root, index, 0);
+        }
+        mem.frames.retire(self.root);
+        mem.frames.release();
+        self.areas.clear(&mut mem.areas, |area| {
+            if let Some(segment) = area.segment() {
+                world.detached(segment);
+            }
+        });
+    }
+
+    /// The area at `addr`, if there is one.
+    pub fn area_at(&self, mem: &Memory, addr: GuestVirt) -> Option<Area> {
+        self.areas.find(&mem.areas, addr).copied()
+    }
+
+    /// mmap: `len` bytes with `backing` behind them; pages come when they are touched. `may` is the most that
+    /// [`AddressSpace::protect`] may grant later.
+    ///
+    /// # Errors
+    /// EINVAL for no length or a crooked address, ENOMEM for no room, EEXIST and EPERM as mmap(2).
+    #[expect(clippy::too_many_arguments, reason = "as many as mmap has")]
+    pub fn map(
+        &mut self,
+        mem: &mut Memory,
+        world: &mut impl World,
+        at: Placement,
+        len: u64,
+        prot: Prot,
+        may: Prot,
+        backing: Backing,
+    ) -> Result<GuestVirt, Errno> {
+        if len == 0 {
+            return Err(Errno::EINVAL);
+        }
+        let len = page_up(len).filter(|&len| len <= USER_END).ok_or(Errno::ENOMEM)?;
+        let start = match at {
+            Placement::Anywhere => self.gap(mem, len, PAGE_SIZE).ok_or(Errno::ENOMEM)?,
+            Placement::Hint(hint) => self.gap_at_hint(mem, hint, len).ok_or(Errno::ENOMEM)?,
+            Placement::Fixed(at) => at,
+            Placement::FixedNoReplace(at) => at,
+        };
+        check_fixed(start, len)?;
+        let end = start.add(len);
+        if matches!(at, Placement::FixedNoReplace(_)) && !self.is_free(mem, start, end) {
+            return Err(Errno::EEXIST);
+        }
+        affordable(mem, &backing, prot, len)?;
+        if let Placement::Fixed(_) = at {
+            // One for the new area, one should it make a hole in an old one.
+            if mem.areas.available() < 2 {
+                return Err(Errno::ENOMEM);
+            }
+            self.clear(mem, world, start, end)?;
+        }
+        self.insert(
+            mem,
+            Area {
+                start,
+                end,
+                prot,
+                may,
+                backing,
+            },
+        )?;
+        Ok(start)
+    }
+
+    /// Says where the program ends: its break starts there.
+    pub fn set_program_end(&mut self, end: GuestVirt) {
+        self.brk_start = end.align_down(PAGE_SIZE).get();
+        if self.brk_start < end.get() {
+            self.brk_start += PAGE_SIZE;
+        }
+        self.brk = self.brk_start;
+    }
+
+    /// brk: moves the break to `brk` if it can, and returns where it is then.
+    pub fn set_break(&mut self, mem: &mut Memory, world: &mut impl World, brk: u64) -> u64 {
+        if self.brk_start == 0 || brk < self.brk_start || brk > USER_END {
+            return self.brk;
+        }
+        let round = |value: u64| GuestVirt::new(value + PAGE_SIZE - 1).align_down(PAGE_SIZE);
+        let (old, new) = (round(self.brk), round(brk));
+        let moved = if new < old {
+            self.clear(mem, world, new, old)
+        } else {
+            self.grow_break(mem, old, new)
+        };
+        if moved.is_ok() {
+            self.brk = brk;
+        }
+        self.brk
+    }
+
+    fn grow_break(&mut self, mem: &mut Memory, old: GuestVirt, new: GuestVirt) -> Result<(), Errno> {
+        if old == new {
+            return Ok(());
+        }
+        let prot = Prot::READ | Prot::WRITE;
+        let len = new.get() - old.get();
+        check_fixed(old, len)?;
+        affordable(mem, &Backing::Anonymous, prot, len)?;
+        // Linux keeps a page free above the break.
+        if !self.is_free(mem, old, new.add(PAGE_SIZE)) {
+            return Err(Errno::ENOMEM);
+        }
+        let area = Area {
+            start: old,
+            end: new,
+            prot,
+            may: Prot::all(),
+            backing: Backing::Anonymous,
+        };
+        self.insert(mem, area)
+    }
+
+    /// Adds an area; anonymous memory becomes one with equal neighbours.
+    pub(super) fn insert(&mut self, mem: &mut Memory, area: Area) -> Result<(), Errno> {
+        let pool = &mut mem.areas;
+        if area.backing != Backing::Anonymous {
+            return self.areas.insert(pool, area);
+        }
+        let left = self
+            .areas
+            .ending_at(pool, area.start)
+            .filter(|left| left.continues_in(&area))
+            .copied();
+        let right = self
+            .areas
+            .find(pool, area.end)
+            .filter(|right| area.continues_in(right))
+            .copied();
+        match (left, right) {
+            (None, None) => self.areas.insert(pool, area)?,
+            (Some(left), None) => self.areas.update(pool, left.start, |left| left.end = area.end),
+            (None, Some(right)) => self
+                .areas
+                .update(pool, right.start, |right| right.start = area.start),
+            (Some(left), Some(right)) => {
+                self.areas.remove(pool, right.start);
+                self.areas.update(pool, left.start, |left| left.end = right.end);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_free(&self, mem: &Memory, start: GuestVirt, end: GuestVirt) -> bool {
+        self.areas
+            .first_from(&mem.areas, start)
+            .is_none_or(|next| next.start >= end)
+    }
+
+    /// Where the kernel puts `len` bytes: as high as possible below [`MMAP_BASE`], else anywhere.
+    pub(super) fn gap(&self, mem: &Memory, len: u64, align: u64) -> Option<GuestVirt> {
+        let below = |high| {
+            self.areas
+                .highest_gap(&mem.areas, len, align, MMAP_MIN_ADDR, high)
+        };
+        below(MMAP_BASE).or_else(|| below(USER_END))
+    }
+
+    fn gap_at_hint(&self, mem: &Memory, hint: GuestVirt, len: u64) -> Option<GuestVirt> {
+        let hint = GuestVirt::new(hint.align_down(PAGE_SIZE).get().max(MMAP_MIN_ADDR));
+        if check_fixed(hint, len).is_ok() && self.is_free(mem, hint, hint.add(len)) {
+            return Some(hint);
+        }
+        self.gap(mem, len, PAGE_SIZE)
+    }
+}

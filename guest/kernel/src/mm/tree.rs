@@ -1,0 +1,402 @@
+//! A process's areas in order of address: a treap over nodes from one pool for the whole guest.
+//!
+//! Each node also knows its subtree's first and last address and its largest gap, so a free range is found in
+//! O(log n) like everything else. Links are indices into the pool, 0 is none; nothing is allocated. The
+//! nodes lie in BSS, where those that are never used cost nothing.
+
+use super::area::Area;
+#[cfg(target_os = "none")]
+use crate::arch::direct::Reserve;
+use crate::mm::area::{Backing, Prot};
+use abi::Errno;
+use paging::GuestVirt;
+
+/// Most areas of all processes together.
+pub const MOST_AREAS: usize = 16384;
+
+#[derive(Clone, Copy)]
+struct Node {
+    area: Area,
+    /// Bounds of the subtree, and the largest gap within them.
+    first: u64,
+    last: u64,
+    gap: u64,
+    left: u16,
+    right: u16,
+    priority: u32,
+}
+
+impl Node {
+    /// All bytes zero, so that the pool stays in BSS.
+    const UNUSED: Node = Node {
+        area: Area {
+            start: GuestVirt::new(0),
+            end: GuestVirt::new(0),
+            prot: Prot::empty(),
+            may: Prot::empty(),
+            backing: Backing::Anonymous,
+        },
+        first: 0,
+        last: 0,
+        gap: 0,
+        left: 0,
+        right: 0,
+        priority: 0,
+    };
+}
+
+#[cfg(target_os = "none")]
+static NODES: Reserve<[Node; MOST_AREAS + 1]> = Reserve::new([Node::UNUSED; MOST_AREAS + 1]);
+
+/// The nodes of all processes' areas.
+pub struct AreaPool {
+    /// Node 0 is never used.
+    nodes: &'static mut [Node],
+    /// Head of the list of nodes given back, linked by `right`.
+    free: u16,
+    /// How many nodes have ever been used.
+    used: u16,
+    /// How many are left.
+    available: u16,
+    seed: u32,
+}
+
+impl AreaPool {
+    /// A pool without nodes, until `init`.
+    pub const fn empty() -> AreaPool {
+        AreaPool {
+            nodes: &mut [],
+            free: 0,
+            used: 0,
+            available: 0,
+            seed: 0,
+        }
+    }
+
+    /// Takes the nodes. Once.
+    pub(super) fn init(&mut self) {
+        #[cfg(target_os = "none")]
+        let nodes = NODES.take().expect("a kernel has one pool of areas");
+        #[cfg(not(target_os = "none"))]
+        let nodes = Box::leak(vec![Node::UNUSED; MOST_AREAS + 1].into_boxed_slice());
+        self.nodes = nodes;
+        self.available = MOST_AREAS as u16;
+        self.seed = 0x9e37_79b9;
+    }
+
+    /// How many areas more there can be.
+    pub fn available(&self) -> usize {
+        usize::from(self.available)
+    }
+
+    /// For tests of what happens when there are few: as if only `left` were available.
+    #[cfg(test)]
+    pub(super) fn pretend_available(&mut self, left: usize) -> usize {
+        core::mem::replace(&mut self.available, left as u16).into()
+    }
+
+    fn node(&self, index: u16) -> &Node {
+        &self.nodes[usize::from(index)]
+    }
+
+    fn node_mut(&mut self, index: u16) -> &mut Node {
+        &mut self.nodes[usize::from(index)]
+    }
+
+    fn take(&mut self, area: Area) -> Option<u16> {
+        self.available = self.available.checked_sub(1)?;
+        let index = if self.free != 0 {
+            let index = self.free;
+            self.free = self.node(index).right;
+            index
+        } else {
+            self.used += 1;
+            self.used
+        };
+        // xorshift (Marsaglia): the tree's shape only has to be unrelated to the order of addresses.
+        self.seed ^= self.seed << 13;
+        self.seed ^= self.seed >> 17;
+        self.seed ^= self.seed << 5;
+        let (first, last) = (area.start.get(), area.end.get());
+        *self.node_mut(index) = Node {
+            area,
+            first,
+            last,
+            gap: 0,
+            left: 0,
+            right: 0,
+            priority: self.seed,
+        };
+        Some(index)
+    }
+
+    fn give_back(&mut self, index: u16) {
+        self.node_mut(index).right = self.free;
+        self.free = index;
+        self.available += 1;
+    }
+
+    /// Recomputes what `index` knows of its subtree.
+    fn pull(&mut self, index: u16) {
+        let node = *self.node(index);
+        let (mut first, mut last, mut gap) = (node.area.start.get(), node.area.end.get(), 0);
+        if node.left != 0 {
+            let left = self.node(node.left);
+            gap = left.gap.max(first - left.last);
+            first = left.first;
+        }
+        if node.right != 0 {
+            let right = self.node(node.right);
+            gap = gap.max(right.gap).max(right.first - last);
+            last = right.last;
+        }
+        let node = self.node_mut(index);
+        (node.first, node.last, node.gap) = (first, last, gap);
+    }
+
+    fn insert(&mut self, root: u16, new: u16) -> u16 {
+        if root == 0 {
+            return new;
+        }
+        let key = self.node(new).area.start;
+        if self.node(new).priority > self.node(root).priority {
+            let (left, right) = self.split(root, key);
+            let node = self.node_mut(new);
+            (node.left, node.right) = (left, right);
+            self.pull(new);
+            return new;
+        }
+        if key < self.node(root).area.start {
+            let left = self.insert(self.node(root).left, new);
+            self.node_mut(root).left = left;
+        } else {
+            let right = self.insert(self.node(root).right, new);
+            self.node_mut(root).right = right;
+        }
+        self.pull(root);
+        root
+    }
+
+    /// Splits a subtree into what is below `key` and what is not.
+    fn split(&mut self, root: u16, key: GuestVirt) -> (u16, u16) {
+        if root == 0 {
+            return (0, 0);
+        }
+        let parts = if self.node(root).area.start < key {
+            let (left, right) = self.split(self.node(root).right, key);
+            self.node_mut(root).right = left;
+            (root, right)
+        } else {
+            let (left, right) = self.split(self.node(root).left, key);
+            self.node_mut(root).left = right;
+            (left, root)
+        };
+        self.pull(root);
+        parts
+    }
+
+    /// Joins two subtrees; all of `left` is below all of `right`.
+    fn merge(&mut self, left: u16, right: u16) -> u16 {
+        if left == 0 || right == 0 {
+            return left | right;
+        }
+        let root = if self.node(left).priority > self.node(right).priority {
+            let below = self.merge(self.node(left).right, right);
+            self.node_mut(left).right = below;
+            left
+        } else {
+            let below = self.merge(left, self.node(right).left);
+            self.node_mut(right).left = below;
+            right
+        };
+        self.pull(root);
+        root
+    }
+
+    /// Removes the area that starts at `key`; returns the new root and the node.
+    fn remove(&mut self, root: u16, key: GuestVirt) -> (u16, u16) {
+        if root == 0 {
+            return (0, 0);
+        }
+        let node = *self.node(root);
+        let removed;
+        if key < node.area.start {
+            (self.node_mut(root).left, removed) = self.remove(node.left, key);
+        } else if key > node.area.start {
+            (self.node_mut(root).right, removed) = self.remove(node.right, key);
+        } else {
+            return (self.merge(node.left, node.right), root);
+        }
+        self.pull(root);
+        (root, removed)
+    }
+
+    fn update(&mut self, root: u16, key: GuestVirt, change: impl FnOnce(&mut Area)) {
+        if root == 0 {
+            return;
+        }
+        let node = self.node_mut(root);
+        if key < node.area.start {
+            let left = node.left;
+            self.update(left, key, change);
+        } else if key > node.area.start {
+            let right = node.right;
+            self.update(right, key, change);
+        } else {
+            change(&mut node.area);
+        }
+        self.pull(root);
+    }
+
+    fn clear(&mut self, root: u16, gone: &mut impl FnMut(&Area)) {
+        if root != 0 {
+            let node = *self.node(root);
+            self.clear(node.left, gone);
+            gone(&node.area);
+            self.clear(node.right, gone);
+            self.give_back(root);
+        }
+    }
+
+    /// The highest start of a free range that fits `want` between `low` and `high`, which hold the subtree.
+    fn highest_gap(&self, root: u16, low: u64, high: u64, want: &Want) -> Option<u64> {
+        if root == 0 {
+            return want.fit(low, high);
+        }
+        let node = self.node(root);
+        let most = node.gap.max(node.first - low).max(high - node.last);
+        if most < want.len || low >= want.below {
+            return None;
+        }
+        let (start, end) = (node.area.start.get(), node.area.end.get());
+        self.highest_gap(node.right, end, high, want)
+            .or_else(|| self.highest_gap(node.left, low, start, want))
+    }
+}
+
+/// A free range that is looked for.
+struct Want {
+    len: u64,
+    align: u64,
+    below: u64,
+}
+
+impl Want {
+    fn fit(&self, low: u64, high: u64) -> Option<u64> {
+        let start = high.min(self.below).checked_sub(self.len)? & !(self.align - 1);
+        (start >= low).then_some(start)
+    }
+}
+
+/// One process's areas.
+#[derive(Debug, Default)]
+pub struct AreaTree {
+    root: u16,
+}
+
+impl AreaTree {
+    /// No areas.
+    pub const fn new() -> AreaTree {
+        AreaTree { root: 0 }
+    }
+
+    /// The area that contains `addr`.
+    pub fn find<'p>(&self, pool: &'p AreaPool, addr: GuestVirt) -> Option<&'p Area> {
+        self.first_from(pool, addr).filter(|area| area.start <= addr)
+    }
+
+    /// The first area that ends after `addr`.
+    pub fn first_from<'p>(&self, pool: &'p AreaPool, addr: GuestVirt) -> Option<&'p Area> {
+        let mut best = None;
+        let mut at = self.root;
+        while at != 0 {
+            let node = pool.node(at);
+            if addr >= node.area.end {
+                at = node.right;
+            } else {
+                best = Some(&node.area);
+                if addr >= node.area.start {
+                    break;
+                }
+                at = node.left;
+            }
+        }
+        best
+    }
+
+    /// The area that ends exactly at `addr`.
+    pub fn ending_at<'p>(&self, pool: &'p AreaPool, addr: GuestVirt) -> Option<&'p Area> {
+        self.find(pool, GuestVirt::new(addr.get().wrapping_sub(1)))
+            .filter(|area| area.end == addr)
+    }
+
+    /// Adds an area that overlaps no other.
+    ///
+    /// # Errors
+    /// ENOMEM when the guest has no more nodes.
+    pub fn insert(&mut self, pool: &mut AreaPool, area: Area) -> Result<(), Errno> {
+        debug_assert!(area.start < area.end, "empty area at {:?}", area.start);
+        debug_assert!(
+            self.first_from(pool, area.start)
+                .is_none_or(|next| next.start >= area.end)
+        );
+        let new = pool.take(area).ok_or(Errno::ENOMEM)?;
+        self.root = pool.insert(self.root, new);
+        Ok(())
+    }
+
+    /// Removes the area that starts at `start`.
+    pub fn remove(&mut self, pool: &mut AreaPool, start: GuestVirt) -> Option<Area> {
+        let (root, removed) = pool.remove(self.root, start);
+        self.root = root;
+        if removed == 0 {
+            return None;
+        }
+        pool.give_back(removed);
+        Some(pool.node(removed).area)
+    }
+
+    /// Changes the area that starts at `start`. It must keep its place in the order, and some length.
+    pub fn update(&mut self, pool: &mut AreaPool, start: GuestVirt, change: impl FnOnce(&mut Area)) {
+        pool.update(self.root, start, change);
+    }
+
+    /// Removes all, telling `gone` of each, in order.
+    pub fn clear(&mut self, pool: &mut AreaPool, mut gone: impl FnMut(&Area)) {
+        pool.clear(core::mem::take(&mut self.root), &mut gone);
+    }
+
+    /// The highest free range of `len` bytes in `[low, high)`, aligned to `align`.
+    pub fn highest_gap(
+        &self,
+        pool: &AreaPool,
+        len: u64,
+        align: u64,
+        low: u64,
+        high: u64,
+    ) -> Option<GuestVirt> {
+        // The root's bounds may lie outside [low, high): areas above `high` are there, none below `low`.
+        let top = if self.root == 0 {
+            high
+        } else {
+            pool.node(self.root).last.max(high)
+        };
+        let want = Want {
+            len,
+            align,
+            below: high,
+        };
+        pool.highest_gap(self.root, low, top, &want).map(GuestVirt::new)
+    }
+
+    /// The length of the largest free range in `[low, high)`, which holds all areas.
+    pub fn largest_gap(&self, pool: &AreaPool, low: u64, high: u64) -> u64 {
+        if self.root == 0 {
+            return high - low;
+        }
+        let node = pool.node(self.root);
+        node.gap
+            .max(node.first.saturating_sub(low))
+            .max(high.saturating_sub(node.last))
+    }
+}

@@ -1,0 +1,148 @@
+//! Copies between a program's memory and the kernel's. Addresses from programs are allegations: each is
+//! checked against the areas, and pages that aren't there yet are faulted in.
+
+use super::fault::Access;
+use super::{AddressSpace, Fault, Memory, World};
+use crate::arch::direct;
+use abi::{Errno, PAGE_SIZE};
+use paging::{GuestPhys, GuestVirt, Leaf, lookup};
+
+/// A run of a program's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Run {
+    /// RAM: its address, and how many bytes lie in a row.
+    Ram(GuestPhys, u64),
+    /// So many bytes of a segment: the host takes no addresses in a window, so they have to be copied.
+    Segment(u64),
+}
+
+impl AddressSpace {
+    /// Copies from the program at `addr`. If pages of segments can be among it, `self` must be loaded here.
+    ///
+    /// # Errors
+    /// EFAULT if some of it can't be read; `to` may have changed in part.
+    pub fn read(
+        &mut self,
+        mem: &mut Memory,
+        world: &mut impl World,
+        addr: u64,
+        to: &mut [u8],
+    ) -> Result<(), Errno> {
+        let mut done = 0;
+        while done < to.len() {
+            let left = (to.len() - done) as u64;
+            let (virt, phys, len) = self.reach(mem, world, addr, done as u64, left, Access::Read)?;
+            let piece = &mut to[done..done + len as usize];
+            if mem.frames.is_ram(phys) {
+                direct::read(phys, piece);
+            } else {
+                direct::read_user(virt, phys, piece);
+            }
+            done += len as usize;
+        }
+        Ok(())
+    }
+
+    /// Copies to the program at `addr`. If pages of segments can be among it, `self` must be loaded here.
+    ///
+    /// # Errors
+    /// EFAULT if some of it can't be written; what lies before has been.
+    pub fn write(
+        &mut self,
+        mem: &mut Memory,
+        world: &mut impl World,
+        addr: u64,
+        from: &[u8],
+    ) -> Result<(), Errno> {
+        let mut done = 0;
+        while done < from.len() {
+            let left = (from.len() - done) as u64;
+            let (virt, phys, len) = self.reach(mem, world, addr, done as u64, left, Access::Write)?;
+            let piece = &from[done..done + len as usize];
+            if mem.frames.is_ram(phys) {
+                direct::write(phys, piece);
+            } else {
+                direct::write_user(virt, phys, piece);
+            }
+            done += len as usize;
+        }
+        Ok(())
+    }
+
+    /// The first run of memory behind `[addr, addr + len)`, faulted in for `access`: not empty unless `len`
+    /// is 0, and as long as it is contiguous.
+    ///
+    /// # Errors
+    /// EFAULT if the first byte can't be accessed.
+    pub fn run(
+        &mut self,
+        mem: &mut Memory,
+        world: &mut impl World,
+        addr: u64,
+        len: u64,
+        access: Access,
+    ) -> Result<Run, Errno> {
+        if len == 0 {
+            return Ok(Run::Segment(0));
+        }
+        let (_, start, mut found) = self.reach(mem, world, addr, 0, len, access)?;
+        let ram = mem.frames.is_ram(start);
+        while found < len {
+            let Ok((_, phys, more)) = self.reach(mem, world, addr, found, len - found, access) else {
+                break;
+            };
+            // Segments are in no map, so it doesn't matter how they lie.
+            if mem.frames.is_ram(phys) != ram || (ram && phys != start.add(found)) {
+                break;
+            }
+            found += more;
+        }
+        Ok(if ram {
+            Run::Ram(start, found)
+        } else {
+            Run::Segment(found)
+        })
+    }
+
+    /// What is behind `addr + offset`, and how many bytes from there one leaf serves, `len` at most.
+    fn reach(
+        &mut self,
+        mem: &mut Memory,
+        world: &mut impl World,
+        addr: u64,
+        offset: u64,
+        len: u64,
+        access: Access,
+    ) -> Result<(GuestVirt, GuestPhys, u64), Errno> {
+        let virt = addr
+            .checked_add(offset)
+            .map(GuestVirt::new)
+            .ok_or(Errno::EFAULT)?;
+        let area = self.areas.find(&mem.areas, virt).ok_or(Errno::EFAULT)?;
+        if !area.prot.allows(access) {
+            return Err(Errno::EFAULT);
+        }
+        let end = area.end;
+        let leaf = match lookup(&mem.frames, self.root, virt) {
+            Some(leaf) => leaf,
+            None => self
+                .fault_in(mem, world, virt, access)
+                .map_err(|_| Errno::EFAULT)?,
+        };
+        let into = virt.get() - leaf.virt.get();
+        let most = (leaf.size - into).min(end.get() - virt.get());
+        debug_assert!(leaf.size >= PAGE_SIZE);
+        Ok((virt, leaf.phys.add(into), most.min(len)))
+    }
+
+    fn fault_in(
+        &mut self,
+        mem: &mut Memory,
+        world: &mut impl World,
+        virt: GuestVirt,
+        access: Access,
+    ) -> Result<Leaf, Fault> {
+        self.fault(mem, world, virt, access)?;
+        lookup(&mem.frames, self.root, virt).ok_or(Fault::OutOfMemory)
+    }
+}
