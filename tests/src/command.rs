@@ -181,7 +181,7 @@ impl Command {
             drop((stdin, stdout, stderr));
             // The wrapped descriptors of the command itself.
             drop(self.command);
-            before.check_same("the command");
+            before.check_nothing_new("the command");
             let status = status.unwrap_or_else(|| {
                 panic!(
                     "the command does not end: {}",

@@ -65,6 +65,10 @@ impl Toolchain {
 /// If there is no such source, no such compiler, or the program does not compile.
 #[must_use]
 pub fn program(source: &str, toolchain: Toolchain) -> PathBuf {
+    alone(|| find_or_build(source, toolchain))
+}
+
+fn find_or_build(source: &str, toolchain: Toolchain) -> PathBuf {
     let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs");
     let path = programs.join(source);
     let mut hash = DefaultHasher::new();
@@ -82,9 +86,59 @@ pub fn program(source: &str, toolchain: Toolchain) -> PathBuf {
     let kept = target_dir().join("tmp").join("programs");
     let built = kept.join(format!("{stem}-{toolchain:?}-{:016x}", hash.finish()).to_lowercase());
     if !built.exists() {
-        alone(|| build(toolchain, &path, &kept, &built));
+        build(toolchain, &path, &kept, &built);
     }
     built
+}
+
+/// The guest kernel built from `tests/kernels/hostile.c` with these macros defined.
+///
+/// # Panics
+/// As [`program`].
+#[must_use]
+pub fn hostile_kernel(macros: &[(&str, String)]) -> Vec<u8> {
+    let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let built = scratch.path().join("kernel");
+    alone(|| {
+        let mut command = Command::new(Toolchain::Glibc.compiler());
+        command.args([
+            "-O1",
+            "-w",
+            "-ffreestanding",
+            "-fno-pic",
+            "-no-pie",
+            "-static",
+            "-nostdlib",
+            "-mcmodel=kernel",
+        ]);
+        command.args([
+            "-mno-red-zone",
+            "-mgeneral-regs-only",
+            "-fcf-protection=none",
+            "-fno-stack-protector",
+        ]);
+        command.args([
+            "-fno-asynchronous-unwind-tables",
+            "-Wl,--build-id=none",
+            "-z",
+            "max-page-size=4096",
+            "-T",
+        ]);
+        command
+            .arg(kernels.join("kernel.ld"))
+            .arg(kernels.join("hostile.c"))
+            .arg("-o")
+            .arg(&built);
+        command.args(macros.iter().map(|(name, value)| format!("-D{name}={value}")));
+        let output = command.output().expect("cc starts: install gcc and libc6-dev");
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    });
+    fs::read(&built).expect("a kernel that was just built")
 }
 
 fn build(toolchain: Toolchain, source: &Path, kept: &Path, built: &Path) {

@@ -17,7 +17,7 @@ mod native;
 mod run;
 
 pub use command::{Command, CommandResult};
-pub use compile::{Toolchain, program};
+pub use compile::{Toolchain, hostile_kernel, program};
 pub use footprint::alone;
 pub use native::busybox;
 pub use run::{Finished, ProcessResult, Run};
