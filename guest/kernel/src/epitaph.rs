@@ -24,7 +24,8 @@ fn vcpu_of_stack(rsp: u64) -> u32 {
 fn on_stack(vcpu: u32, address: u64) -> bool {
     let offset = address.wrapping_sub(area(vcpu));
     address.is_multiple_of(8)
-        && ((VCPU_STACK..VCPU_STACK_TOP - 8).contains(&offset) || (VCPU_IST..VCPU_IST_TOP - 8).contains(&offset))
+        && ((VCPU_STACK..VCPU_STACK_TOP - 8).contains(&offset)
+            || (VCPU_IST..VCPU_IST_TOP - 8).contains(&offset))
 }
 
 struct Message<'a>(&'a mut Epitaph);
@@ -53,7 +54,10 @@ fn backtrace(epitaph: &mut Epitaph, vcpu: u32, mut frame_pointer: u64) {
     while (epitaph.backtrace_len as usize) < BACKTRACE_LEN && on_stack(vcpu, frame_pointer) {
         // SAFETY: both words lie on this vCPU's mapped stack.
         let (next, return_address) = unsafe {
-            (*(frame_pointer as *const u64), *((frame_pointer + 8) as *const u64))
+            (
+                *(frame_pointer as *const u64),
+                *((frame_pointer + 8) as *const u64),
+            )
         };
         if return_address < KERNEL_VIRT {
             break;
@@ -72,9 +76,28 @@ pub fn write_for_fault(frame: &TrapFrame, cr2: u64) -> ! {
     let vcpu = vcpu_of_stack(core::ptr::from_ref(frame).addr() as u64);
     let epitaph = page(vcpu);
     epitaph.registers = [
-        frame.rax, frame.rbx, frame.rcx, frame.rdx, frame.rsi, frame.rdi, frame.rbp, frame.rsp, frame.r8, frame.r9,
-        frame.r10, frame.r11, frame.r12, frame.r13, frame.r14, frame.r15, frame.rip, frame.rflags, cr2,
-        crate::arch::machine::page_table(), frame.error, frame.vector,
+        frame.rax,
+        frame.rbx,
+        frame.rcx,
+        frame.rdx,
+        frame.rsi,
+        frame.rdi,
+        frame.rbp,
+        frame.rsp,
+        frame.r8,
+        frame.r9,
+        frame.r10,
+        frame.r11,
+        frame.r12,
+        frame.r13,
+        frame.r14,
+        frame.r15,
+        frame.rip,
+        frame.rflags,
+        cr2,
+        crate::arch::machine::page_table(),
+        frame.error,
+        frame.vector,
     ];
     epitaph.has_registers = 1;
     let what = match frame.vector {
@@ -84,7 +107,11 @@ pub fn write_for_fault(frame: &TrapFrame, cr2: u64) -> ! {
         14 => "page fault",
         _ => "exception",
     };
-    let _ = write!(Message(epitaph), "{what} in the kernel (vector {}, of {VECTORS} known)", frame.vector);
+    let _ = write!(
+        Message(epitaph),
+        "{what} in the kernel (vector {}, of {VECTORS} known)",
+        frame.vector
+    );
     epitaph.backtrace[0] = frame.rip;
     epitaph.backtrace_len = 1;
     backtrace(epitaph, vcpu, frame.rbp);

@@ -29,7 +29,9 @@ fn waits(tasks: &Tasks, task: u16) -> Option<(FutexKey, u32)> {
 impl Futexes {
     /// Nobody waits.
     pub const fn new() -> Futexes {
-        Futexes { heads: [NONE; BUCKETS] }
+        Futexes {
+            heads: [NONE; BUCKETS],
+        }
     }
 
     /// Adds `task`, which is parked for `key`, at the end.
@@ -96,9 +98,15 @@ mod tests {
     fn waiters_of_a_word_are_woken_in_the_order_they_came() {
         let mut tasks: Tasks = [const { Task::FREE }; MAX_TASKS];
         let mut futexes = Futexes::new();
-        let key = FutexKey { segment: 1, offset: 64 };
+        let key = FutexKey {
+            segment: 1,
+            offset: 64,
+        };
         // The same bucket, another word.
-        let other = FutexKey { segment: 1, offset: 64 + ((BUCKETS as u64) << 2) * 1024 };
+        let other = FutexKey {
+            segment: 1,
+            offset: 64 + ((BUCKETS as u64) << 2) * 1024,
+        };
         park(&mut tasks, &mut futexes, 3, key, 1);
         park(&mut tasks, &mut futexes, 9, other, 1);
         park(&mut tasks, &mut futexes, 1, key, 2);

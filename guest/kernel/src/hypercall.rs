@@ -4,12 +4,17 @@
 //! is for the kernel's log, which may speak while another request is being prepared. Only the fields a call
 //! uses are written: the host ignores the others, and each store costs on the software KVM.
 // UNSAFETY: the request page is memory the host changes while an instruction runs.
-#![expect(unsafe_code, reason = "memory shared with the host, by volatile accesses only")]
+#![expect(
+    unsafe_code,
+    reason = "memory shared with the host, by volatile accesses only"
+)]
 
 use crate::arch::cpu::{Cpu, area};
 use crate::arch::machine;
 use abi::Errno;
-use abi::hypercall::{BulkEntry, Call, HypercallPage, MAX_BULK, PAYLOAD_LEN, PORT_EXIT, PORT_HYPERCALL, Request, SLOTS};
+use abi::hypercall::{
+    BulkEntry, Call, HypercallPage, MAX_BULK, PAYLOAD_LEN, PORT_EXIT, PORT_HYPERCALL, Request, SLOTS,
+};
 use abi::memory::VCPU_HYPERCALL;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 

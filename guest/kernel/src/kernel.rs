@@ -84,7 +84,10 @@ impl Kernel {
         work: impl FnOnce(&mut AddressSpace, &mut Memory, &mut KernelWorld) -> R,
     ) -> R {
         let process = &mut self.processes[usize::from(self.tasks[usize::from(task)].process)];
-        let mut world = KernelWorld { cpu, who: process.requester() };
+        let mut world = KernelWorld {
+            cpu,
+            who: process.requester(),
+        };
         let space = process.space.as_mut().expect("a process that lives has memory");
         work(space, &mut self.memory, &mut world)
     }
@@ -125,7 +128,10 @@ pub fn start(boot: u64, index: u32) -> ! {
 fn probed(cpu: &'static Cpu, frame: &TrapFrame) -> *mut TrapFrame {
     let entered = machine::tsc();
     if let Err(vector) = probe::conclude(frame) {
-        panic!("the boot probe came back by vector {vector}, error {:#x}, at {:#x}", frame.error, frame.rip);
+        panic!(
+            "the boot probe came back by vector {vector}, error {:#x}, at {:#x}",
+            frame.error, frame.rip
+        );
     }
     let emulated = probe::ring_0_is_emulated();
     context::init_fpu(probe::arrives_in_ring_3());
@@ -135,7 +141,11 @@ fn probed(cpu: &'static Cpu, frame: &TrapFrame) -> *mut TrapFrame {
     kernel.memory.init(boot);
     kernel.sched.init();
     kernel.report_usage();
-    let facts = [u64::from(emulated), u64::from(probe::arrives_in_ring_3()), entered];
+    let facts = [
+        u64::from(emulated),
+        u64::from(probe::arrives_in_ring_3()),
+        entered,
+    ];
     hypercall::call(Call::Ready, Requester::default(), &facts).expect("the VMM knows READY");
     READY.store(true, Ordering::Release);
     for index in 1..boot.vcpus {
@@ -147,7 +157,9 @@ fn probed(cpu: &'static Cpu, frame: &TrapFrame) -> *mut TrapFrame {
 
 /// A trap from ring 3: deals with it, and says which frame to go on with.
 pub fn trapped(cpu: &'static Cpu, frame: &mut TrapFrame, trap: Trap) -> *mut TrapFrame {
-    let Some(task) = cpu.current_task() else { return probed(cpu, frame) };
+    let Some(task) = cpu.current_task() else {
+        return probed(cpu, frame);
+    };
     let mut kernel = KERNEL.lock(cpu);
     match trap {
         // A system call that would return to an address no program can have (see `arch::trap::launder`).

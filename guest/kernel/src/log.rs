@@ -1,7 +1,10 @@
 //! Lines for the host's log. The text is made only when the host wants it ([`BootFlags::LOG_DEBUG`]):
 //! formatting is thousands of instructions.
 // UNSAFETY: a line buffer in a static, guarded by the kernel lock.
-#![expect(unsafe_code, reason = "a static buffer whose physical address the host is told")]
+#![expect(
+    unsafe_code,
+    reason = "a static buffer whose physical address the host is told"
+)]
 
 use crate::hypercall;
 use abi::boot::BootFlags;

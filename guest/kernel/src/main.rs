@@ -16,7 +16,10 @@
 //! | `epitaph` | last words |
 //! | `time`, `log` | the clock; the host's log |
 #![cfg_attr(target_os = "none", no_std, no_main)]
-#![cfg_attr(not(target_os = "none"), expect(dead_code, reason = "on the host only unit tests run"))]
+#![cfg_attr(
+    not(target_os = "none"),
+    expect(dead_code, reason = "on the host only unit tests run")
+)]
 
 mod arch;
 mod epitaph;

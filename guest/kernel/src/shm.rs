@@ -34,7 +34,11 @@ fn address(shmaddr: u64, flags: u32) -> Result<Option<u64>, Errno> {
         given if given % SHMLBA == 0 => Ok(Some(given)),
         given if flags & SHM_RND != 0 => {
             let down = given - given % SHMLBA;
-            if down == 0 && remap { Err(Errno::EINVAL) } else { Ok(Some(down)) }
+            if down == 0 && remap {
+                Err(Errno::EINVAL)
+            } else {
+                Ok(Some(down))
+            }
         }
         _ => Err(Errno::EINVAL),
     }
@@ -48,9 +52,19 @@ fn room(call: &mut Call<'_>, at: Option<u64>, flags: u32) -> (u64, Errno) {
         Some(at) if flags & SHM_REMAP != 0 => (USER_END - at, Errno::ENOMEM),
         Some(at) => {
             let room = call.with_space(|space, memory, _| space.room_at(memory, Some(GuestVirt::new(at))));
-            (room, if at + room >= USER_END { Errno::ENOMEM } else { Errno::EINVAL })
+            (
+                room,
+                if at + room >= USER_END {
+                    Errno::ENOMEM
+                } else {
+                    Errno::EINVAL
+                },
+            )
         }
-        None => (call.with_space(|space, memory, _| space.room_at(memory, None)), Errno::ENOMEM),
+        None => (
+            call.with_space(|space, memory, _| space.room_at(memory, None)),
+            Errno::ENOMEM,
+        ),
     }
 }
 
@@ -65,7 +79,11 @@ pub fn attach(call: &mut Call<'_>) -> Result<u64, Errno> {
     let (room, no_room) = room(call, at, flags);
     let who = call.requester();
     let wanted = u64::from(flags & (SHM_RDONLY | SHM_EXEC));
-    hypercall::call(Host::ShmAttach, who, &[id as u64, wanted, room, no_room.raw() as u64])?;
+    hypercall::call(
+        Host::ShmAttach,
+        who,
+        &[id as u64, wanted, room, no_room.raw() as u64],
+    )?;
     let [gpa, size] = hypercall::out();
 
     let (window, mut prot) = if flags & SHM_RDONLY != 0 {
@@ -74,7 +92,13 @@ pub fn attach(call: &mut Call<'_>) -> Result<u64, Errno> {
         (Window::ReadWrite, Prot::READ | Prot::WRITE)
     };
     prot.set(Prot::EXECUTE, flags & SHM_EXEC != 0);
-    let segment = SegmentRef { id, window, gpa: GuestPhys::new(gpa), size, offset: 0 };
+    let segment = SegmentRef {
+        id,
+        window,
+        gpa: GuestPhys::new(gpa),
+        size,
+        offset: 0,
+    };
     let mapped = call.with_space(|space, memory, world| {
         let at = at.map(GuestVirt::new);
         if let Some(at) = at

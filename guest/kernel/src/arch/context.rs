@@ -47,7 +47,12 @@ pub struct Context(UnsafeCell<Saved>);
 unsafe impl Sync for Context {}
 
 static CONTEXTS: [Context; MAX_TASKS] = [const {
-    Context(UnsafeCell::new(Saved { fpu: Fpu([0; FPU_LEN]), frame: TrapFrame::ZERO, fs_base: 0, gs_base: 0 }))
+    Context(UnsafeCell::new(Saved {
+        fpu: Fpu([0; FPU_LEN]),
+        frame: TrapFrame::ZERO,
+        fs_base: 0,
+        gs_base: 0,
+    }))
 }; MAX_TASKS];
 
 impl Context {

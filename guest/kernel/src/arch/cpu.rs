@@ -3,7 +3,10 @@
 //! Fields are atomics where another vCPU or an interrupt handler looks at them, cells otherwise: a `Cpu` is
 //! shared by reference, and only its own vCPU writes the cells.
 // UNSAFETY: turns the GS base into a reference; talks to the TSS.
-#![expect(unsafe_code, reason = "per-vCPU data lies at an address only the hardware knows")]
+#![expect(
+    unsafe_code,
+    reason = "per-vCPU data lies at an address only the hardware knows"
+)]
 
 use super::entry::TrapFrame;
 use abi::boot::{TABLES_TSS, TSS_RSP0};

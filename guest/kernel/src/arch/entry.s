@@ -67,11 +67,9 @@ interrupt_entry:
     pushq %r9
     pushq %r10
     pushq %r11
-    subq $8, %rsp                       # 9 registers, vector, error and 5 words of the CPU: keep 16-byte alignment
-    movq 80(%rsp), %rdi                 # the vector
+    movq 72(%rsp), %rdi                 # the vector; with it, the error and the CPU's 5 words: 16, so rsp is aligned
     cld
     call {interrupt_in_kernel}
-    addq $8, %rsp
     popq %r11
     popq %r10
     popq %r9

@@ -38,7 +38,10 @@ pub fn bytes(range: GpaRange) -> &'static [u8] {
 pub fn files(boot: &BootInfo) -> &'static [BootFile] {
     // SAFETY: as for `bytes`.
     unsafe {
-        core::slice::from_raw_parts((DIRECT_MAP + boot.files) as *const BootFile, boot.file_count as usize)
+        core::slice::from_raw_parts(
+            (DIRECT_MAP + boot.files) as *const BootFile,
+            boot.file_count as usize,
+        )
     }
 }
 

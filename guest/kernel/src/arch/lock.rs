@@ -29,7 +29,10 @@ pub struct Held<'a, T> {
 impl<T> BigLock<T> {
     /// A free lock around `value`.
     pub const fn new(value: T) -> Self {
-        BigLock { taken: AtomicBool::new(false), value: UnsafeCell::new(value) }
+        BigLock {
+            taken: AtomicBool::new(false),
+            value: UnsafeCell::new(value),
+        }
     }
 
     /// Waits for the lock. Must not be called by the vCPU that holds it.

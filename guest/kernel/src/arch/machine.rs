@@ -43,7 +43,10 @@ pub fn page_fault_address() -> u64 {
 
 /// The root of the page tables in use on this vCPU.
 pub fn page_table() -> u64 {
-    x86_64::registers::control::Cr3::read_raw().0.start_address().as_u64()
+    x86_64::registers::control::Cr3::read_raw()
+        .0
+        .start_address()
+        .as_u64()
 }
 
 /// Loads the root of another set of page tables, which flushes all translations of programs.

@@ -74,7 +74,14 @@ pub fn ring_0_is_emulated() -> bool {
     for _ in 0..3 {
         let before = tsc();
         // SAFETY: does nothing.
-        unsafe { core::arch::asm!(".rept 12", "nop", ".endr", options(nostack, nomem, preserves_flags)) }
+        unsafe {
+            core::arch::asm!(
+                ".rept 12",
+                "nop",
+                ".endr",
+                options(nostack, nomem, preserves_flags)
+            )
+        }
         least = least.min(tsc().wrapping_sub(before));
     }
     least > 2000

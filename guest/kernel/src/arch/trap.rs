@@ -46,7 +46,10 @@ pub extern "C" fn trap_from_user(frame: &mut TrapFrame) -> *mut TrapFrame {
             launder(frame);
             Trap::Call
         } else {
-            Trap::PageFault { address, error: frame.error }
+            Trap::PageFault {
+                address,
+                error: frame.error,
+            }
         }
     } else if frame.vector >= FIRST_INTERRUPT {
         if frame.vector != SPURIOUS {

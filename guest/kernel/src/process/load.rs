@@ -56,7 +56,10 @@ fn page_up(value: u64) -> u64 {
 fn segment(header: &ProgramHeader, base: u64, file_len: u64) -> Result<Segment, Errno> {
     let start = base.checked_add(header.p_vaddr).ok_or(Errno::ENOEXEC)?;
     let end = start.checked_add(header.p_memsz).ok_or(Errno::ENOEXEC)?;
-    let offset_end = header.p_offset.checked_add(header.p_filesz).ok_or(Errno::ENOEXEC)?;
+    let offset_end = header
+        .p_offset
+        .checked_add(header.p_filesz)
+        .ok_or(Errno::ENOEXEC)?;
     let congruent = header.p_offset % PAGE_SIZE == start % PAGE_SIZE;
     if header.p_filesz > header.p_memsz || offset_end > file_len || !congruent {
         return Err(Errno::ENOEXEC);
@@ -68,7 +71,13 @@ fn segment(header: &ProgramHeader, base: u64, file_len: u64) -> Result<Segment, 
     prot.set(Prot::READ, header.p_flags & PF_R != 0);
     prot.set(Prot::WRITE, header.p_flags & PF_W != 0);
     prot.set(Prot::EXECUTE, header.p_flags & PF_X != 0);
-    Ok(Segment { start, file_end: start + header.p_filesz, end, offset: header.p_offset, prot })
+    Ok(Segment {
+        start,
+        file_end: start + header.p_filesz,
+        end,
+        offset: header.p_offset,
+        prot,
+    })
 }
 
 /// Maps the program `file`, whose first byte lies at `contents`, into the empty `space`.
@@ -134,7 +143,11 @@ fn place(
 ) -> Result<(), Errno> {
     let start = page_down(segment.start);
     // A segment without bytes from the file begins with zeros, not with the page its offset falls into.
-    let file_end = if segment.file_end > segment.start { page_up(segment.file_end) } else { start };
+    let file_end = if segment.file_end > segment.start {
+        page_up(segment.file_end)
+    } else {
+        start
+    };
     let end = page_up(segment.end);
     let all = Prot::READ | Prot::WRITE | Prot::EXECUTE;
     let mut map = |from: u64, to: u64, backing: Backing| -> Result<(), Errno> {
@@ -145,9 +158,12 @@ fn place(
         Ok(())
     };
     // In a writable segment memory past the file's bytes is zero; a read-only one shows the file's page.
-    let len = if segment.prot.contains(Prot::WRITE) { segment.file_end - start } else { file_end - start };
+    let len = if segment.prot.contains(Prot::WRITE) {
+        segment.file_end - start
+    } else {
+        file_end - start
+    };
     let phys = contents.add(page_down(segment.offset));
     map(start, file_end, Backing::Image { phys, len })?;
     map(file_end, end, Backing::Anonymous)
 }
-

@@ -87,7 +87,10 @@ impl Process {
         file: 0,
         closed: 0,
         space: None,
-        credentials: Credentials { uid: [0; 3], gid: [0; 3] },
+        credentials: Credentials {
+            uid: [0; 3],
+            gid: [0; 3],
+        },
         actions_set: 0,
         actions: [[0; 4]; 64],
         limits_set: 0,
@@ -96,13 +99,21 @@ impl Process {
 
     /// The process as the host sees it in a request.
     pub fn requester(&self) -> Requester {
-        Requester { pid: self.pid, euid: self.credentials.uid[1], egid: self.credentials.gid[1] }
+        Requester {
+            pid: self.pid,
+            euid: self.credentials.uid[1],
+            egid: self.credentials.gid[1],
+        }
     }
 
     /// The action of `signal`, 1 to 64.
     pub fn action(&self, signal: u32) -> Action {
         let at = signal as usize - 1;
-        if self.actions_set & 1 << at != 0 { self.actions[at] } else { [0; 4] }
+        if self.actions_set & 1 << at != 0 {
+            self.actions[at]
+        } else {
+            [0; 4]
+        }
     }
 
     /// Sets the action of `signal`, 1 to 64.
@@ -114,7 +125,11 @@ impl Process {
 
     /// The current and maximum value of limit `which`, below [`LIMITS`].
     pub fn limit(&self, which: usize) -> [u64; 2] {
-        if self.limits_set & 1 << which != 0 { self.limits[which] } else { DEFAULT_LIMITS[which] }
+        if self.limits_set & 1 << which != 0 {
+            self.limits[which]
+        } else {
+            DEFAULT_LIMITS[which]
+        }
     }
 }
 

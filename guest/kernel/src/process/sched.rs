@@ -36,7 +36,13 @@ pub struct Scheduler {
 impl Scheduler {
     /// Nothing to run.
     pub const fn new() -> Scheduler {
-        Scheduler { head: NONE, tail: NONE, ready: 0, sleepers: [NONE; MAX_VCPUS], turn: 0 }
+        Scheduler {
+            head: NONE,
+            tail: NONE,
+            ready: 0,
+            sleepers: [NONE; MAX_VCPUS],
+            turn: 0,
+        }
     }
 
     /// To be called when [`time`] is set up.
@@ -112,7 +118,9 @@ impl Scheduler {
 
     /// Takes `task` out of the deadline list it is in, if it is in one.
     fn unsleep(&mut self, tasks: &mut Tasks, task: u16) {
-        let Some(cpu) = tasks[usize::from(task)].sleep_cpu.take() else { return };
+        let Some(cpu) = tasks[usize::from(task)].sleep_cpu.take() else {
+            return;
+        };
         let next = tasks[usize::from(task)].sleep_next;
         let mut at = self.sleepers[usize::from(cpu)];
         if at == task {
@@ -150,7 +158,11 @@ impl Kernel {
         let affinity = self.tasks[usize::from(task)].affinity;
         let last = u32::from(self.tasks[usize::from(task)].last_cpu);
         let idle = |index: u32| affinity & (1 << index) != 0 && Cpu::of(index).idle.load(Relaxed);
-        let chosen = if idle(last) { Some(last) } else { (0..self.vcpus).find(|&index| idle(index)) };
+        let chosen = if idle(last) {
+            Some(last)
+        } else {
+            (0..self.vcpus).find(|&index| idle(index))
+        };
         if let Some(index) = chosen {
             Cpu::of(index).idle.store(false, Relaxed);
             if index != cpu.index.get() {

@@ -50,7 +50,8 @@ struct Words<'a, W: World> {
 impl<W: World> Words<'_, W> {
     fn push(&mut self, words: &[u64]) -> Result<(), Errno> {
         for word in words {
-            self.space.write(self.memory, self.world, self.at, &word.to_le_bytes())?;
+            self.space
+                .write(self.memory, self.world, self.at, &word.to_le_bytes())?;
             self.at += 8;
         }
         Ok(())
@@ -63,7 +64,10 @@ impl<W: World> Words<'_, W> {
 ///
 /// # Errors
 /// E2BIG for too many strings, ENOMEM.
-#[expect(clippy::too_many_arguments, reason = "everything a program is told comes together here, once")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "everything a program is told comes together here, once"
+)]
 pub fn make(
     space: &mut AddressSpace,
     memory: &mut Memory,
@@ -124,7 +128,12 @@ pub fn make(
     let words = (1 + argc + 1 + envc + 1 + 2 * auxv.len()) as u64;
     let sp = (at - 8 * words) & !15;
 
-    let mut out = Words { space, memory, world, at: sp };
+    let mut out = Words {
+        space,
+        memory,
+        world,
+        at: sp,
+    };
     out.push(&[argc as u64])?;
     let mut rest = strings;
     let mut string_at = first_string;
@@ -133,7 +142,9 @@ pub fn make(
             out.push(&[0])?;
         }
         // The VMM promises that they end with NUL; a wrong promise makes a shorter list, no more.
-        let Ok(string) = CStr::from_bytes_until_nul(rest) else { break };
+        let Ok(string) = CStr::from_bytes_until_nul(rest) else {
+            break;
+        };
         out.push(&[string_at])?;
         let len = string.count_bytes() + 1;
         string_at += len as u64;

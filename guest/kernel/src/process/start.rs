@@ -29,7 +29,10 @@ pub fn all(kernel: &mut Kernel, cpu: &'static Cpu) {
         slot.index = process.index;
         slot.file = process.file;
         slot.closed = 0;
-        slot.credentials = Credentials { uid: [boot.uid; 3], gid: [boot.gid; 3] };
+        slot.credentials = Credentials {
+            uid: [boot.uid; 3],
+            gid: [boot.gid; 3],
+        };
         slot.actions_set = 0;
         slot.limits_set = 0;
         match prepare(kernel, cpu, at, process) {
@@ -50,12 +53,24 @@ fn prepare(
     process: &BootProcess,
 ) -> Result<(u64, u64), Errno> {
     let boot = kernel.boot();
-    let file = given::files(boot).get(process.file as usize).ok_or(Errno::ENOENT)?;
+    let file = given::files(boot)
+        .get(process.file as usize)
+        .ok_or(Errno::ENOENT)?;
     let random = random(kernel);
-    let Kernel { memory, processes, kernel_root, .. } = kernel;
+    let Kernel {
+        memory,
+        processes,
+        kernel_root,
+        ..
+    } = kernel;
     let slot = &mut processes[number];
-    let mut world = KernelWorld { cpu, who: slot.requester() };
-    let space = slot.space.insert(AddressSpace::new(memory, GuestPhys::new(*kernel_root))?);
+    let mut world = KernelWorld {
+        cpu,
+        who: slot.requester(),
+    };
+    let space = slot
+        .space
+        .insert(AddressSpace::new(memory, GuestPhys::new(*kernel_root))?);
     let contents = GuestPhys::new(file.contents.start);
     let loaded = load::load(space, memory, &mut world, given::bytes(file.contents), contents)?;
     let sp = stack::make(
@@ -99,7 +114,10 @@ fn begin(kernel: &mut Kernel, cpu: &Cpu, number: u16, rip: u64, rsp: u64) {
         ..Task::FREE
     };
     debug_assert!(index != NO_INDEX);
-    let who = Requester { pid, ..Requester::default() };
+    let who = Requester {
+        pid,
+        ..Requester::default()
+    };
     let _ = hypercall::call(Call::ProcessStart, who, &[u64::from(index)]);
     kernel.wake(cpu, number);
 }

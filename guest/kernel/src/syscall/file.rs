@@ -62,7 +62,12 @@ fn number_of(name: &[u8]) -> u64 {
 fn path_stat(call: &mut Call<'_>, path: &[u8]) -> Result<Stat, Errno> {
     let boot = call.kernel.boot();
     let now = time::realtime().wrapping_sub(time::monotonic()) / time::NS_PER_S;
-    let mut stat = Stat { dev: boot.tree_id, nlink: 2, blksize: 4096, ..Stat::default() };
+    let mut stat = Stat {
+        dev: boot.tree_id,
+        nlink: 2,
+        blksize: 4096,
+        ..Stat::default()
+    };
     stat.times = [now as i64, 0, now as i64, 0, now as i64, 0];
     let trimmed = match path {
         [] => return Err(Errno::ENOENT),
@@ -70,10 +75,14 @@ fn path_stat(call: &mut Call<'_>, path: &[u8]) -> Result<Stat, Errno> {
         rest => rest,
     };
     match trimmed {
-        b"" | b"." | b"./" | b".." | b"../" | b"./." => (stat.ino, stat.mode) = (boot.tree_id, MODE_DIRECTORY),
+        b"" | b"." | b"./" | b".." | b"../" | b"./." => {
+            (stat.ino, stat.mode) = (boot.tree_id, MODE_DIRECTORY)
+        }
         b"tmp" | b"tmp/" => (stat.ino, stat.mode) = (boot.tree_id + 1, MODE_STICKY_DIRECTORY),
         _ => {
-            let file = given::files(boot).iter().find(|file| given::bytes(file.name) == path);
+            let file = given::files(boot)
+                .iter()
+                .find(|file| given::bytes(file.name) == path);
             let file = file.ok_or(Errno::ENOENT)?;
             stat.ino = number_of(path);
             (stat.mode, stat.nlink) = (MODE_PROGRAM, 1);
@@ -109,7 +118,11 @@ pub fn newfstatat(call: &mut Call<'_>) -> Result<u64, Errno> {
     }
     let mut buffer = [0; PATH_MAX];
     // Linux takes a null pointer for the empty path here since 6.11.
-    let path = if path == 0 && flags & AT_EMPTY_PATH != 0 { &[] } else { call.read_path(path, &mut buffer)? };
+    let path = if path == 0 && flags & AT_EMPTY_PATH != 0 {
+        &[]
+    } else {
+        call.read_path(path, &mut buffer)?
+    };
     let stat = match (path, fd as u32 as i32) {
         ([], AT_FDCWD) if flags & AT_EMPTY_PATH != 0 => path_stat(call, b".")?,
         ([], fd) if flags & AT_EMPTY_PATH != 0 => {
@@ -177,7 +190,9 @@ pub fn readlink(call: &mut Call<'_>) -> Result<u64, Errno> {
     if path == b"/proc/self/exe" {
         let boot = call.kernel.boot();
         let file = call.process().file as usize;
-        let name = given::files(boot).get(file).map_or(&b""[..], |file| given::bytes(file.name));
+        let name = given::files(boot)
+            .get(file)
+            .map_or(&b""[..], |file| given::bytes(file.name));
         let name = &name[..name.len().min(len as usize)];
         call.write(to, name)?;
         return Ok(name.len() as u64);

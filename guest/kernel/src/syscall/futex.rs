@@ -2,11 +2,11 @@
 
 use super::time::Timespec;
 use super::{Call, Reply};
-use crate::mm::area::Backing;
+use crate::arch::context::Context;
 use crate::mm::Access;
+use crate::mm::area::Backing;
 use crate::process::task::{FutexKey, Wait};
 use crate::time;
-use crate::arch::context::Context;
 use abi::Errno;
 use paging::GuestVirt;
 
@@ -30,10 +30,16 @@ fn key(call: &mut Call<'_>, address: u64) -> Result<(FutexKey, u32), Errno> {
             && let Backing::Segment(segment) = area.backing
         {
             let offset = segment.offset + (address - area.start.get());
-            return Ok(FutexKey { segment: segment.id as u32 + 1, offset });
+            return Ok(FutexKey {
+                segment: segment.id as u32 + 1,
+                offset,
+            });
         }
         match space.run(memory, world, address, 4, Access::Read)? {
-            crate::mm::Run::Ram(gpa, _) => Ok(FutexKey { segment: 0, offset: gpa.get() }),
+            crate::mm::Run::Ram(gpa, _) => Ok(FutexKey {
+                segment: 0,
+                offset: gpa.get(),
+            }),
             crate::mm::Run::Segment(_) => Err(Errno::EFAULT),
         }
     })?;
@@ -75,7 +81,11 @@ fn absolute(call: &mut Call<'_>, timeout: u64, realtime: bool) -> Result<Option<
         return Ok(None);
     }
     let ns = call.read::<Timespec>(timeout)?.checked()?;
-    let now = if realtime { time::realtime() } else { time::monotonic() };
+    let now = if realtime {
+        time::realtime()
+    } else {
+        time::monotonic()
+    };
     Ok(Some(time::deadline_in(ns.saturating_sub(now))))
 }
 
@@ -96,7 +106,8 @@ fn wait(
         Err(error) => Reply::Error(error),
         Ok((_, (_, word))) if word != expected => Reply::Error(Errno::EAGAIN),
         Ok((deadline, (key, _))) => {
-            call.kernel.park(call.cpu, call.task, Wait::Futex { key, bitset }, deadline);
+            call.kernel
+                .park(call.cpu, call.task, Wait::Futex { key, bitset }, deadline);
             call.kernel.futexes.add(&mut call.kernel.tasks, key, call.task);
             Reply::Parked
         }

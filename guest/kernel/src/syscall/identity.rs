@@ -49,7 +49,11 @@ pub fn getresgid(call: &mut Call<'_>) -> Result<u64, Errno> {
 
 fn which_limit(which: u64) -> Result<usize, Errno> {
     let which = which as u32 as usize;
-    if which < LIMITS { Ok(which) } else { Err(Errno::EINVAL) }
+    if which < LIMITS {
+        Ok(which)
+    } else {
+        Err(Errno::EINVAL)
+    }
 }
 
 fn set_limit(call: &mut Call<'_>, which: usize, new: [u64; 2]) -> Result<(), Errno> {

@@ -43,7 +43,11 @@ const POLLWRNORM: i16 = 0x100;
 /// Which of 0, 1, 2 this is, if it is open.
 pub fn descriptor(call: &mut Call<'_>, fd: u64) -> Result<u32, Errno> {
     let fd = fd as u32;
-    if fd > 2 || call.process().closed & 1 << fd != 0 { Err(Errno::EBADF) } else { Ok(fd) }
+    if fd > 2 || call.process().closed & 1 << fd != 0 {
+        Err(Errno::EBADF)
+    } else {
+        Ok(fd)
+    }
 }
 
 /// Is the caller the process that the command's stdin goes to?
@@ -96,7 +100,11 @@ fn vector(call: &mut Call<'_>, array: u64, count: u64, index: u64) -> Result<IoV
         return Err(Errno::EINVAL);
     }
     let vector: IoVec = call.read(array.wrapping_add(index * size_of::<IoVec>() as u64))?;
-    if vector.len > i64::MAX as u64 { Err(Errno::EINVAL) } else { Ok(vector) }
+    if vector.len > i64::MAX as u64 {
+        Err(Errno::EINVAL)
+    } else {
+        Ok(vector)
+    }
 }
 
 /// writev(2).
@@ -218,7 +226,11 @@ pub fn poll(call: &mut Call<'_>) -> Reply {
             Ok(entry) => entry,
             Err(error) => return Reply::Error(error),
         };
-        entry.revents = if entry.fd < 0 { 0 } else { ready(call, entry.fd, entry.events) };
+        entry.revents = if entry.fd < 0 {
+            0
+        } else {
+            ready(call, entry.fd, entry.events)
+        };
         found += u64::from(entry.revents != 0);
         if let Err(error) = call.write(at, &entry) {
             return Reply::Error(error);

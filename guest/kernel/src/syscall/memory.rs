@@ -1,8 +1,8 @@
 //! mmap, munmap, mprotect, mremap, madvise, brk: anonymous memory only, there are no files to map.
 
 use super::Call;
-use crate::mm::area::{Backing, Prot};
 use crate::mm::Placement;
+use crate::mm::area::{Backing, Prot};
 use abi::{Errno, PAGE_SIZE};
 use paging::GuestVirt;
 
@@ -28,7 +28,11 @@ pub fn mmap(call: &mut Call<'_>) -> Result<u64, Errno> {
     // Unknown protection bits are ignored here (mmap(2) keeps only those it knows).
     let prot = Prot::from_bits_truncate(bits as u8 & 7);
     if flags & MAP_ANONYMOUS == 0 {
-        return Err(if call.args[4] as u32 as i32 >= 0 && (call.args[4] as u32) < 3 { Errno::ENODEV } else { Errno::EBADF });
+        return Err(if call.args[4] as u32 as i32 >= 0 && (call.args[4] as u32) < 3 {
+            Errno::ENODEV
+        } else {
+            Errno::EBADF
+        });
     }
     // Shared anonymous memory differs from private only after fork.
     if !matches!(flags & MAP_TYPE, MAP_SHARED | MAP_PRIVATE) || flags & MAP_TYPE == MAP_SHARED_VALIDATE {
@@ -73,7 +77,15 @@ pub fn mprotect(call: &mut Call<'_>) -> Result<u64, Errno> {
 pub fn mremap(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [old, old_len, new_len, flags, new, _] = call.args;
     let moved = call.with_space(|space, memory, world| {
-        space.remap(memory, world, GuestVirt::new(old), old_len, new_len, flags, GuestVirt::new(new))
+        space.remap(
+            memory,
+            world,
+            GuestVirt::new(old),
+            old_len,
+            new_len,
+            flags,
+            GuestVirt::new(new),
+        )
     })?;
     Ok(moved.get())
 }
@@ -81,7 +93,9 @@ pub fn mremap(call: &mut Call<'_>) -> Result<u64, Errno> {
 /// madvise(2).
 pub fn madvise(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [address, len, advice, ..] = call.args;
-    call.with_space(|space, memory, world| space.advise(memory, world, GuestVirt::new(address), len, advice))?;
+    call.with_space(|space, memory, world| {
+        space.advise(memory, world, GuestVirt::new(address), len, advice)
+    })?;
     Ok(0)
 }
 

@@ -121,7 +121,11 @@ impl Call<'_> {
     /// # Errors
     /// EFAULT.
     pub fn write_if<T: IntoBytes + Immutable>(&mut self, address: u64, value: &T) -> Result<(), Errno> {
-        if address == 0 { Ok(()) } else { self.write(address, value) }
+        if address == 0 {
+            Ok(())
+        } else {
+            self.write(address, value)
+        }
     }
 
     /// Copies a NUL-terminated path, without the NUL, into `buffer`.
@@ -149,7 +153,15 @@ impl Call<'_> {
 /// The running task `task` has made a call; its registers are in `frame`.
 pub fn made(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, frame: &mut TrapFrame) {
     let args = [frame.rdi, frame.rsi, frame.rdx, frame.r10, frame.r8, frame.r9];
-    match serve(&mut Call { kernel, cpu, task, args }, frame.rax) {
+    match serve(
+        &mut Call {
+            kernel,
+            cpu,
+            task,
+            args,
+        },
+        frame.rax,
+    ) {
         Reply::Value(value) => frame.rax = value,
         Reply::Error(error) => frame.rax = error.to_result() as u64,
         Reply::Parked | Reply::Ended => {}
@@ -240,7 +252,10 @@ fn unknown(call: &mut Call<'_>, which: u64) -> Reply {
     if call.kernel.named[slot] & bit == 0 {
         call.kernel.named[slot] |= bit;
         let pid = call.process().pid;
-        log::debug(call.kernel, format_args!("process {pid}: system call {which} is not implemented"));
+        log::debug(
+            call.kernel,
+            format_args!("process {pid}: system call {which} is not implemented"),
+        );
     }
     Reply::Error(Errno::ENOSYS)
 }

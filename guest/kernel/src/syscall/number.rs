@@ -4,9 +4,6 @@
 macro_rules! numbers {
     ($($name:ident = $value:literal,)*) => {
         $(pub const $name: u64 = $value;)*
-        /// All of them, for the test that compares them with libc's.
-        #[cfg(test)]
-        pub const ALL: &[(&str, u64)] = &[$((stringify!($name), $value),)*];
     };
 }
 
@@ -74,4 +71,102 @@ numbers! {
     GETCPU = 309,
     GETRANDOM = 318,
     RSEQ = 334,
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_number_is_that_of_linux() {
+        for (name, ours, linux) in [
+            ("READ", super::READ, libc::SYS_read),
+            ("WRITE", super::WRITE, libc::SYS_write),
+            ("CLOSE", super::CLOSE, libc::SYS_close),
+            ("STAT", super::STAT, libc::SYS_stat),
+            ("FSTAT", super::FSTAT, libc::SYS_fstat),
+            ("LSTAT", super::LSTAT, libc::SYS_lstat),
+            ("POLL", super::POLL, libc::SYS_poll),
+            ("MMAP", super::MMAP, libc::SYS_mmap),
+            ("MPROTECT", super::MPROTECT, libc::SYS_mprotect),
+            ("MUNMAP", super::MUNMAP, libc::SYS_munmap),
+            ("BRK", super::BRK, libc::SYS_brk),
+            ("RT_SIGACTION", super::RT_SIGACTION, libc::SYS_rt_sigaction),
+            ("RT_SIGPROCMASK", super::RT_SIGPROCMASK, libc::SYS_rt_sigprocmask),
+            ("IOCTL", super::IOCTL, libc::SYS_ioctl),
+            ("READV", super::READV, libc::SYS_readv),
+            ("WRITEV", super::WRITEV, libc::SYS_writev),
+            ("SCHED_YIELD", super::SCHED_YIELD, libc::SYS_sched_yield),
+            ("MREMAP", super::MREMAP, libc::SYS_mremap),
+            ("MADVISE", super::MADVISE, libc::SYS_madvise),
+            ("SHMGET", super::SHMGET, libc::SYS_shmget),
+            ("SHMAT", super::SHMAT, libc::SYS_shmat),
+            ("SHMCTL", super::SHMCTL, libc::SYS_shmctl),
+            ("NANOSLEEP", super::NANOSLEEP, libc::SYS_nanosleep),
+            ("GETPID", super::GETPID, libc::SYS_getpid),
+            ("EXIT", super::EXIT, libc::SYS_exit),
+            ("KILL", super::KILL, libc::SYS_kill),
+            ("UNAME", super::UNAME, libc::SYS_uname),
+            ("SHMDT", super::SHMDT, libc::SYS_shmdt),
+            ("GETCWD", super::GETCWD, libc::SYS_getcwd),
+            ("READLINK", super::READLINK, libc::SYS_readlink),
+            ("GETTIMEOFDAY", super::GETTIMEOFDAY, libc::SYS_gettimeofday),
+            ("GETRLIMIT", super::GETRLIMIT, libc::SYS_getrlimit),
+            ("GETUID", super::GETUID, libc::SYS_getuid),
+            ("GETGID", super::GETGID, libc::SYS_getgid),
+            ("GETEUID", super::GETEUID, libc::SYS_geteuid),
+            ("GETEGID", super::GETEGID, libc::SYS_getegid),
+            ("GETPPID", super::GETPPID, libc::SYS_getppid),
+            ("GETGROUPS", super::GETGROUPS, libc::SYS_getgroups),
+            ("GETRESUID", super::GETRESUID, libc::SYS_getresuid),
+            ("GETRESGID", super::GETRESGID, libc::SYS_getresgid),
+            ("RT_SIGPENDING", super::RT_SIGPENDING, libc::SYS_rt_sigpending),
+            ("SIGALTSTACK", super::SIGALTSTACK, libc::SYS_sigaltstack),
+            ("ARCH_PRCTL", super::ARCH_PRCTL, libc::SYS_arch_prctl),
+            ("SETRLIMIT", super::SETRLIMIT, libc::SYS_setrlimit),
+            ("GETTID", super::GETTID, libc::SYS_gettid),
+            ("TKILL", super::TKILL, libc::SYS_tkill),
+            ("TIME", super::TIME, libc::SYS_time),
+            ("FUTEX", super::FUTEX, libc::SYS_futex),
+            (
+                "SCHED_SETAFFINITY",
+                super::SCHED_SETAFFINITY,
+                libc::SYS_sched_setaffinity,
+            ),
+            (
+                "SCHED_GETAFFINITY",
+                super::SCHED_GETAFFINITY,
+                libc::SYS_sched_getaffinity,
+            ),
+            (
+                "SET_TID_ADDRESS",
+                super::SET_TID_ADDRESS,
+                libc::SYS_set_tid_address,
+            ),
+            ("CLOCK_GETTIME", super::CLOCK_GETTIME, libc::SYS_clock_gettime),
+            ("CLOCK_GETRES", super::CLOCK_GETRES, libc::SYS_clock_getres),
+            (
+                "CLOCK_NANOSLEEP",
+                super::CLOCK_NANOSLEEP,
+                libc::SYS_clock_nanosleep,
+            ),
+            ("EXIT_GROUP", super::EXIT_GROUP, libc::SYS_exit_group),
+            ("TGKILL", super::TGKILL, libc::SYS_tgkill),
+            ("NEWFSTATAT", super::NEWFSTATAT, libc::SYS_newfstatat),
+            (
+                "SET_ROBUST_LIST",
+                super::SET_ROBUST_LIST,
+                libc::SYS_set_robust_list,
+            ),
+            (
+                "GET_ROBUST_LIST",
+                super::GET_ROBUST_LIST,
+                libc::SYS_get_robust_list,
+            ),
+            ("PRLIMIT64", super::PRLIMIT64, libc::SYS_prlimit64),
+            ("GETCPU", super::GETCPU, libc::SYS_getcpu),
+            ("GETRANDOM", super::GETRANDOM, libc::SYS_getrandom),
+            ("RSEQ", super::RSEQ, libc::SYS_rseq),
+        ] {
+            assert_eq!(ours, linux as u64, "{name}");
+        }
+    }
 }

@@ -18,7 +18,11 @@ const MINSIGSTKSZ: u64 = 2048;
 
 fn valid(number: u64) -> Result<u32, Errno> {
     let number = number as u32;
-    if (1..=LAST).contains(&number) { Ok(number) } else { Err(Errno::EINVAL) }
+    if (1..=LAST).contains(&number) {
+        Ok(number)
+    } else {
+        Err(Errno::EINVAL)
+    }
 }
 
 /// rt_sigaction(2).
@@ -105,7 +109,16 @@ fn to_self(call: &mut Call<'_>, number: u64) -> Result<u64, Errno> {
 
 fn no_other(call: &mut Call<'_>, id: u32) -> Errno {
     // Other processes of this guest are there, but sending to them comes with process control.
-    if call.kernel.processes.iter().any(|process| process.pid == id && id != 0) { Errno::EPERM } else { Errno::ESRCH }
+    if call
+        .kernel
+        .processes
+        .iter()
+        .any(|process| process.pid == id && id != 0)
+    {
+        Errno::EPERM
+    } else {
+        Errno::ESRCH
+    }
 }
 
 /// kill(2): oneself, or one's group (0), which is oneself.
@@ -115,7 +128,11 @@ pub fn kill(call: &mut Call<'_>) -> Result<u64, Errno> {
         return Err(Errno::EINVAL);
     }
     let pid = pid as u32;
-    if pid == 0 || pid == call.process().pid { to_self(call, number) } else { Err(no_other(call, pid)) }
+    if pid == 0 || pid == call.process().pid {
+        to_self(call, number)
+    } else {
+        Err(no_other(call, pid))
+    }
 }
 
 /// tkill(2).
@@ -124,7 +141,11 @@ pub fn tkill(call: &mut Call<'_>) -> Result<u64, Errno> {
     if id as u32 as i32 <= 0 || number as u32 > LAST {
         return Err(Errno::EINVAL);
     }
-    if id as u32 == call.task().id { to_self(call, number) } else { Err(no_other(call, id as u32)) }
+    if id as u32 == call.task().id {
+        to_self(call, number)
+    } else {
+        Err(no_other(call, id as u32))
+    }
 }
 
 /// tgkill(2).

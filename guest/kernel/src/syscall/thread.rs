@@ -67,7 +67,11 @@ pub fn sched_yield(call: &mut Call<'_>) -> Result<u64, Errno> {
 }
 
 fn is_self(call: &mut Call<'_>, id: u64) -> Result<(), Errno> {
-    if id as i32 == 0 || id as u32 == call.task().id { Ok(()) } else { Err(Errno::ESRCH) }
+    if id as i32 == 0 || id as u32 == call.task().id {
+        Ok(())
+    } else {
+        Err(Errno::ESRCH)
+    }
 }
 
 /// sched_getaffinity(2): returns the size of the kernel's set.

@@ -28,7 +28,10 @@ pub struct Timespec {
 
 impl Timespec {
     fn new(ns: u64) -> Timespec {
-        Timespec { seconds: (ns / NS_PER_S) as i64, nanoseconds: (ns % NS_PER_S) as i64 }
+        Timespec {
+            seconds: (ns / NS_PER_S) as i64,
+            nanoseconds: (ns % NS_PER_S) as i64,
+        }
     }
 
     /// In nanoseconds, as large as there is room for.
@@ -39,7 +42,9 @@ impl Timespec {
         if self.seconds < 0 || !(0..NS_PER_S as i64).contains(&self.nanoseconds) {
             return Err(Errno::EINVAL);
         }
-        Ok((self.seconds as u64).saturating_mul(NS_PER_S).saturating_add(self.nanoseconds as u64))
+        Ok((self.seconds as u64)
+            .saturating_mul(NS_PER_S)
+            .saturating_add(self.nanoseconds as u64))
     }
 }
 
@@ -47,7 +52,9 @@ impl Timespec {
 fn read(call: &mut Call<'_>, clock: u64) -> Result<u64, Errno> {
     match clock as u32 as u64 {
         CLOCK_REALTIME | CLOCK_REALTIME_COARSE | CLOCK_TAI => Ok(time::realtime()),
-        CLOCK_MONOTONIC | CLOCK_MONOTONIC_RAW | CLOCK_MONOTONIC_COARSE | CLOCK_BOOTTIME => Ok(time::monotonic()),
+        CLOCK_MONOTONIC | CLOCK_MONOTONIC_RAW | CLOCK_MONOTONIC_COARSE | CLOCK_BOOTTIME => {
+            Ok(time::monotonic())
+        }
         CLOCK_PROCESS_CPUTIME_ID | CLOCK_THREAD_CPUTIME_ID => {
             let task = call.task();
             Ok(time::nanoseconds(task.ran + tsc().wrapping_sub(task.since)))
@@ -94,7 +101,8 @@ fn sleep(call: &mut Call<'_>, ns: u64) -> Reply {
     if ns == 0 {
         return Reply::Value(0);
     }
-    call.kernel.park(call.cpu, call.task, Wait::Sleep, Some(time::deadline_in(ns)));
+    call.kernel
+        .park(call.cpu, call.task, Wait::Sleep, Some(time::deadline_in(ns)));
     Reply::Parked
 }
 
@@ -117,7 +125,11 @@ pub fn clock_nanosleep(call: &mut Call<'_>) -> Reply {
         }
         _ => return Reply::Error(Errno::EINVAL),
     }
-    let now = if flags & TIMER_ABSTIME != 0 { read(call, clock) } else { Ok(0) };
+    let now = if flags & TIMER_ABSTIME != 0 {
+        read(call, clock)
+    } else {
+        Ok(0)
+    };
     match now.and_then(|now| Ok((now, call.read::<Timespec>(request)?.checked()?))) {
         Ok((now, ns)) => sleep(call, ns.saturating_sub(now)),
         Err(error) => Reply::Error(error),
