@@ -55,10 +55,8 @@ fn main() {
             embed(&images, &out)
         });
     if let Err(why) = built {
-        // While the kernel is being written: the host side can be built and tested without it.
-        println!("cargo::warning={}", why.replace('\n', " "));
-        let source = "/// None.\npub static KERNEL: &[u8] = &[];\n/// None.\npub static PROGRAMS: &[(&str, &[u8])] = &[];\n";
-        let _ = fs::write(out.join("images.rs"), source);
+        println!("cargo::error={}", why.replace('\n', " "));
+        std::process::exit(1);
     }
 }
 
@@ -68,14 +66,16 @@ fn variable(name: &str) -> OsString {
 
 /// A command that sees the environment of the person who builds, not that of the outer cargo.
 fn scrubbed(program: impl Into<OsString>, root: &Path) -> Command {
+    // rustup's own (RUSTUP_TOOLCHAIN among them: without it, it would look for a toolchain file beside each
+    // dependency and might install what it says), and how to reach a registry, or that it must not be tried.
     const KEPT: &[&str] = &[
         "CARGO_HOME",
-        "RUSTUP_HOME",
-        "RUSTUP_TOOLCHAIN",
-        "RUSTUP_DIST_SERVER",
+        "RUSTUP_",
+        "CARGO_NET_",
+        "CARGO_HTTP_",
+        "CARGO_REGISTR",
+        "CARGO_SOURCE_",
     ];
-    // How to reach a registry, or that it must not be tried.
-    const KEPT_PREFIXES: &[&str] = &["CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR", "CARGO_SOURCE_"];
     const OUTER: &[&str] = &[
         "TARGET",
         "HOST",
@@ -90,7 +90,7 @@ fn scrubbed(program: impl Into<OsString>, root: &Path) -> Command {
     let mut command = Command::new(program.into());
     for (name, _) in env::vars_os() {
         let Some(text) = name.to_str() else { continue };
-        let kept = KEPT.contains(&text) || KEPT_PREFIXES.iter().any(|prefix| text.starts_with(prefix));
+        let kept = KEPT.iter().any(|prefix| text.starts_with(prefix));
         if (text.starts_with("CARGO") || text.starts_with("RUST") || OUTER.contains(&text)) && !kept {
             command.env_remove(&name);
         }
@@ -99,16 +99,22 @@ fn scrubbed(program: impl Into<OsString>, root: &Path) -> Command {
     command
 }
 
+/// What the compiler answers to `--print`.
+fn compiler_says(root: &Path, args: &[&str]) -> Option<PathBuf> {
+    let output = scrubbed(variable("RUSTC"), root)
+        .arg("--print")
+        .args(args)
+        .output()
+        .ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| PathBuf::from(text.trim()))
+}
+
 /// Makes sure that the target's `core` is installed.
 fn require_target(root: &Path) -> Result<(), String> {
     let present = || {
-        let output = scrubbed(variable("RUSTC"), root)
-            .args(["--print", "target-libdir", "--target", TARGET])
-            .output();
-        output.is_ok_and(|output| {
-            fs::read_dir(String::from_utf8_lossy(&output.stdout).trim())
-                .is_ok_and(|mut dir| dir.next().is_some())
-        })
+        let libraries = compiler_says(root, &["target-libdir", "--target", TARGET]);
+        libraries.is_some_and(|dir| fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()))
     };
     if present() {
         return Ok(());
@@ -128,7 +134,14 @@ fn require_target(root: &Path) -> Result<(), String> {
 /// Builds every program of the packages `kernel` and `user` and returns where they are.
 fn build_images(root: &Path, out: &Path) -> Result<Vec<PathBuf>, String> {
     let target_dir = out.join("guest");
-    let output = scrubbed(variable("CARGO"), root)
+    let mut cargo = scrubbed(variable("CARGO"), root);
+    // The compiler itself rather than rustup's stand-in for it: one and the same for every dependency.
+    if let Some(rustc) = compiler_says(root, &["sysroot"]).map(|root| root.join("bin/rustc"))
+        && rustc.is_file()
+    {
+        cargo.env("RUSTC", rustc);
+    }
+    let output = cargo
         .args([
             "build",
             "--locked",
