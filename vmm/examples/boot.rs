@@ -35,7 +35,7 @@ fn main() -> anyhow::Result<()> {
         policy: Default::default(),
         uid: 0,
         gid: 0,
-        flags: abi::boot::BootFlags::LOG_DEBUG,
+        flags: abi::boot::BootFlags::from_bits_truncate(number("FLAGS", 4).into()),
         inject: None,
     };
     let outcome = Group::start(GroupConfig {

@@ -113,6 +113,12 @@ impl KvmHost {
         self.phys_bits
     }
 
+    /// Whether guests' programs may use RDFSBASE and its kin, once CR4 allows it.
+    #[must_use]
+    pub fn has_fsgsbase(&self) -> bool {
+        cpuid::has_fsgsbase(&self.cpuid)
+    }
+
     /// Makes a virtual machine with this RAM and no vCPUs yet.
     ///
     /// # Errors

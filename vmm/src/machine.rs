@@ -111,7 +111,7 @@ impl Machine {
         };
         let loaded = boot::load(vm.ram(), &plan)?;
         for (index, fd) in fds.iter().enumerate() {
-            vcpu::set_initial(fd, &around.kernel, &loaded, index as u32)?;
+            vcpu::set_initial(fd, &around.host, &around.kernel, &loaded, index as u32)?;
         }
         ledger.note(|start| &mut start.loaded_ns);
         let service = Arc::new(Service::new(ServiceParts {

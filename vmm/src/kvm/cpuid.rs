@@ -24,6 +24,7 @@ const LEAF_AMD_TOPOLOGY_V2: u32 = 0x8000_0026;
 const FEATURES_ECX_HIDDEN: u32 = 1 << 12 | 1 << 26 | 1 << 27 | 1 << 28 | 1 << 29;
 const FEATURES_ECX_X2APIC: u32 = 1 << 21;
 const FEATURES_EDX_HTT: u32 = 1 << 28;
+const EXTENDED_EBX_FSGSBASE: u32 = 1;
 /// Leaf 7.0 EBX: AVX2 and all of AVX-512.
 const EXTENDED_EBX_HIDDEN: u32 =
     1 << 5 | 1 << 16 | 1 << 17 | 1 << 21 | 1 << 26 | 1 << 27 | 1 << 28 | 1 << 30 | 1 << 31;
@@ -50,6 +51,16 @@ pub(super) fn phys_bits(supported: &CpuId) -> u32 {
         (bits, 0) => bits,
         (bits, guest_bits) => bits.min(guest_bits),
     }
+}
+
+/// Whether programs may read and write their FS and GS base themselves.
+pub(super) fn has_fsgsbase(offered: &CpuId) -> bool {
+    let features = |leaf: &&kvm_cpuid_entry2| (leaf.function, leaf.index) == (LEAF_EXTENDED_FEATURES, 0);
+    offered
+        .as_slice()
+        .iter()
+        .find(features)
+        .is_some_and(|leaf| leaf.ebx & EXTENDED_EBX_FSGSBASE != 0)
 }
 
 /// What KVM supports without what the guest kernel does not.

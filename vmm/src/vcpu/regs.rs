@@ -3,7 +3,7 @@
 use crate::boot::{IDT_LEN, Loaded, direct};
 use crate::error::VmmError;
 use crate::image::KernelImage;
-use crate::kvm::failed;
+use crate::kvm::{KvmHost, failed};
 use abi::boot::{GDT_LEN, SYSCALL_FLAG_MASK, TABLES_GDT, TABLES_TSS, TSS_LEN, selector};
 use abi::memory::{VCPU_AREAS, VCPU_LOCAL, VCPU_STACK_TOP, VCPU_STRIDE, VCPU_TABLES};
 use kvm_bindings::{Msrs, kvm_dtable, kvm_msr_entry, kvm_regs, kvm_segment};
@@ -19,6 +19,8 @@ const CR0_WP: u64 = 1 << 16;
 const CR0_PG: u64 = 1 << 31;
 /// PAE, OSFXSR, OSXMMEXCPT. Never OSXSAVE; no SMEP and SMAP (PLATFORM.md).
 const CR4: u64 = 1 << 5 | 1 << 9 | 1 << 10;
+/// As on Linux, where the CPU has it: CPUID tells programs that they may.
+const CR4_FSGSBASE: u64 = 1 << 16;
 /// SCE, LME, LMA, NXE.
 const EFER: u64 = 1 | 1 << 8 | 1 << 10 | 1 << 11;
 const APIC_BASE: u64 = 0xfee0_0000;
@@ -35,7 +37,13 @@ const RFLAGS: u64 = 2;
 ///
 /// # Errors
 /// [`VmmError::KvmCall`].
-pub fn set_initial(vcpu: &VcpuFd, kernel: &KernelImage, loaded: &Loaded, index: u32) -> Result<(), VmmError> {
+pub fn set_initial(
+    vcpu: &VcpuFd,
+    host: &KvmHost,
+    kernel: &KernelImage,
+    loaded: &Loaded,
+    index: u32,
+) -> Result<(), VmmError> {
     let area = VCPU_AREAS + u64::from(index) * VCPU_STRIDE;
     let mut sregs = vcpu.get_sregs().map_err(failed("KVM_GET_SREGS"))?;
     sregs.cs = kvm_segment {
@@ -92,7 +100,7 @@ pub fn set_initial(vcpu: &VcpuFd, kernel: &KernelImage, loaded: &Loaded, index: 
     };
     sregs.cr0 = CR0;
     sregs.cr3 = loaded.page_table.get();
-    sregs.cr4 = CR4;
+    sregs.cr4 = CR4 | if host.has_fsgsbase() { CR4_FSGSBASE } else { 0 };
     sregs.efer = EFER;
     sregs.apic_base = APIC_BASE | APIC_ENABLED | APIC_X2APIC | if index == 0 { APIC_BSP } else { 0 };
     vcpu.set_sregs(&sregs).map_err(failed("KVM_SET_SREGS"))?;
