@@ -6,16 +6,14 @@ use super::layout::{ANSWER, BATON, BATON_CONTENTS, BATON_TSC, LAST, contents};
 use super::wait::spin;
 use crate::clock::{ticks_to_ns, tsc};
 use crate::shared::Attached;
-use crate::sys;
 use core::sync::atomic::Ordering;
-use core::time::Duration;
 
 /// Most hand-offs between two processes.
 pub(super) const MAX_HANDOFFS: usize = 4_000;
-/// A pair that is slow (both share a CPU) stops after this long …
-const BUDGET: Duration = Duration::from_millis(400);
+/// A pair that is slow (both share a CPU) stops after this many milliseconds …
+const BUDGET_MS: u64 = 200;
 /// … but not before this many hand-offs.
-const FEWEST: u64 = 100;
+const FEWEST: u64 = 20;
 
 /// What a reader saw of one writer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,13 +28,13 @@ pub(super) struct Seen {
     pub(super) ninth_decile: u64,
 }
 
-/// The writer's side of turn `turn`.
-pub(super) fn give(segment: &Attached, turn: usize, handoffs: u64) -> Result<(), Failure> {
+/// The writer's side of turn `turn`; `khz` is the rate of the time-stamp counter.
+pub(super) fn give(segment: &Attached, turn: usize, handoffs: u64, khz: u64) -> Result<(), Failure> {
     let before = number(turn, 0);
-    let limit = sys::monotonic_ns() + BUDGET.as_nanos() as u64;
+    let limit = tsc() + BUDGET_MS * khz;
     for nth in 1..=handoffs {
         let this = before + nth;
-        let late = nth >= FEWEST && nth.is_multiple_of(64) && sys::monotonic_ns() > limit;
+        let late = nth >= FEWEST && tsc() > limit;
         let last = nth == handoffs || late;
         segment.store(BATON_CONTENTS, contents(this), Ordering::Relaxed);
         segment.store(BATON_TSC, tsc(), Ordering::Relaxed);
@@ -105,6 +103,7 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys;
     use crate::demo::layout::SIZE;
     use abi::ipc::IPC_PRIVATE;
 
@@ -122,7 +121,7 @@ mod tests {
     fn a_reader_sees_every_hand_off_of_a_writer() {
         let (mine, yours) = segment();
         let seen = std::thread::scope(|scope| {
-            scope.spawn(move || give(&yours, 3, 500).unwrap());
+            scope.spawn(move || give(&yours, 3, 500, u64::MAX / 1000).unwrap());
             take(&mine, 3, &mut [0; 500]).unwrap()
         });
         assert_eq!(seen.handoffs, 500);

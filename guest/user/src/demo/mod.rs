@@ -200,7 +200,7 @@ impl Member {
                 seen[writer] = baton::take(segment, turn, &mut samples[..self.handoffs as usize])?;
                 segment.store(TURN, turn as u64 + 1, Ordering::Release);
             } else if self.index == writer {
-                baton::give(segment, turn, self.handoffs)?;
+                baton::give(segment, turn, self.handoffs, self.rate.khz())?;
             }
             let done = turn as u64;
             doze(segment, "the other pairs", || {

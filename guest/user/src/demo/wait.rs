@@ -5,17 +5,22 @@
 
 use super::layout::FAILED;
 use super::{Failure, TIME_LIMIT};
+use crate::clock::tsc;
 use crate::shared::Attached;
 use crate::sys;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 
-/// How often to look before the first sleep.
-const SPINS: u32 = 20_000;
+/// How long to spin before the first sleep, in ticks of the time-stamp counter: some milliseconds. That is long
+/// enough for the host to see that one CPU has two vCPUs to run and another none; with short spins between sleeps
+/// the two would share a CPU for ever.
+const SPIN_TICKS: u64 = 12_000_000;
+/// Looks between two readings of the counter.
+const LOOKS: u32 = 256;
 /// Sleep between looks once spinning has not helped.
-const NAP: Duration = Duration::from_micros(100);
+const NAP: Duration = Duration::from_micros(500);
 /// Sleep between looks of a process whose turn it is not.
-const DOZE: Duration = Duration::from_millis(1);
+const DOZE: Duration = Duration::from_millis(10);
 
 /// Waits for a hand-off: spins, then naps.
 ///
@@ -27,16 +32,22 @@ pub(super) fn spin(
     what: &'static str,
     mut done: impl FnMut() -> bool,
 ) -> Result<(), Failure> {
-    for _ in 0..SPINS {
-        if done() {
-            return Ok(());
+    let began = tsc();
+    loop {
+        for _ in 0..LOOKS {
+            if done() {
+                return Ok(());
+            }
+            core::hint::spin_loop();
         }
-        core::hint::spin_loop();
+        if tsc().saturating_sub(began) > SPIN_TICKS {
+            break;
+        }
     }
     sleep_until(segment, what, NAP, done)
 }
 
-/// Waits asleep: looks every millisecond.
+/// Waits asleep: looks now and then.
 ///
 /// # Errors
 /// [`Failure`] when another process has failed or time is over.

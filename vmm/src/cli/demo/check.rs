@@ -315,7 +315,7 @@ pub(super) mod tests {
                 shown.members[3].saw.extend([(
                     0,
                     Saw {
-                        handoffs: 99,
+                        handoffs: 19,
                         ..Saw::default()
                     },
                 )])

@@ -36,7 +36,7 @@ const KEY: i32 = 0x746f_6d62;
 /// Hand-offs between the writer and the reader of each pair; a pair that shares a CPU may stop earlier.
 const HANDOFFS: u64 = 2000;
 /// Fewest hand-offs a pair must have had.
-const FEWEST_HANDOFFS: u64 = 100;
+const FEWEST_HANDOFFS: u64 = 20;
 /// Bytes each process writes for the others to read.
 const PAGE: u64 = 4096;
 /// The whole demo is ended after this long.
