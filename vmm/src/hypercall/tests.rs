@@ -4,7 +4,11 @@ use super::*;
 use proptest::prelude::*;
 
 fn request(call: u32, args: [u64; 6]) -> Request {
-    Request { call, args, ..empty_request() }
+    Request {
+        call,
+        args,
+        ..empty_request()
+    }
 }
 
 fn decoded(call: Call, args: [u64; 6]) -> Result<Hypercall, Errno> {
@@ -17,7 +21,11 @@ fn decoded(call: Call, args: [u64; 6]) -> Result<Hypercall, Errno> {
 #[test]
 fn every_call_has_a_meaning() {
     for call in Call::ALL {
-        let args = if *call == Call::ShmAttach { [0, 0, 0, 22, 0, 0] } else { [1, 0, 0, 0, 0, 0] };
+        let args = if *call == Call::ShmAttach {
+            [0, 0, 0, 22, 0, 0]
+        } else {
+            [1, 0, 0, 0, 0, 0]
+        };
         assert!(decoded(*call, args).is_ok(), "{call:?}");
     }
 }
@@ -27,14 +35,30 @@ fn arguments_are_taken_as_linux_means_them() {
     let minus_one = u64::from(u32::MAX);
     assert_eq!(
         decoded(Call::ShmGet, [minus_one, u64::MAX, 0o1666, 0, 0, 0]),
-        Ok(Hypercall::ShmGet { key: -1, size: u64::MAX, flags: 0o1666 })
+        Ok(Hypercall::ShmGet {
+            key: -1,
+            size: u64::MAX,
+            flags: 0o1666
+        })
     );
     assert_eq!(
         decoded(Call::ShmAttach, [7, 0o10000, 4096, 12, 0, 0]),
-        Ok(Hypercall::ShmAttach { id: 7, flags: 0o10000, room: 4096, no_room: Errno::ENOMEM })
+        Ok(Hypercall::ShmAttach {
+            id: 7,
+            flags: 0o10000,
+            room: 4096,
+            no_room: Errno::ENOMEM
+        })
     );
     let mut bulk = request(Call::Zero as u32, [1, 0, 0, 0, 0, 0]);
-    bulk.payload[..24].copy_from_slice(BulkEntry { to: 1, from: 2, len: 3 }.as_bytes());
+    bulk.payload[..24].copy_from_slice(
+        BulkEntry {
+            to: 1,
+            from: 2,
+            len: 3,
+        }
+        .as_bytes(),
+    );
     match decode(&bulk) {
         Ok((Call::Zero, Hypercall::Zero(bulk))) => {
             let pieces: Vec<_> = bulk.pieces().collect();
@@ -64,7 +88,10 @@ fn what_means_nothing_is_refused() {
         assert_eq!(decoded(call, args), Err(errno), "{call:?} {args:?}");
     }
     assert_eq!(decode(&request(999, [0; 6])), Err(Errno::ENOSYS));
-    let crowded = Request { group_count: MAX_GROUPS as u32 + 1, ..request(0, [0; 6]) };
+    let crowded = Request {
+        group_count: MAX_GROUPS as u32 + 1,
+        ..request(0, [0; 6])
+    };
     assert_eq!(decode(&crowded), Err(Errno::EINVAL));
 }
 

@@ -26,7 +26,10 @@ fn elf(kind: u16, segments: &[Seg]) -> Vec<u8> {
         let at = HEADER + index * PROGRAM_HEADER;
         put(&mut file, at, &[1, 0, 0, 0]);
         put(&mut file, at + 4, &flags.to_le_bytes());
-        for (field, value) in [offset, virt, virt, file_len, len, &0x1000].into_iter().enumerate() {
+        for (field, value) in [offset, virt, virt, file_len, len, &0x1000]
+            .into_iter()
+            .enumerate()
+        {
             put(&mut file, at + 8 + field * 8, &value.to_le_bytes());
         }
     }
@@ -51,7 +54,10 @@ fn reason(file: Vec<u8>) -> String {
 fn a_well_formed_program_runs() {
     assert_eq!(reason(elf(ET_EXEC, &[TEXT, DATA])), "runs");
     // Static PIE: linked at 0.
-    let mut pie = elf(ET_DYN, &[(5, 0, 0, 0x1000, 0x1000), (6, 0x1000, 0x2000, 0x10, 0x10)]);
+    let mut pie = elf(
+        ET_DYN,
+        &[(5, 0, 0, 0x1000, 0x1000), (6, 0x1000, 0x2000, 0x10, 0x10)],
+    );
     put(&mut pie, 24, &0x100u64.to_le_bytes());
     assert_eq!(reason(pie), "runs");
 }
@@ -68,8 +74,14 @@ fn what_is_not_a_program_is_named() {
         (b"hello".to_vec(), "not an ELF file"),
         (b"#!/bin/sh\n".to_vec(), "a script"),
         (elf(ET_EXEC, &[TEXT])[..40].to_vec(), "truncated: 40 bytes"),
-        (elf(ET_EXEC, &[TEXT])[..100].to_vec(), "truncated: 1 program headers"),
-        (elf(ET_EXEC, &[TEXT])[..0xfff].to_vec(), "truncated: the segment at 0x400000"),
+        (
+            elf(ET_EXEC, &[TEXT])[..100].to_vec(),
+            "truncated: 1 program headers",
+        ),
+        (
+            elf(ET_EXEC, &[TEXT])[..0xfff].to_vec(),
+            "truncated: the segment at 0x400000",
+        ),
         (with(4, &[1]), "a 32-bit program"),
         (with(5, &[2]), "big-endian"),
         (with(18, &[183]), "Arm 64-bit"),
@@ -82,7 +94,10 @@ fn what_is_not_a_program_is_named() {
         (with(54, &[55]), "program headers of 55 bytes"),
         (with(32, &[0xff; 8]), "program headers at offset"),
         (with(24, &[0; 8]), "entry point 0x0"),
-        (elf(ET_EXEC, &[(6, 0, 0x40_0000, 0x1000, 0x1000)]), "entry point 0x400100"),
+        (
+            elf(ET_EXEC, &[(6, 0, 0x40_0000, 0x1000, 0x1000)]),
+            "entry point 0x400100",
+        ),
     ] {
         let reason = reason(file);
         assert!(reason.contains(text), "{reason:?} should say {text:?}");
@@ -94,12 +109,21 @@ fn hostile_segments_are_refused() {
     for (segments, text) in [
         (&[TEXT, (6, 0, 0x40_0fff, 0x10, 0x10)][..], "overlap"),
         (&[DATA, TEXT], "overlap or are out of order"),
-        (&[TEXT, (6, 0, 0x60_0000, 0x1000, 0xfff)], "has 4096 bytes in the file, but 4095 in memory"),
+        (
+            &[TEXT, (6, 0, 0x60_0000, 0x1000, 0xfff)],
+            "has 4096 bytes in the file, but 4095 in memory",
+        ),
         (&[TEXT, (6, u64::MAX, 0x60_0fff, 2, 2)], "truncated"),
         (&[TEXT, (6, 0x1001, 0x60_0001, 0x1000, 0x1000)], "truncated"),
         (&[TEXT, (6, 0, u64::MAX - 0xfff, 0x1000, 0x1001)], "wraps around"),
-        (&[TEXT, (6, 0, 0xffff_8000_0000_0000, 0x10, 0x10)], "ends at 0xffff800000000010"),
-        (&[TEXT, (6, 0, 0x7fff_ffff_e000, 0x10, 0x1001)], "ends at 0x7ffffffff001"),
+        (
+            &[TEXT, (6, 0, 0xffff_8000_0000_0000, 0x10, 0x10)],
+            "ends at 0xffff800000000010",
+        ),
+        (
+            &[TEXT, (6, 0, 0x7fff_ffff_e000, 0x10, 0x1001)],
+            "ends at 0x7ffffffff001",
+        ),
         (&[TEXT, (6, 0, 0x7000_0000_0000, 0x10, 0x10)], "span at most"),
         (&[(6, 0, 0xf000, 0x10, 0x10), TEXT], "below 0x10000"),
         (&[TEXT, (6, 0x10, 0x60_0000, 0x10, 0x10)], "differ modulo 4096"),
@@ -133,7 +157,10 @@ fn files_fail_as_a_shell_says() {
         loaded
     };
     assert_eq!(run(0o644).unwrap_err().exit_status(), 126, "no x bit");
-    let canonical = std::env::temp_dir().canonicalize().unwrap().join(path.file_name().unwrap());
+    let canonical = std::env::temp_dir()
+        .canonicalize()
+        .unwrap()
+        .join(path.file_name().unwrap());
     assert_eq!(run(0o755).unwrap().name(), canonical.as_os_str().as_bytes());
 }
 

@@ -117,6 +117,12 @@ kernels! {
         "mov dword ptr [rbx + 444], 42",
         "mov dword ptr [rbx + 448], 0x5b1b6f68", "mov byte ptr [rbx + 452], 0x21",
         "mov eax, 1", "mov dx, 0x504", "out dx, eax";
+    /// Writes a page of its own code to stdout, for ever.
+    writes:
+        "mov r10, 0xffffffffc000b000", "mov dx, 0x500",
+        "mov dword ptr [r10], 2",
+        "mov qword ptr [r10 + 16], 1", "mov qword ptr [r10 + 24], 0x200000", "mov qword ptr [r10 + 32], 4096",
+        "2: xor eax, eax", "out dx, eax", "jmp 2b";
     /// Sends requests made of nothing but pseudo-random words, small and large, then says that all is done.
     garbage:
         "mov r8, 0x9e3779b97f4a7c15", "mov r9d, 3000", "mov r10, 0xffffffffc000b000",

@@ -8,10 +8,12 @@ use abi::boot::{BootFlags, BootInfo};
 use abi::epitaph::Epitaph;
 use abi::hypercall::Request;
 use std::mem::offset_of;
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tombolo::broker::{BrokerLimits, GuestPolicy};
 use tombolo::config::{GroupConfig, GuestConfig, InjectedFault, Output, ProcessConfig, Stdin};
+use tombolo::device::output::write_fully;
 use tombolo::group::Group;
 use tombolo::image::Program;
 use tombolo::outcome::{GuestEnd, GuestFault, Outcome, StopRequest};
@@ -166,6 +168,37 @@ fn a_stop_that_comes_at_any_moment_is_not_missed() {
         assert_eq!(outcome.stopped, Some(StopRequest::Signal(2)));
         assert_eq!(outcome.guests[0].end, GuestEnd::Stopped);
     }
+}
+
+/// Writes into a pipe that nobody reads.
+struct FullPipe(std::io::PipeWriter);
+
+impl Output for FullPipe {
+    fn write(&self, _: u32, _: u32, _: u32, bytes: &[u8]) -> Result<(), Errno> {
+        write_fully(self.0.as_fd(), bytes)
+    }
+}
+
+#[test]
+fn a_guest_whose_output_nobody_reads_can_be_stopped() {
+    let (_reader, writer) = std::io::pipe().unwrap();
+    let mut config = group(kernels::writes(), vec![guest(2)]);
+    config.output = Arc::new(FullPipe(writer));
+    config.timeout = Some(Duration::from_millis(200));
+    let before = Instant::now();
+    let outcome = run(config);
+    assert!(
+        before.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        before.elapsed()
+    );
+    assert_eq!(outcome.guests[0].end, GuestEnd::Stopped);
+    assert!(
+        outcome.guests[0]
+            .vcpus
+            .iter()
+            .any(|vcpu| vcpu.hypercalls.contains_key("Write"))
+    );
 }
 
 #[test]
@@ -344,22 +377,4 @@ fn nothing_is_left_of_a_group() {
         after < before + 100,
         "{before} descriptors before, {after} after 50 guests"
     );
-}
-
-#[test]
-#[ignore = "prints figures"]
-fn how_long_a_guest_takes() {
-    for (vcpus, guests) in [(1, 1), (2, 1), (2, 2), (1, 2)] {
-        let mut best: Option<Outcome> = None;
-        for _ in 0..30 {
-            let mut g = guest(vcpus);
-            g.memory = 256 << 20;
-            let outcome = run(group(kernels::promised(), vec![g; guests]));
-            if best.as_ref().is_none_or(|best| outcome.elapsed_ns < best.elapsed_ns) {
-                best = Some(outcome);
-            }
-        }
-        let best = best.unwrap();
-        println!("{guests}x{vcpus}: {} us {:?}", best.elapsed_ns / 1000, best.guests[0].start);
-    }
 }
