@@ -21,7 +21,7 @@ fn a_program_gets_its_arguments_and_environment() {
     for toolchain in Toolchain::C {
         Run::with("hello.c", toolchain)
             .args(arguments)
-            .env("TEST_NAME", "a=b c")
+            .env("TEST_A", "a=b c")
             .env("TEST_EMPTY", "")
             .compare();
     }
