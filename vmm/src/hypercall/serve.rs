@@ -8,7 +8,7 @@ use crate::device::log::GuestLog;
 use crate::device::{stdin::StdinDevice, stdio};
 use crate::image::KernelImage;
 use crate::inspect::{GuestView, Observer};
-use crate::kvm::Vm;
+use crate::kvm::{Vm, emulated_instructions};
 use crate::ledger::Ledger;
 use crate::memory::GuestRam;
 use crate::vcpu::kick;
@@ -88,6 +88,10 @@ impl Service {
             self.ram()
                 .write(place.add(offset_of!(Request, payload) as u64), &request.payload)
                 .ok()?;
+        }
+        if tracing::enabled!(tracing::Level::TRACE) {
+            let (guest, so_far) = (self.parts.guest, emulated_instructions(fd));
+            tracing::trace!(guest, vcpu, ?call, args = ?request.args, request.result, ?so_far, "served");
         }
         if let Some(observer) = &self.parts.observer {
             observer.after_hypercall(&GuestView::new(self.ram(), fd), self.parts.guest, call, &request);

@@ -7,15 +7,17 @@ use crate::mm::area::{Backing, Prot};
 use crate::mm::{AddressSpace, Memory, Placement, World};
 use abi::boot::BootProcess;
 use abi::{Errno, PAGE_SIZE};
+use arrayvec::ArrayVec;
 use core::ffi::CStr;
 use paging::GuestVirt;
+use zerocopy::IntoBytes;
 
 /// Size of a stack, bytes: Linux's default.
 pub const SIZE: u64 = 8 << 20;
 /// Where stacks end.
 const TOP: u64 = 0x7fff_ffff_f000;
-/// Most words of pointers and auxiliary vector: Linux allows far more, but a command line is short.
-const MOST_STRINGS: usize = 1024;
+/// Most arguments and variables together.
+const MOST_STRINGS: usize = 1 << 16;
 
 const AT_NULL: u64 = 0;
 const AT_PHDR: u64 = 3;
@@ -39,21 +41,33 @@ const AT_EXECFN: u64 = 31;
 /// CPUID 1 EDX, which Linux passes as AT_HWCAP: FPU, TSC, CX8, CMOV, MMX, FXSR, SSE, SSE2 are in every x86-64.
 const HWCAP: u64 = 1 | 1 << 4 | 1 << 8 | 1 << 15 | 1 << 23 | 1 << 24 | 1 << 25 | 1 << 26;
 
-/// Writes words to rising addresses.
+/// How many words are written at once: one copy to the program costs as much as a hundred stores.
+const CHUNK: usize = 128;
+
+/// Writes words to rising addresses, a chunk at a time.
 struct Words<'a, W: World> {
     space: &'a mut AddressSpace,
     memory: &'a mut Memory,
     world: &'a mut W,
     at: u64,
+    chunk: ArrayVec<u64, CHUNK>,
 }
 
 impl<W: World> Words<'_, W> {
-    fn push(&mut self, words: &[u64]) -> Result<(), Errno> {
-        for word in words {
-            self.space
-                .write(self.memory, self.world, self.at, &word.to_le_bytes())?;
-            self.at += 8;
+    fn push(&mut self, word: u64) -> Result<(), Errno> {
+        self.chunk.push(word);
+        if self.chunk.is_full() {
+            self.flush()
+        } else {
+            Ok(())
         }
+    }
+
+    fn flush(&mut self) -> Result<(), Errno> {
+        self.space
+            .write(self.memory, self.world, self.at, self.chunk.as_bytes())?;
+        self.at += self.chunk.len() as u64 * 8;
+        self.chunk.clear();
         Ok(())
     }
 }
@@ -133,27 +147,31 @@ pub fn make(
         memory,
         world,
         at: sp,
+        chunk: ArrayVec::new(),
     };
-    out.push(&[argc as u64])?;
+    out.push(argc as u64)?;
     let mut rest = strings;
     let mut string_at = first_string;
     for index in 0..argc + envc {
         if index == argc {
-            out.push(&[0])?;
+            out.push(0)?;
         }
         // The VMM promises that they end with NUL; a wrong promise makes a shorter list, no more.
         let Ok(string) = CStr::from_bytes_until_nul(rest) else {
             break;
         };
-        out.push(&[string_at])?;
+        out.push(string_at)?;
         let len = string.count_bytes() + 1;
         string_at += len as u64;
         rest = &rest[len..];
     }
     if envc == 0 {
-        out.push(&[0])?;
+        out.push(0)?;
     }
-    out.push(&[0])?;
-    out.push(auxv.as_flattened())?;
+    out.push(0)?;
+    for entry in auxv.as_flattened() {
+        out.push(*entry)?;
+    }
+    out.flush()?;
     Ok(sp)
 }
