@@ -122,6 +122,7 @@ mod real {
         }
 
         /// The value, to whom asks first.
+        #[expect(clippy::mut_from_ref, reason = "one caller gets it, ever")]
         pub fn take(&'static self) -> Option<&'static mut T> {
             if self.taken.swap(true, Ordering::Relaxed) {
                 return None;
