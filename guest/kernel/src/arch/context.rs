@@ -168,12 +168,19 @@ pub fn init_fpu(emulated: bool) {
     USE_XSAVE.store(true, Relaxed);
 }
 
-/// The registers of the task that has just been loaded on `cpu`, which its entry code does not touch before
-/// the kernel returns to it.
-pub fn frame_of_running<'a>(cpu: &'a super::cpu::Cpu, context: &'static Context) -> &'a mut TrapFrame {
-    debug_assert!(cpu.current_task().is_some());
+/// Works on the registers of the task that has just been loaded on `cpu`, which its entry code does not touch
+/// before the kernel returns to it.
+pub fn with_frame_of_running<R>(
+    cpu: &super::cpu::Cpu,
+    task: u16,
+    work: impl FnOnce(&mut TrapFrame) -> R,
+) -> R {
+    assert!(
+        cpu.current_task() == Some(task),
+        "task {task} is not the one on this vCPU"
+    );
     // SAFETY: the context is this vCPU's own, and this vCPU is in the kernel.
-    unsafe { &mut *context.frame() }
+    work(unsafe { &mut *Context::of(task).frame() })
 }
 
 /// FS base of the running task.
