@@ -19,7 +19,7 @@ use tombolo::config::{GroupConfig, GuestConfig, Output, ProcessConfig, Stdin};
 use tombolo::error::VmmError;
 use tombolo::group::Group;
 use tombolo::image::Program;
-use tombolo::outcome::StopRequest;
+use tombolo::outcome::{Outcome, StopRequest};
 
 /// Where programs are looked for without a PATH, as execvp(3) does.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -63,6 +63,7 @@ pub(super) fn run(run: &Run, common: &Common) -> Result<u8> {
     });
     let outcome = group.wait();
     streams.finish();
+    log_outcome(&outcome);
 
     let status = verdict::exit_status(&outcome);
     for message in verdict::messages(&outcome, run.timeout) {
@@ -93,6 +94,36 @@ fn guests_of(part: &Part, search: Option<&OsStr>) -> Result<Vec<GuestConfig>, Vm
         inject: None,
     };
     Ok(vec![guest; part.guests as usize])
+}
+
+/// For `-v`: what became of each guest.
+pub(super) fn log_outcome(outcome: &Outcome) {
+    for guest in &outcome.guests {
+        let millis = |time: Option<u64>| time.map(|ns| ns as f64 / 1e6);
+        tracing::info!(
+            kvm = ?outcome.kvm,
+            kernel_ready_ms = millis(guest.start.kernel_ready_ns),
+            first_program_ms = millis(guest.start.first_program_ns),
+            gone_ms = millis(guest.start.gone_ns),
+            attaches = guest.attaches,
+            "guest {}: {:?}",
+            guest.guest,
+            guest.end
+        );
+        for process in &guest.processes {
+            let status = process.shell_status();
+            tracing::info!(
+                pid = process.pid,
+                ?status,
+                "guest {} process {} ended",
+                guest.guest,
+                process.process
+            );
+        }
+    }
+    for life in &outcome.segments {
+        tracing::info!(key = life.key, size = life.size, attaches = ?life.attaches, "segment {}", life.id);
+    }
 }
 
 /// Guest kernels make debug messages only if they will be shown.

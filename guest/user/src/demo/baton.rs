@@ -103,8 +103,8 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys;
     use crate::demo::layout::SIZE;
+    use crate::sys;
     use abi::ipc::IPC_PRIVATE;
 
     fn segment() -> (Attached, Attached) {
