@@ -12,7 +12,7 @@ fn the_calls_follow_linux_rules() {
 #[test]
 fn frames_and_window_are_back_after_1000_rounds_of_attach_and_detach() {
     // The harness compares the free frames.
-    for (rounds, size) in [(1000, 4096), (1000, 3 << 20), (50, (1u64 << 30) + 1)] {
+    for (rounds, size) in [(1000, 4096), (1000, 3 << 20), (100, (1u64 << 30) + 1)] {
         let (rounds, size) = (rounds.to_string(), size.to_string());
         let run = Run::with("rounds.c", Toolchain::Musl).args([&rounds, &size]).go();
         run.expect_all(0);
