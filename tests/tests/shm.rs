@@ -60,3 +60,15 @@ fn segments_that_nobody_removed_end_with_the_group() {
     let segment = &run.outcome.segments[0];
     assert_eq!((segment.key, segment.destroyed_ns), (0xb5, None), "{run:?}");
 }
+
+#[test]
+fn permissions_are_checked_as_on_linux_across_guests() {
+    Run::with("permissions.c", Toolchain::Musl)
+        .guests(2)
+        .user(1, 1000, 1001)
+        .compare();
+    Run::with("permissions.c", Toolchain::Musl)
+        .guests(2)
+        .user(1, 1000, 0)
+        .compare();
+}
