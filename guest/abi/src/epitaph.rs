@@ -32,6 +32,6 @@ pub struct Epitaph {
 
 /// The names of [`Epitaph::registers`], in order.
 pub const REGISTER_NAMES: [&str; 22] = [
-    "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
-    "rip", "rflags", "cr2", "cr3", "error", "vector",
+    "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
+    "r15", "rip", "rflags", "cr2", "cr3", "error", "vector",
 ];

@@ -95,7 +95,11 @@ impl Errno {
     /// The error number `value`, if it is one (1 to 4095).
     #[must_use]
     pub const fn from_raw(value: i32) -> Option<Errno> {
-        if value >= 1 && value <= 4095 { Some(Errno(value as u16)) } else { None }
+        if value >= 1 && value <= 4095 {
+            Some(Errno(value as u16))
+        } else {
+            None
+        }
     }
 
     /// The positive number.
@@ -115,7 +119,11 @@ impl Errno {
     /// # Errors
     /// The error the value encodes.
     pub const fn check(result: i64) -> Result<u64, Errno> {
-        if result < 0 && result >= -4095 { Err(Errno((-result) as u16)) } else { Ok(result as u64) }
+        if result < 0 && result >= -4095 {
+            Err(Errno((-result) as u16))
+        } else {
+            Ok(result as u64)
+        }
     }
 }
 

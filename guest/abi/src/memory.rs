@@ -94,7 +94,11 @@ impl WindowLayout {
         let guests = if guests == 0 { 1 } else { guests as u64 };
         let by_host = (1u64 << 45) / (2 * guests.next_power_of_two());
         let size = if by_cpu < by_host { by_cpu } else { by_host };
-        WindowLayout { rw_base: 1 << (bits - 2), ro_base: (1 << (bits - 2)) + by_cpu, size }
+        WindowLayout {
+            rw_base: 1 << (bits - 2),
+            ro_base: (1 << (bits - 2)) + by_cpu,
+            size,
+        }
     }
 
     /// Most RAM a guest may have beside these windows, in bytes.
