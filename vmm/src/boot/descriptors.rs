@@ -25,7 +25,7 @@ const OVERFLOW: usize = 4;
 const DOUBLE_FAULT: usize = 8;
 
 /// The start of vCPU `index`'s tables page: its GDT and TSS. The rest, from
-/// [`VCPU_LOCAL`](abi::memory::VCPU_LOCAL) on, is the kernel's.
+/// [`VCPU_LOCAL`] on, is the kernel's.
 pub(super) fn tables_page(index: u64) -> [u8; (VCPU_LOCAL - VCPU_TABLES) as usize] {
     let area = VCPU_AREAS + index * VCPU_STRIDE;
     let mut page = [0; (VCPU_LOCAL - VCPU_TABLES) as usize];

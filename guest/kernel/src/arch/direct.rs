@@ -1,5 +1,5 @@
 //! Guest-physical memory, reached through the direct map ([`abi::memory::DIRECT_MAP`]): entries of tables,
-//! whole frames, pieces of programs' memory. And [`Reserve`], zeroed memory that is taken once.
+//! whole frames, pieces of programs' memory. And `Reserve`, zeroed memory that is taken once.
 //!
 //! All accesses are atomic loads and stores or string instructions in assembly, never references: programs
 //! on other vCPUs change their memory whenever they like. Callers name RAM only; segments lie in windows,
