@@ -151,7 +151,22 @@ calls! {
     ShmAttachMore = 20,
     /// Numbers for tests and the report. args: free frames, processes alive. No answer.
     Usage = 21,
+    /// Reads a text that the broker makes ([`PROC_SHM`] …). args: which, offset, GPA, length (to one page).
+    /// Result: bytes, 0 at the end.
+    ProcRead = 22,
+    /// Writes a limit ([`PROC_SHMMAX`] …), by root only (the guest kernel checks that). args: which, GPA, length
+    /// (to one page). Result: bytes taken, or EINVAL for what is not a number.
+    ProcWrite = 23,
 }
+
+/// [`Call::ProcRead`]: /proc/sysvipc/shm.
+pub const PROC_SHM: u64 = 0;
+/// [`Call::ProcRead`], [`Call::ProcWrite`]: /proc/sys/kernel/shmmax.
+pub const PROC_SHMMAX: u64 = 1;
+/// [`Call::ProcRead`], [`Call::ProcWrite`]: /proc/sys/kernel/shmall.
+pub const PROC_SHMALL: u64 = 2;
+/// [`Call::ProcRead`], [`Call::ProcWrite`]: /proc/sys/kernel/shmmni.
+pub const PROC_SHMMNI: u64 = 3;
 
 /// [`Call::ShmDetach`]: the read-write window.
 pub const WINDOW_RW: u64 = 0;
