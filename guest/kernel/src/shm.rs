@@ -18,11 +18,21 @@ use abi::ipc::{
 use abi::memory::USER_END;
 use paging::{GuestPhys, GuestVirt};
 
+/// Asks the broker something it checks permissions for.
+fn ask(call: &mut Call<'_>, what: Host, args: &[u64]) -> Result<u64, Errno> {
+    let process = call.process();
+    hypercall::set_groups(process.credentials.groups());
+    hypercall::call(what, process.requester(), args)
+}
+
 /// shmget(2).
 pub fn get(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [key, size, flags, ..] = call.args;
-    let who = call.requester();
-    hypercall::call(Host::ShmGet, who, &[key as u32 as u64, size, flags as u32 as u64])
+    ask(
+        call,
+        Host::ShmGet,
+        &[key as u32 as u64, size, flags as u32 as u64],
+    )
 }
 
 /// The address `shmaddr` and `flags` name, or `None` for one of the kernel's choice.
@@ -140,8 +150,7 @@ pub fn control(call: &mut Call<'_>) -> Result<u64, Errno> {
         let wanted: ShmidDs = call.read(buffer)?;
         hypercall::set_payload(&wanted);
     }
-    let who = call.requester();
-    let result = hypercall::call(Host::ShmControl, who, &[id as u64, command as u64])?;
+    let result = ask(call, Host::ShmControl, &[id as u64, command as u64])?;
     match command {
         IPC_STAT | SHM_STAT | SHM_STAT_ANY => {
             let state: ShmidDs = hypercall::payload();

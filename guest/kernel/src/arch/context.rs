@@ -23,6 +23,8 @@ use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 const XCR0_WANTED: u64 = 0b1110_0111;
 /// Bytes of the largest XSAVE area these need in the standard form (SDM 1, 13.5).
 const FPU_LEN: usize = 2752;
+/// Bytes that FXSAVE64 uses (SDM 1, 10.5).
+const FXSAVE_LEN: usize = 512;
 /// FCW after FNINIT, and MXCSR after reset: what Linux gives a new program.
 const INITIAL_FCW: u16 = 0x37f;
 const INITIAL_MXCSR: u32 = 0x1f80;
@@ -88,6 +90,30 @@ impl Context {
             fpu.cast::<u64>().write_bytes(0, 576 / 8);
             fpu.cast::<u16>().write(INITIAL_FCW);
             fpu.byte_add(24).cast::<u32>().write(INITIAL_MXCSR);
+        }
+    }
+
+    /// Makes it that of a child of `parent`, which has been saved: the same registers, but the call that made
+    /// it returns 0; with another stack pointer or FS base if given (0 is none).
+    pub fn copy_for_child(&self, parent: &Context, stack: u64, tls: Option<u64>) {
+        let len = if USE_XSAVE.load(Relaxed) {
+            FPU_LEN
+        } else {
+            FXSAVE_LEN
+        };
+        // SAFETY: the child does not run yet, the parent's registers are this vCPU's; the caller holds the
+        // kernel lock. The copy stays inside both FPU areas.
+        unsafe {
+            let (from, to) = (parent.0.get(), self.0.get());
+            let (source, target) = (&raw const (*from).fpu.0, &raw mut (*to).fpu.0);
+            core::ptr::copy_nonoverlapping(source.cast::<u8>(), target.cast(), len);
+            (*to).fs_base = tls.unwrap_or((*from).fs_base);
+            (*to).gs_base = (*from).gs_base;
+            (*to).frame = (*from).frame;
+            (*to).frame.rax = 0;
+            if stack != 0 {
+                (*to).frame.rsp = stack;
+            }
         }
     }
 

@@ -6,7 +6,7 @@
 
 use super::area::Area;
 #[cfg(target_os = "none")]
-use crate::arch::direct::Reserve;
+use crate::arch::lent::Reserve;
 use crate::mm::area::{Backing, Prot};
 use abi::Errno;
 use paging::GuestVirt;

@@ -1,8 +1,8 @@
 //! What address spaces need of the world around them: TLB shootdown, bulk work, and telling the broker what
 //! became of an attach.
 
-use super::area::SegmentRef;
 use super::World;
+use super::area::SegmentRef;
 use crate::arch::cpu::Cpu;
 use crate::arch::{direct, tlb};
 use crate::hypercall::{self, Requester};
@@ -39,7 +39,11 @@ impl World for KernelWorld {
         if HOST_COPIES.load(Relaxed) {
             hypercall::bulk(
                 Call::Zero,
-                runs.iter().map(|&(to, len)| BulkEntry { to: to.get(), from: 0, len }),
+                runs.iter().map(|&(to, len)| BulkEntry {
+                    to: to.get(),
+                    from: 0,
+                    len,
+                }),
             );
         } else {
             for &(to, len) in runs {
@@ -50,7 +54,11 @@ impl World for KernelWorld {
 
     fn copy(&mut self, to: GuestPhys, from: GuestPhys, len: u64) {
         if len > SMALL && HOST_COPIES.load(Relaxed) {
-            let piece = BulkEntry { to: to.get(), from: from.get(), len };
+            let piece = BulkEntry {
+                to: to.get(),
+                from: from.get(),
+                len,
+            };
             hypercall::bulk(Call::Copy, core::iter::once(piece));
         } else {
             direct::copy(to, from, len);

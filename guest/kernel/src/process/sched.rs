@@ -7,6 +7,7 @@
 //!
 //! [`next`] is the only way out of the kernel: it delivers what has come in, chooses, switches, or idles.
 
+use super::signal;
 use super::task::{NONE, State, Tasks, Wait};
 use crate::arch::context::Context;
 use crate::arch::cpu::Cpu;
@@ -306,6 +307,9 @@ pub fn next(mut kernel: Held<'static, Kernel>, cpu: &'static Cpu) -> *mut TrapFr
                 kernel.take_off(cpu, old);
             }
             kernel.put_on(cpu, task);
+            if kernel.tasks[usize::from(task)].pending != 0 {
+                signal::deliver(&mut kernel, cpu, task);
+            }
             if kernel.tasks[usize::from(task)].retry {
                 kernel.tasks[usize::from(task)].retry = false;
                 syscall::again(&mut kernel, cpu, task);
