@@ -190,10 +190,7 @@ fn the_table_of_segments_is_linuxs_to_the_byte() {
                 if removed {
                     assert_eq!(libc::shmctl(id as i32, libc::IPC_RMID, std::ptr::null_mut()), 0);
                 } else {
-                    assert_eq!(
-                        libc::shmctl(id as i32, libc::SHM_LOCK as i32, std::ptr::null_mut()),
-                        0
-                    );
+                    assert_eq!(libc::shmctl(id as i32, libc::SHM_LOCK, std::ptr::null_mut()), 0);
                 }
                 (status.shm_atime, removed)
             };
