@@ -72,11 +72,24 @@ impl AddressSpace {
         end: GuestVirt,
         prot: Prot,
     ) -> Result<(), Errno> {
+        affordable(mem, &area.backing, prot, end.get() - start.get())?;
         let part = Area {
             prot,
             ..area.part(start, end)
         };
-        affordable(mem, &area.backing, prot, part.len())?;
+        self.recast(mem, world, area, &part)
+    }
+
+    /// Makes the part of `area` that `part` covers what `part` says, in rights or at a fork. All or nothing.
+    pub(super) fn recast(
+        &mut self,
+        mem: &mut Memory,
+        world: &mut impl World,
+        area: &Area,
+        part: &Area,
+    ) -> Result<(), Errno> {
+        let part = *part;
+        let Area { start, end, .. } = part;
         let left = self
             .areas
             .ending_at(&mem.areas, start)
@@ -86,22 +99,24 @@ impl AddressSpace {
             .find(&mem.areas, end)
             .filter(|right| part.continues_in(right));
         let (left, right) = (left.map(|left| left.start), right.map(|right| right.start));
-        // A border exists where the part ends within its area; a neighbour to take it in, at the other end.
+        // A border exists where the part ends within its area; a neighbour to take it in, at the other end
+        // (where the part ends within, the area itself follows: that does not continue it).
         let border = |inside: bool, neighbour: Option<GuestVirt>| match neighbour {
             _ if !inside => Border::None,
             Some(neighbour) => Border::Shift(neighbour),
             None => Border::Split,
         };
         let (head, tail) = (area.start < start, end < area.end);
-        let before = border(head, if tail { None } else { right });
-        let after = border(tail, if head { None } else { left });
+        let (before, after) = (border(head, right), border(tail, left));
         let fragments = usize::from(before == Border::Split) + usize::from(after == Border::Split);
 
         if mem.areas.available() < fragments {
             return Err(Errno::ENOMEM);
         }
         announce(world, area, fragments)?;
-        if let Err(error) = self.set_rights(mem, world, area, &part) {
+        if area.prot != part.prot
+            && let Err(error) = self.set_rights(mem, world, area, &part)
+        {
             retract(world, area, fragments);
             return Err(error);
         }
@@ -149,7 +164,11 @@ impl AddressSpace {
         if matches!(area.backing, Backing::Image { .. }) && part.prot.contains(Prot::WRITE) {
             self.drop_shown_pages(mem, world, part)?;
         }
-        let rights = self.rights(mem, part);
+        let mut rights = self.rights(mem, part);
+        if part.backing == Backing::SharedAnonymous {
+            // What others use may be written; elsewhere a copy has to be made first.
+            rights |= Rights::COUNTED;
+        }
         let pages = part.len() / PAGE_SIZE;
         let result = paging::protect(&mut mem.frames, self.root, part.start, pages, rights);
         if let Ok(flush) = &result
