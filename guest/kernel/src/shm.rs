@@ -18,6 +18,9 @@ use abi::ipc::{
 use abi::memory::USER_END;
 use paging::{GuestPhys, GuestVirt};
 
+/// The limit of locked memory (getrlimit(2)).
+const RLIMIT_MEMLOCK: usize = 8;
+
 /// Asks the broker something it checks permissions for.
 fn ask(call: &mut Call<'_>, what: Host, args: &[u64]) -> Result<u64, Errno> {
     let process = call.process();
@@ -150,7 +153,9 @@ pub fn control(call: &mut Call<'_>) -> Result<u64, Errno> {
         let wanted: ShmidDs = call.read(buffer)?;
         hypercall::set_payload(&wanted);
     }
-    let result = ask(call, Host::ShmControl, &[id as u64, command as u64])?;
+    // What the caller may lock; one more, so that 0 can mean that a kernel does not say.
+    let [memlock, _] = call.process().limit(RLIMIT_MEMLOCK);
+    let result = ask(call, Host::ShmControl, &[id as u64, command as u64, memlock.saturating_add(1)])?;
     match command {
         IPC_STAT | SHM_STAT | SHM_STAT_ANY => {
             let state: ShmidDs = hypercall::payload();

@@ -187,7 +187,9 @@ fn write_at(call: &mut Call<'_>, fd: u64, from: u64, len: u64, offset: u64) -> R
         let take = len.min(PAGE_SIZE);
         let text = &mut text[..take as usize];
         call.with_space(|space, memory, world| space.read(memory, world, from, text))?;
-        hypercall::call(Host::ProcWrite, who, &[which, gpa_of(text), take])
+        let taken = hypercall::call(Host::ProcWrite, who, &[which, gpa_of(text), take])?;
+        // Linux looks at the first page of a longer text, and takes the rest unseen.
+        Ok(len - (take - taken.min(take)))
     })
 }
 
