@@ -155,7 +155,11 @@ pub fn control(call: &mut Call<'_>) -> Result<u64, Errno> {
     }
     // What the caller may lock; one more, so that 0 can mean that a kernel does not say.
     let [memlock, _] = call.process().limit(RLIMIT_MEMLOCK);
-    let result = ask(call, Host::ShmControl, &[id as u64, command as u64, memlock.saturating_add(1)])?;
+    let result = ask(
+        call,
+        Host::ShmControl,
+        &[id as u64, command as u64, memlock.saturating_add(1)],
+    )?;
     match command {
         IPC_STAT | SHM_STAT | SHM_STAT_ANY => {
             let state: ShmidDs = hypercall::payload();
