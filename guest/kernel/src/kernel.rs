@@ -7,6 +7,7 @@ use crate::arch::trap::Trap;
 use crate::arch::{apic, given, machine, probe};
 use crate::futex::Futexes;
 use crate::hypercall::{self, Requester};
+use crate::mm::space::Lowest;
 use crate::mm::world::{self, KernelWorld};
 use crate::mm::{Access, AddressSpace, Fault, Memory};
 use crate::process::sched::{self, Scheduler};
@@ -94,7 +95,13 @@ impl Kernel {
             cpu,
             who: process.requester(),
         };
+        let lowest = if process.credentials.is_privileged() {
+            Lowest::Zero
+        } else {
+            Lowest::MinAddr
+        };
         let space = process.space.as_mut().expect("a process that lives has memory");
+        space.lowest = lowest;
         work(space, &mut self.memory, &mut world)
     }
 
