@@ -13,6 +13,7 @@ use crate::mm::{Access, AddressSpace, Fault, Memory};
 use crate::process::sched::{self, Scheduler};
 use crate::process::task::{self, State, Tasks};
 use crate::process::{Process, Processes, exit, signal, start};
+use crate::syscall::procfs::{OpenFile, OpenFiles};
 use crate::{log, process, syscall, time};
 use abi::boot::{BootFlags, BootInfo};
 use abi::hypercall::Call;
@@ -34,6 +35,8 @@ pub struct Kernel {
     pub sched: Scheduler,
     /// Who waits for which word.
     pub futexes: Futexes,
+    /// Open files.
+    pub open_files: OpenFiles,
     /// Processes that have not ended.
     pub alive: u32,
     /// The last local process id given.
@@ -60,6 +63,7 @@ pub static KERNEL: BigLock<Kernel> = BigLock::new(Kernel {
     processes: &mut [],
     sched: Scheduler::new(),
     futexes: Futexes::new(),
+    open_files: [OpenFile::NONE; size_of::<OpenFiles>() / size_of::<OpenFile>()],
     alive: 0,
     last_pid: 0,
     last_slot: 0,
