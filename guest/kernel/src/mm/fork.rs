@@ -6,7 +6,7 @@
 //! of the latter all pages are made first, so that none appears later in one process alone. Pages of the image
 //! that are shown in place are shown in the child, too.
 
-use super::area::{Area, AtFork, Backing, Prot};
+use super::area::{Advice, Area, Backing, Prot};
 use super::fault::{AHEAD, Fault, has_plenty};
 use super::{AddressSpace, Memory, World};
 use abi::{Errno, LARGE_PAGE_SIZE, PAGE_SIZE};
@@ -47,7 +47,7 @@ impl AddressSpace {
         let mut at = GuestVirt::new(0);
         while let Some(&area) = self.areas.first_from(&mem.areas, at) {
             at = area.end;
-            if area.backing != Backing::SharedAnonymous || area.at_fork.contains(AtFork::LEFT_OUT) {
+            if area.backing != Backing::SharedAnonymous || area.advice.contains(Advice::LEFT_OUT) {
                 continue;
             }
             let mut page = area.start;
@@ -88,7 +88,7 @@ impl AddressSpace {
         while let Some(area) = self.areas.first_from(&mem.areas, at) {
             at = area.end;
             all += 1;
-            if area.at_fork.contains(AtFork::LEFT_OUT) {
+            if area.advice.contains(Advice::LEFT_OUT) {
                 left_out += 1;
             } else if let Some(segment) = area.segment()
                 && let Err(error) = world.attached_more(segment)
@@ -107,7 +107,7 @@ impl AddressSpace {
             && let Some(&area) = self.areas.first_from(&mem.areas, at)
         {
             at = area.end;
-            if area.at_fork.contains(AtFork::LEFT_OUT) {
+            if area.advice.contains(Advice::LEFT_OUT) {
                 child.areas.remove(&mut mem.areas, area.start);
                 left_out -= 1;
             }
@@ -124,10 +124,7 @@ impl AddressSpace {
             .filter(|area| area.start < end)
         {
             at = area.end;
-            if let Some(segment) = area
-                .segment()
-                .filter(|_| !area.at_fork.contains(AtFork::LEFT_OUT))
-            {
+            if let Some(segment) = area.segment().filter(|_| !area.advice.contains(Advice::LEFT_OUT)) {
                 world.detached(segment);
             }
         }
@@ -143,7 +140,7 @@ impl AddressSpace {
         let mut at = GuestVirt::new(0);
         while let Some(&area) = child.areas.first_from(&mem.areas, at) {
             at = area.end;
-            if area.at_fork.contains(AtFork::WIPED) {
+            if area.advice.contains(Advice::WIPED) {
                 continue;
             }
             if let Backing::Segment(part) = &area.backing {
