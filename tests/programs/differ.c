@@ -353,7 +353,8 @@ int main(int argc, char **argv) {
     self = argv[0];
     need(syscall(SYS_setgroups, 0, NULL) == 0, "setgroups");
     size_t size = sizeof *control + (4 * operations + 100) * sizeof control->identifier[0];
-    control_id = segment_of_all(CONTROL_KEY, size);
+    /* The first copy's, so that its creator is always the same. */
+    while ((control_id = shmget(CONTROL_KEY, size, rank() == 0 ? IPC_CREAT | 0600 : 0600)) < 0) nap(200);
     control = attached(control_id, NULL, 0);
     control->pids[rank()] = getpid();
     meet(&control->meeting);
