@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn waiters_of_a_word_are_woken_in_the_order_they_came() {
-        let mut tasks: Tasks = [const { Task::FREE }; MAX_TASKS];
+        let mut tasks = [const { Task::FREE }; MAX_TASKS];
         let mut futexes = Futexes::new();
         let key = FutexKey {
             segment: 1,

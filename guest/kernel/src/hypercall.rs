@@ -13,7 +13,8 @@ use crate::arch::cpu::{Cpu, area};
 use crate::arch::machine;
 use abi::Errno;
 use abi::hypercall::{
-    BulkEntry, Call, HypercallPage, MAX_BULK, PAYLOAD_LEN, PORT_EXIT, PORT_HYPERCALL, Request, SLOTS,
+    BulkEntry, Call, HypercallPage, MAX_BULK, MAX_GROUPS, PAYLOAD_LEN, PORT_EXIT, PORT_HYPERCALL, Request,
+    SLOTS,
 };
 use abi::memory::VCPU_HYPERCALL;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -64,6 +65,20 @@ fn send(index: usize, call: Call, who: Requester, args: &[u64]) -> Result<u64, E
 /// What the host answers.
 pub fn call(call: Call, who: Requester, args: &[u64]) -> Result<u64, Errno> {
     send(SLOT, call, who, args)
+}
+
+/// Says which supplementary groups the process has whose requests follow, for the calls that check permissions.
+pub fn set_groups(groups: &[u32]) {
+    let request = slot(SLOT);
+    // SAFETY: as in `send`; at most as many as there is room for.
+    unsafe {
+        let count = groups.len().min(MAX_GROUPS);
+        (&raw mut (*request).group_count).write_volatile(count as u32);
+        let to = (&raw mut (*request).groups).cast::<u32>();
+        for (i, &group) in groups.iter().enumerate().take(count) {
+            to.add(i).write_volatile(group);
+        }
+    }
 }
 
 /// [`Request::out`] of the last request.

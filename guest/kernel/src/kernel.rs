@@ -7,12 +7,14 @@ use crate::arch::trap::Trap;
 use crate::arch::{apic, given, machine, probe};
 use crate::futex::Futexes;
 use crate::hypercall::{self, Requester};
+use crate::mm::space::Lowest;
 use crate::mm::world::{self, KernelWorld};
 use crate::mm::{Access, AddressSpace, Fault, Memory};
 use crate::process::sched::{self, Scheduler};
-use crate::process::task::{State, Task, Tasks};
+use crate::process::task::{self, State, Tasks};
 use crate::process::{Process, Processes, exit, signal, start};
-use crate::{log, syscall, time};
+use crate::syscall::procfs::{OpenFile, OpenFiles};
+use crate::{log, process, syscall, time};
 use abi::boot::{BootFlags, BootInfo};
 use abi::hypercall::Call;
 use abi::memory::USER_END;
@@ -26,17 +28,23 @@ pub struct Kernel {
     /// Frames and areas.
     pub memory: Memory,
     /// Tasks.
-    pub tasks: Tasks,
+    pub tasks: &'static mut Tasks,
     /// Processes.
-    pub processes: Processes,
+    pub processes: &'static mut Processes,
     /// Who runs next.
     pub sched: Scheduler,
     /// Who waits for which word.
     pub futexes: Futexes,
+    /// Open files.
+    pub open_files: OpenFiles,
     /// Processes that have not ended.
     pub alive: u32,
     /// The last local process id given.
     pub last_pid: u32,
+    /// Where to look for a free slot next.
+    pub last_slot: u16,
+    /// How many random numbers have been made from the seed.
+    pub randoms: u64,
     /// vCPUs of this guest.
     pub vcpus: u32,
     /// Root of the kernel's own page tables.
@@ -51,12 +59,15 @@ pub struct Kernel {
 pub static KERNEL: BigLock<Kernel> = BigLock::new(Kernel {
     boot: None,
     memory: Memory::empty(),
-    tasks: [const { Task::FREE }; abi::MAX_TASKS],
-    processes: [const { Process::FREE }; abi::MAX_TASKS],
+    tasks: &mut [],
+    processes: &mut [],
     sched: Scheduler::new(),
     futexes: Futexes::new(),
+    open_files: [OpenFile::NONE; size_of::<OpenFiles>() / size_of::<OpenFile>()],
     alive: 0,
     last_pid: 0,
+    last_slot: 0,
+    randoms: 0,
     vcpus: 0,
     kernel_root: 0,
     flags: BootFlags::empty(),
@@ -88,7 +99,13 @@ impl Kernel {
             cpu,
             who: process.requester(),
         };
+        let lowest = if process.credentials.is_privileged() {
+            Lowest::Zero
+        } else {
+            Lowest::MinAddr
+        };
         let space = process.space.as_mut().expect("a process that lives has memory");
+        space.lowest = lowest;
         work(space, &mut self.memory, &mut world)
     }
 
@@ -110,6 +127,8 @@ pub fn start(boot: u64, index: u32) -> ! {
         log::init(BootFlags::from_bits_truncate(boot.flags));
         let mut kernel = KERNEL.lock(cpu);
         kernel.boot = Some(boot);
+        kernel.tasks = task::ROOM.take().expect("a kernel boots once");
+        kernel.processes = process::ROOM.take().expect("a kernel boots once");
         kernel.vcpus = boot.vcpus;
         kernel.kernel_root = boot.page_table;
         kernel.flags = BootFlags::from_bits_truncate(boot.flags);

@@ -84,6 +84,25 @@ impl Context {
         }
     }
 
+    /// Makes it that of a child of `parent`, which has been saved: the same registers, but the call that made
+    /// it returns 0; with another stack pointer or FS base if given (0 is none).
+    pub fn copy_for_child(&self, parent: &Context, stack: u64, tls: Option<u64>) {
+        // SAFETY: the child does not run yet, the parent's registers are this vCPU's; the caller holds the
+        // kernel lock. The copy stays inside both FPU areas.
+        unsafe {
+            let (from, to) = (parent.0.get(), self.0.get());
+            let (source, target) = (&raw const (*from).fpu.0, &raw mut (*to).fpu.0);
+            core::ptr::copy_nonoverlapping(source.cast::<u8>(), target.cast(), FPU_LEN);
+            (*to).fs_base = tls.unwrap_or((*from).fs_base);
+            (*to).gs_base = (*from).gs_base;
+            (*to).frame = (*from).frame;
+            (*to).frame.rax = 0;
+            if stack != 0 {
+                (*to).frame.rsp = stack;
+            }
+        }
+    }
+
     /// Sets what the interrupted system call returns.
     pub fn set_result(&self, value: i64) {
         // SAFETY: the task is parked, and the caller holds the kernel lock.

@@ -1,5 +1,5 @@
 //! Guest-physical memory, reached through the direct map ([`abi::memory::DIRECT_MAP`]): entries of tables,
-//! whole frames, pieces of programs' memory. And `Reserve`, zeroed memory that is taken once.
+//! whole frames, pieces of programs' memory.
 //!
 //! All accesses are atomic loads and stores or string instructions in assembly, never references: programs
 //! on other vCPUs change their memory whenever they like. Callers name RAM only; segments lie in windows,
@@ -22,8 +22,7 @@ pub use real::*;
 mod real {
     use abi::memory::DIRECT_MAP;
     use core::arch::asm;
-    use core::cell::UnsafeCell;
-    use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+    use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
     use paging::{GuestPhys, GuestVirt};
 
     const fn at(gpa: GuestPhys) -> u64 {
@@ -100,35 +99,6 @@ mod real {
             asm!("rep movsq", "mov rcx, {rest}", "rep movsb", rest = in(reg) len & 7,
                 inout("rcx") len >> 3 => _, inout("rdi") to => _, inout("rsi") from => _,
                 options(nostack, preserves_flags));
-        }
-    }
-
-    /// A static that one owner takes for good: large tables that stay in BSS.
-    pub struct Reserve<T> {
-        value: UnsafeCell<T>,
-        taken: AtomicBool,
-    }
-
-    // SAFETY: only the one who finds `taken` false ever touches the value.
-    unsafe impl<T: Send> Sync for Reserve<T> {}
-
-    impl<T> Reserve<T> {
-        /// A reserve that holds `value`.
-        pub const fn new(value: T) -> Self {
-            Reserve {
-                value: UnsafeCell::new(value),
-                taken: AtomicBool::new(false),
-            }
-        }
-
-        /// The value, to whom asks first.
-        #[expect(clippy::mut_from_ref, reason = "one caller gets it, ever")]
-        pub fn take(&'static self) -> Option<&'static mut T> {
-            if self.taken.swap(true, Ordering::Relaxed) {
-                return None;
-            }
-            // SAFETY: the swap lets one caller through, ever.
-            Some(unsafe { &mut *self.value.get() })
         }
     }
 }

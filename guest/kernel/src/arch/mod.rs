@@ -12,18 +12,18 @@
 //! | `tlb` | flushing stale translations, here and on other vCPUs |
 //! | `shm` | `up_shmat` and `up_shmdt`, NuttX's two functions |
 //! | `direct` | guest-physical memory through the direct map |
-//! | `bounce` | a page for bytes between a segment and the host |
 //! | `given` | what the VMM put into RAM, as typed references |
+//! | `lent` | buffers lent to one user at a time |
 //! | `lock` | the big kernel lock |
 //! | `machine` | single instructions: ports, MSRs, TSC, HLT |
 
 pub mod apic;
-pub mod bounce;
 pub mod context;
 pub mod cpu;
 pub mod direct;
 pub mod entry;
 pub mod given;
+pub mod lent;
 pub mod lock;
 pub mod machine;
 pub mod probe;

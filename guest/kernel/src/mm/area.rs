@@ -103,6 +103,8 @@ pub enum Backing {
     },
     /// A part of a shared segment.
     Segment(SegmentRef),
+    /// Zeros at first; what fork shares rather than copies (`MAP_SHARED | MAP_ANONYMOUS`).
+    SharedAnonymous,
 }
 
 impl Backing {
@@ -110,7 +112,7 @@ impl Backing {
     #[must_use]
     pub fn advanced(self, by: u64) -> Backing {
         match self {
-            Backing::Anonymous => Backing::Anonymous,
+            Backing::Anonymous | Backing::SharedAnonymous => self,
             Backing::Image { phys, len } => Backing::Image {
                 phys: phys.add(by),
                 len: len.saturating_sub(by),
@@ -120,6 +122,23 @@ impl Backing {
                 ..part
             }),
         }
+    }
+}
+
+bitflags! {
+    /// What madvise(2) has said of an area. Areas with different advice are different areas, as Linux has it.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Advice: u8 {
+        /// A forked child has a hole there (`MADV_DONTFORK`).
+        const LEFT_OUT = 1;
+        /// A forked child has zeros there (`MADV_WIPEONFORK`; private anonymous memory only).
+        const WIPED = 2;
+        /// Touched in no order (`MADV_RANDOM`). Without effect.
+        const RANDOM = 4;
+        /// Touched in order (`MADV_SEQUENTIAL`). Without effect.
+        const SEQUENTIAL = 8;
+        /// Not for core dumps (`MADV_DONTDUMP`). Without effect.
+        const UNDUMPED = 16;
     }
 }
 
@@ -136,6 +155,8 @@ pub struct Area {
     pub may: Prot,
     /// What is behind it.
     pub backing: Backing,
+    /// What a child gets of it.
+    pub advice: Advice,
 }
 
 impl Area {
@@ -150,6 +171,11 @@ impl Area {
             Backing::Segment(part) => Some(part),
             _ => None,
         }
+    }
+
+    /// Whether processes that have it after a fork see each other's writes.
+    pub const fn is_shared(&self) -> bool {
+        matches!(self.backing, Backing::Segment(_) | Backing::SharedAnonymous)
     }
 
     /// The part of it in `[start, end)`, which it contains.
@@ -169,6 +195,7 @@ impl Area {
         self.end == next.start
             && self.prot == next.prot
             && self.may == next.may
+            && self.advice == next.advice
             && match self.backing {
                 Backing::Image { .. } => false,
                 backing => backing.advanced(self.len()) == next.backing,

@@ -5,7 +5,7 @@ use crate::arch::cpu::Cpu;
 use crate::hypercall;
 use crate::kernel::Kernel;
 use crate::mm::world::KernelWorld;
-use crate::process::task::{State, Task};
+use crate::process::task::Task;
 use abi::hypercall::{Call, EXIT_DONE};
 
 /// Ends the process of the running task `task` with exit status `code` (its low 8 bits).
@@ -18,31 +18,51 @@ pub fn by_signal(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, signal: u32)
     end(kernel, cpu, task, signal);
 }
 
-/// `status` is a wait status as waitpid gives it.
+/// Ends the process of task `task`, which runs here or waits, with `status` as waitpid gives it.
 fn end(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, status: u32) {
+    debug_assert!(
+        cpu.current_task() == Some(task),
+        "a process ends on the vCPU it runs on"
+    );
     kernel.leave(cpu);
-    let number = usize::from(kernel.tasks[usize::from(task)].process);
+    let number = kernel.tasks[usize::from(task)].process;
     kernel.tasks[usize::from(task)] = Task::FREE;
-    debug_assert!(kernel.tasks[usize::from(task)].state == State::Free);
     discard(kernel, cpu, number, status);
 }
 
 /// Takes process `number`, which has no task any more, away.
-pub fn discard(kernel: &mut Kernel, cpu: &'static Cpu, number: usize, status: u32) {
-    let process = &mut kernel.processes[number];
-    let who = process.requester();
-    let index = process.index;
-    if let Some(mut space) = process.space.take() {
-        space.destroy(&mut kernel.memory, &mut KernelWorld { cpu, who });
+pub fn discard(kernel: &mut Kernel, cpu: &'static Cpu, number: u16, status: u32) {
+    if !kernel.give_back(cpu, number) {
+        kernel.drop_space(cpu, usize::from(number));
     }
-    kernel.processes[number].pid = 0;
+    let process = &kernel.processes[usize::from(number)];
+    let (who, index) = (process.requester(), process.index);
+    let Kernel {
+        processes,
+        open_files,
+        ..
+    } = kernel;
+    processes[usize::from(number)].files.close_all(open_files);
+    kernel.orphan_children(number);
     kernel.alive -= 1;
     if index != NO_INDEX {
         // The host can't refuse an index it gave itself.
         let _ = hypercall::call(Call::ProcessExit, who, &[u64::from(index), u64::from(status)]);
     }
+    kernel.bury(cpu, number, status);
     if kernel.alive == 0 {
         kernel.report_usage();
         hypercall::exit(EXIT_DONE);
+    }
+}
+
+impl Kernel {
+    /// Ends the memory of process `number`, which no vCPU has loaded.
+    pub fn drop_space(&mut self, cpu: &'static Cpu, number: usize) {
+        let process = &mut self.processes[number];
+        let who = process.requester();
+        if let Some(mut space) = process.space.take() {
+            space.destroy(&mut self.memory, &mut KernelWorld { cpu, who });
+        }
     }
 }

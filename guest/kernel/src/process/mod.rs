@@ -7,10 +7,16 @@
 //! | `load` | a static ELF file becomes an address space |
 //! | `stack` | argc, argv, environment and auxiliary vector as the ABI has them |
 //! | `start` | the processes the VMM asks for |
+//! | `fork` | a process becomes two |
+//! | `exec` | a process runs another program |
+//! | `family` | parents, children, groups; waiting for the end of a child |
 //! | `exit` | the end of a process |
 //! | `signal` | default actions |
 
+pub mod exec;
 pub mod exit;
+pub mod family;
+pub mod fork;
 pub mod load;
 pub mod sched;
 pub mod signal;
@@ -18,20 +24,53 @@ pub mod stack;
 pub mod start;
 pub mod task;
 
+use crate::arch::lent::Reserve;
 use crate::hypercall::Requester;
 use crate::mm::AddressSpace;
+use crate::syscall::procfs::Files;
 use abi::MAX_TASKS;
+use abi::hypercall::MAX_GROUPS;
 
 /// Number of a process that the VMM does not know by index.
 pub const NO_INDEX: u32 = u32::MAX;
+/// No process, in links between them. A parent that is none is outside: init, which waits for everyone.
+pub const NOBODY: u16 = u16::MAX;
 
 /// User and group ids: real, effective, saved.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Credentials {
     /// Real, effective and saved user id.
     pub uid: [u32; 3],
     /// Real, effective and saved group id.
     pub gid: [u32; 3],
+    /// User and group id for files.
+    pub fs: [u32; 2],
+    /// How many of `groups` are set.
+    pub group_count: u32,
+    /// Supplementary groups.
+    pub groups: [u32; MAX_GROUPS],
+}
+
+impl Credentials {
+    /// Nobody's; root's, that is.
+    pub const ROOT: Credentials = Credentials {
+        uid: [0; 3],
+        gid: [0; 3],
+        fs: [0; 2],
+        group_count: 0,
+        groups: [0; MAX_GROUPS],
+    };
+
+    /// Whether it has every capability. On Linux capabilities follow the effective user id in the same way as
+    /// long as nobody sets them one by one (capabilities(7)).
+    pub fn is_privileged(&self) -> bool {
+        self.uid[1] == 0
+    }
+
+    /// The supplementary groups.
+    pub fn groups(&self) -> &[u32] {
+        &self.groups[..self.group_count as usize % (MAX_GROUPS + 1)]
+    }
 }
 
 /// A signal's action as `rt_sigaction` records it (`struct kernel_sigaction`: handler, flags, restorer, mask).
@@ -41,13 +80,31 @@ pub type Action = [u64; 4];
 pub struct Process {
     /// Group-wide id; 0 in a free slot.
     pub pid: u32,
-    /// Its number in [`abi::boot::BootProcess`].
+    /// Its number in [`abi::boot::BootProcess`], if the VMM asked for it.
     pub index: u32,
+    /// That of the ancestor the VMM asked for: whose output it writes, whose input it reads.
+    pub origin: u32,
+    /// Who started it.
+    pub parent: u16,
+    /// Its youngest child.
+    pub child: u16,
+    /// Its parent's next older child.
+    pub sibling: u16,
+    /// Whose memory it uses until it ends or runs another program (vfork).
+    pub borrowed_from: u16,
+    /// How it ended (a wait status), until its parent has waited for it.
+    pub ended: Option<u32>,
+    /// Process group.
+    pub group: u32,
+    /// Session.
+    pub session: u32,
     /// Which of the guest's files it runs.
     pub file: u32,
     /// Which of descriptors 0 to 2 it has closed, a bit each.
     pub closed: u8,
-    /// Its memory; `None` only in a free slot.
+    /// Its open descriptors from 3 on.
+    pub files: Files,
+    /// Its memory; `None` in a free slot, after its end, and while it is lent to a vfork child.
     pub space: Option<AddressSpace>,
     /// Who it is.
     pub credentials: Credentials,
@@ -80,22 +137,34 @@ pub const DEFAULT_LIMITS: [[u64; 2]; LIMITS] = {
 };
 
 impl Process {
-    /// A free slot.
+    /// A free slot: all bytes zero, so that the room for processes stays in BSS. Whoever takes it sets every
+    /// field.
     pub const FREE: Process = Process {
         pid: 0,
         index: 0,
+        origin: 0,
+        parent: 0,
+        child: 0,
+        sibling: 0,
+        borrowed_from: 0,
+        ended: None,
+        group: 0,
+        session: 0,
         file: 0,
         closed: 0,
+        files: Files::NONE,
         space: None,
-        credentials: Credentials {
-            uid: [0; 3],
-            gid: [0; 3],
-        },
+        credentials: Credentials::ROOT,
         actions_set: 0,
         actions: [[0; 4]; 64],
         limits_set: 0,
         limits: [[0; 2]; LIMITS],
     };
+
+    /// Whether it still runs: neither a free slot nor one that waits to be waited for.
+    pub fn lives(&self) -> bool {
+        self.pid != 0 && self.ended.is_none()
+    }
 
     /// The process as the host sees it in a request.
     pub fn requester(&self) -> Requester {
@@ -134,4 +203,7 @@ impl Process {
 }
 
 /// All processes of the guest.
-pub type Processes = [Process; MAX_TASKS];
+pub type Processes = [Process];
+
+/// Room for them.
+pub static ROOM: Reserve<[Process; MAX_TASKS]> = Reserve::new([const { Process::FREE }; MAX_TASKS]);

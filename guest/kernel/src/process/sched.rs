@@ -7,6 +7,7 @@
 //!
 //! [`next`] is the only way out of the kernel: it delivers what has come in, chooses, switches, or idles.
 
+use super::signal;
 use super::task::{NONE, State, Tasks, Wait};
 use crate::arch::context::Context;
 use crate::arch::cpu::Cpu;
@@ -146,15 +147,15 @@ impl Kernel {
         entry.expired = false;
         entry.deadline = deadline.unwrap_or(0);
         if deadline.is_some() {
-            self.sched.sleep(&mut self.tasks, task, cpu.index.get());
+            self.sched.sleep(self.tasks, task, cpu.index.get());
         }
     }
 
     /// Makes a parked or new task ready, and sees to it that a vCPU looks. The caller has delivered the
     /// result of the call it waited in.
     pub fn wake(&mut self, cpu: &Cpu, task: u16) {
-        self.sched.unsleep(&mut self.tasks, task);
-        self.sched.push(&mut self.tasks, task);
+        self.sched.unsleep(self.tasks, task);
+        self.sched.push(self.tasks, task);
         let affinity = self.tasks[usize::from(task)].affinity;
         let last = u32::from(self.tasks[usize::from(task)].last_cpu);
         let idle = |index: u32| affinity & (1 << index) != 0 && Cpu::of(index).idle.load(Relaxed);
@@ -195,7 +196,7 @@ impl Kernel {
             match self.tasks[usize::from(task)].state {
                 State::Parked(Wait::Sleep) => Context::of(task).set_result(0),
                 State::Parked(Wait::Futex { key, .. }) => {
-                    self.futexes.remove(&mut self.tasks, key, task);
+                    self.futexes.remove(self.tasks, key, task);
                     Context::of(task).set_result(Errno::ETIMEDOUT.to_result());
                 }
                 State::Parked(Wait::Input) => {
@@ -287,7 +288,7 @@ pub fn next(mut kernel: Held<'static, Kernel>, cpu: &'static Cpu) -> *mut TrapFr
         if let Some(task) = cpu.current_task()
             && kernel.tasks[usize::from(task)].state == State::Running
         {
-            if kernel.sched.ready == 0 || !kernel.sched.wanted(&kernel.tasks, cpu.bit()) {
+            if kernel.sched.ready == 0 || !kernel.sched.wanted(kernel.tasks, cpu.bit()) {
                 arm(&kernel, cpu, false);
                 return Context::of(task).frame();
             }
@@ -306,6 +307,9 @@ pub fn next(mut kernel: Held<'static, Kernel>, cpu: &'static Cpu) -> *mut TrapFr
                 kernel.take_off(cpu, old);
             }
             kernel.put_on(cpu, task);
+            if kernel.tasks[usize::from(task)].pending != 0 {
+                signal::deliver(&mut kernel, cpu, task);
+            }
             if kernel.tasks[usize::from(task)].retry {
                 kernel.tasks[usize::from(task)].retry = false;
                 syscall::again(&mut kernel, cpu, task);

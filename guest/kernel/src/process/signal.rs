@@ -1,8 +1,12 @@
 //! Signals, as far as default actions go: handlers are recorded but not run.
 
 use super::exit;
+use super::task::{State, Wait};
+use crate::arch::apic;
+use crate::arch::context::Context;
 use crate::arch::cpu::Cpu;
 use crate::kernel::Kernel;
+use abi::Errno;
 
 /// Illegal instruction.
 pub const SIGILL: u32 = 4;
@@ -16,7 +20,8 @@ pub const SIGFPE: u32 = 8;
 pub const SIGKILL: u32 = 9;
 /// Bad memory access.
 pub const SIGSEGV: u32 = 11;
-const SIGCHLD: u32 = 17;
+/// A child has ended.
+pub const SIGCHLD: u32 = 17;
 const SIGCONT: u32 = 18;
 /// Can't be blocked or ignored.
 pub const SIGSTOP: u32 = 19;
@@ -26,7 +31,11 @@ const SIGWINCH: u32 = 28;
 /// The last signal.
 pub const LAST: u32 = 64;
 
-const SIG_IGN: u64 = 1;
+/// The handler that means "ignored".
+pub const SIG_IGN: u64 = 1;
+
+/// Signals that can't be blocked, bit = number - 1.
+pub const UNBLOCKABLE: u64 = 1 << (SIGKILL - 1) | 1 << (SIGSTOP - 1);
 
 /// The signal that exception `vector` means (Linux, arch/x86/kernel/traps.c's table in the manual's words).
 pub fn of_exception(vector: u64) -> u32 {
@@ -45,15 +54,41 @@ fn ends(signal: u32) -> bool {
     !matches!(signal, SIGCHLD | SIGCONT | SIGSTOP..=SIGTTOU | SIGURG | SIGWINCH)
 }
 
-/// Sends `signal` to task `task`, which is running here.
-pub fn send(kernel: &mut Kernel, task: u16, signal: u32) {
+/// Whether `signal` would end task `task` if it acted now.
+fn is_fatal(kernel: &mut Kernel, task: u16, signal: u32) -> bool {
+    let blocked = kernel.tasks[usize::from(task)].blocked & !UNBLOCKABLE & 1 << (signal - 1) != 0;
+    let [handler, ..] = kernel.process(task).action(signal);
+    !blocked && handler != SIG_IGN && ends(signal)
+}
+
+/// Sends `signal` to task `task`. If that ends it, it does so at its next step: at once if it runs here, when
+/// it has been interrupted or woken otherwise.
+pub fn send(kernel: &mut Kernel, cpu: &Cpu, task: u16, signal: u32) {
     kernel.tasks[usize::from(task)].pending |= 1 << (signal - 1);
+    if !is_fatal(kernel, task, signal) {
+        return;
+    }
+    match kernel.tasks[usize::from(task)].state {
+        State::Running if cpu.current_task() != Some(task) => {
+            apic::send_reschedule(kernel.tasks[usize::from(task)].last_cpu.into());
+        }
+        // It has lent its memory and can't run; the signal waits for the memory's return.
+        State::Parked(Wait::Vfork) => {}
+        State::Parked(wait) => {
+            if let Wait::Futex { key, .. } = wait {
+                kernel.futexes.remove(kernel.tasks, key, task);
+            }
+            Context::of(task).set_result(Errno::EINTR.to_result());
+            kernel.wake(cpu, task);
+        }
+        State::Running | State::Ready | State::Free => {}
+    }
 }
 
 /// Acts on the signals that have come for `task` and are not blocked.
 pub fn deliver(kernel: &mut Kernel, cpu: &'static Cpu, task: u16) {
     let entry = &mut kernel.tasks[usize::from(task)];
-    let mut due = entry.pending & (!entry.blocked | 1 << (SIGKILL - 1) | 1 << (SIGSTOP - 1));
+    let mut due = entry.pending & (!entry.blocked | UNBLOCKABLE);
     entry.pending &= !due;
     while due != 0 {
         let signal = due.trailing_zeros() + 1;

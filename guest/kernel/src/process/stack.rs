@@ -5,7 +5,6 @@ use super::Credentials;
 use super::load::Loaded;
 use crate::mm::area::{Backing, Prot};
 use crate::mm::{AddressSpace, Memory, Placement, World};
-use abi::boot::BootProcess;
 use abi::{Errno, PAGE_SIZE};
 use arrayvec::ArrayVec;
 use core::ffi::CStr;
@@ -14,8 +13,8 @@ use zerocopy::IntoBytes;
 
 /// Size of a stack, bytes: Linux's default.
 pub const SIZE: u64 = 8 << 20;
-/// Where stacks end.
-const TOP: u64 = 0x7fff_ffff_f000;
+/// Where stacks end: below the last addresses a program has, as on Linux (which leaves out a random amount).
+const TOP: u64 = 0x7fff_ff7f_f000;
 /// Most arguments and variables together.
 const MOST_STRINGS: usize = 1 << 16;
 
@@ -72,28 +71,43 @@ impl<W: World> Words<'_, W> {
     }
 }
 
-/// Makes the stack of a program that `process` describes and `loaded` was loaded for. `strings` are its
-/// arguments and environment, `name` is the program's file, `random` the 16 bytes for AT_RANDOM. Returns the
-/// stack pointer.
+/// What a program is told.
+pub struct Told<'a> {
+    /// How many of the strings are arguments.
+    pub argc: u32,
+    /// How many are environment.
+    pub envc: u32,
+    /// NUL-terminated strings, one after the other: arguments, then environment.
+    pub strings: &'a [u8],
+    /// The program's file.
+    pub name: &'a [u8],
+    /// For AT_RANDOM.
+    pub random: [u8; 16],
+    /// What was loaded.
+    pub loaded: &'a Loaded,
+    /// Who runs it.
+    pub credentials: &'a Credentials,
+}
+
+/// Makes the stack of a program in `space`. Returns the stack pointer.
 ///
 /// # Errors
 /// E2BIG for too many strings, ENOMEM.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "everything a program is told comes together here, once"
-)]
 pub fn make(
     space: &mut AddressSpace,
     memory: &mut Memory,
     world: &mut impl World,
-    process: &BootProcess,
-    strings: &[u8],
-    name: &[u8],
-    random: [u8; 16],
-    loaded: &Loaded,
-    credentials: &Credentials,
+    told: &Told<'_>,
 ) -> Result<u64, Errno> {
-    let (argc, envc) = (process.argc as usize, process.envc as usize);
+    let &Told {
+        strings,
+        name,
+        random,
+        loaded,
+        credentials,
+        ..
+    } = told;
+    let (argc, envc) = (told.argc as usize, told.envc as usize);
     if argc + envc > MOST_STRINGS || strings.len() as u64 > SIZE / 4 {
         return Err(Errno::E2BIG);
     }

@@ -1,7 +1,7 @@
 //! The processes the VMM asks for in [`BootInfo`](abi::boot::BootInfo), started in order.
 
 use super::task::{NONE, Task};
-use super::{Credentials, NO_INDEX, exit, load, signal, stack};
+use super::{NO_INDEX, NOBODY, exit, load, signal, stack};
 use crate::arch::context::Context;
 use crate::arch::cpu::Cpu;
 use crate::arch::given;
@@ -14,6 +14,8 @@ use abi::hypercall::Call;
 use abi::{Errno, MAX_TASKS, PID_BITS_IN_GUEST, group_pid};
 use paging::GuestPhys;
 
+/// The process outside that starts everyone; its group and session have its id.
+const INIT: u32 = 1;
 /// Exit status of a program that can't be run, as a shell gives it.
 const NOT_RUNNABLE: u32 = 126;
 
@@ -27,21 +29,21 @@ pub fn all(kernel: &mut Kernel, cpu: &'static Cpu) {
         let slot = &mut kernel.processes[at % MAX_TASKS];
         slot.pid = pid;
         slot.index = process.index;
+        slot.origin = process.index;
+        (slot.parent, slot.child, slot.sibling, slot.borrowed_from) = (NOBODY, NOBODY, NOBODY, NOBODY);
+        // As a script's commands: in the group and session of whoever started them.
+        (slot.group, slot.session) = (INIT, INIT);
         slot.file = process.file;
-        slot.closed = 0;
-        slot.credentials = Credentials {
-            uid: [boot.uid; 3],
-            gid: [boot.gid; 3],
-        };
-        slot.actions_set = 0;
-        slot.limits_set = 0;
+        slot.credentials.uid = [boot.uid; 3];
+        slot.credentials.gid = [boot.gid; 3];
+        slot.credentials.fs = [boot.uid, boot.gid];
         match prepare(kernel, cpu, at, process) {
             Ok((rip, rsp)) => {
                 begin(kernel, cpu, at as u16, rip, rsp);
             }
             // As Linux: an exec that runs out of memory past the point of no return is killed.
-            Err(Errno::ENOMEM) => exit::discard(kernel, cpu, at, signal::SIGKILL),
-            Err(_) => exit::discard(kernel, cpu, at, NOT_RUNNABLE << 8),
+            Err(Errno::ENOMEM) => exit::discard(kernel, cpu, at as u16, signal::SIGKILL),
+            Err(_) => exit::discard(kernel, cpu, at as u16, NOT_RUNNABLE << 8),
         }
     }
 }
@@ -56,7 +58,7 @@ fn prepare(
     let file = given::files(boot)
         .get(process.file as usize)
         .ok_or(Errno::ENOENT)?;
-    let random = random(kernel);
+    let random = kernel.random();
     let Kernel {
         memory,
         processes,
@@ -73,31 +75,17 @@ fn prepare(
         .insert(AddressSpace::new(memory, GuestPhys::new(*kernel_root))?);
     let contents = GuestPhys::new(file.contents.start);
     let loaded = load::load(space, memory, &mut world, given::bytes(file.contents), contents)?;
-    let sp = stack::make(
-        space,
-        memory,
-        &mut world,
-        process,
-        given::bytes(process.strings),
-        given::bytes(file.name),
+    let told = stack::Told {
+        argc: process.argc,
+        envc: process.envc,
+        strings: given::bytes(process.strings),
+        name: given::bytes(file.name),
         random,
-        &loaded,
-        &slot.credentials,
-    )?;
+        loaded: &loaded,
+        credentials: &slot.credentials,
+    };
+    let sp = stack::make(space, memory, &mut world, &told)?;
     Ok((loaded.entry, sp))
-}
-
-/// 16 bytes from the seed the VMM gave, different for every process (SplitMix64 over it).
-fn random(kernel: &mut Kernel) -> [u8; 16] {
-    let seed = kernel.boot().seed;
-    let mut bytes = [0; 16];
-    for (i, chunk) in bytes.chunks_exact_mut(8).enumerate() {
-        let mut z = seed[i] ^ seed[i + 2].wrapping_mul(u64::from(kernel.last_pid) * 2 + 1);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        chunk.copy_from_slice(&(z ^ (z >> 31)).to_le_bytes());
-    }
-    bytes
 }
 
 fn begin(kernel: &mut Kernel, cpu: &Cpu, number: u16, rip: u64, rsp: u64) {
@@ -136,5 +124,19 @@ impl Kernel {
                 return pid;
             }
         }
+    }
+
+    /// 16 bytes from the seed the VMM gave, different every time (SplitMix64 over it).
+    pub fn random(&mut self) -> [u8; 16] {
+        let seed = self.boot().seed;
+        let mut bytes = [0; 16];
+        for (i, chunk) in bytes.chunks_exact_mut(8).enumerate() {
+            self.randoms += 1;
+            let mut z = seed[i] ^ seed[i + 2].wrapping_mul(self.randoms * 2 + 1);
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            chunk.copy_from_slice(&(z ^ (z >> 31)).to_le_bytes());
+        }
+        bytes
     }
 }

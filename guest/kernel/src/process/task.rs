@@ -1,6 +1,7 @@
 //! Tasks: what the scheduler runs. A task is one thread of control of a process; its registers are in
 //! [`crate::arch::context`], its number in that table is its number here.
 
+use crate::arch::lent::Reserve;
 use abi::MAX_TASKS;
 
 /// No task, in links.
@@ -20,6 +21,10 @@ pub enum Wait {
     },
     /// Something to read; the call is made again when the host says so.
     Input,
+    /// The end of a child; the call is made again then.
+    Child,
+    /// A vfork child that has its memory.
+    Vfork,
 }
 
 /// What a futex word is, independent of who maps it where.
@@ -85,7 +90,7 @@ pub struct Task {
 }
 
 impl Task {
-    /// A free slot.
+    /// A free slot: all bytes zero, so that the room for tasks stays in BSS.
     pub const FREE: Task = Task {
         state: State::Free,
         process: 0,
@@ -109,4 +114,7 @@ impl Task {
 }
 
 /// All tasks of the guest.
-pub type Tasks = [Task; MAX_TASKS];
+pub type Tasks = [Task];
+
+/// Room for them.
+pub static ROOM: Reserve<[Task; MAX_TASKS]> = Reserve::new([Task::FREE; MAX_TASKS]);

@@ -2,11 +2,12 @@
 //! the programs' own files. Directories have the same device and inode number in every guest of a group, and
 //! a program's number follows from its name, so `ftok` gives the same key everywhere.
 
-use super::{Call, io};
+use super::{Call, io, procfs};
 use crate::arch::given;
 use crate::hypercall;
 use crate::time;
 use abi::Errno;
+use abi::boot::BootFile;
 use abi::hypercall::{Call as Host, STDIO_FSTAT, STDIO_TERMIOS, STDIO_WINSIZE};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -19,6 +20,9 @@ const AT_KNOWN: u64 = AT_EMPTY_PATH | 0x100 | 0x800;
 /// Longest path looked at. Linux's PATH_MAX is 4096; but a buffer on the stack is cleared first, and no file
 /// here has a longer name.
 const PATH_MAX: usize = 512;
+/// The one link.
+const EXE: &[u8] = b"/proc/self/exe";
+const MODE_REGULAR: u32 = 0o100_000;
 const MODE_DIRECTORY: u32 = 0o040_755;
 const MODE_STICKY_DIRECTORY: u32 = 0o041_777;
 const MODE_PROGRAM: u32 = 0o100_755;
@@ -44,7 +48,22 @@ struct Stat {
 
 const _: () = assert!(size_of::<Stat>() == 144);
 
-fn host_stat(call: &mut Call<'_>, fd: u32, to: u64) -> Result<u64, Errno> {
+fn stat_descriptor(call: &mut Call<'_>, fd: u64, to: u64) -> Result<u64, Errno> {
+    if let Some((which, permissions)) = procfs::opened(call, fd) {
+        let dev = call.kernel.boot().tree_id;
+        let mode = MODE_REGULAR | permissions;
+        let stat = Stat {
+            dev,
+            ino: procfs::inode(which),
+            nlink: 1,
+            mode,
+            blksize: 1024,
+            ..Stat::default()
+        };
+        call.write(to, &stat)?;
+        return Ok(0);
+    }
+    let fd = io::descriptor(call, fd)?;
     let who = call.requester();
     hypercall::call(Host::Stdio, who, &[u64::from(fd), STDIO_FSTAT])?;
     let stat: Stat = hypercall::payload();
@@ -57,6 +76,43 @@ fn number_of(name: &[u8]) -> u64 {
     name.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     }) >> 16
+}
+
+/// The guest's file with this name and its number. A relative name means the file whose name ends so: programs
+/// know themselves by the name they were started by, in a directory that is not here.
+fn find(call: &Call<'_>, path: &[u8]) -> Option<(u32, &'static BootFile)> {
+    let files = given::files(call.kernel.boot());
+    let relative = match path {
+        [b'/', ..] => None,
+        [b'.', b'/', rest @ ..] => Some(rest),
+        rest => Some(rest),
+    };
+    let ends_so = |name: &[u8]| match relative {
+        None => name == path,
+        Some(rest) => name
+            .strip_suffix(rest)
+            .is_some_and(|before| before.ends_with(b"/")),
+    };
+    let at = files.iter().position(|file| ends_so(given::bytes(file.name)))?;
+    Some((at as u32, &files[at]))
+}
+
+/// The number of the program file whose name lies at `address`.
+///
+/// # Errors
+/// As execve(2): EFAULT, ENOENT, EACCES for what is there but no program.
+pub fn program_at(call: &mut Call<'_>, address: u64) -> Result<u32, Errno> {
+    let mut buffer = [0; PATH_MAX];
+    let path = call.read_path(address, &mut buffer)?;
+    if path == EXE {
+        return Ok(call.process().file);
+    }
+    if let Some((number, _)) = find(call, path) {
+        return Ok(number);
+    }
+    // Directories, and files nobody may execute.
+    path_stat(call, path)?;
+    Err(Errno::EACCES)
 }
 
 fn path_stat(call: &mut Call<'_>, path: &[u8]) -> Result<Stat, Errno> {
@@ -79,12 +135,14 @@ fn path_stat(call: &mut Call<'_>, path: &[u8]) -> Result<Stat, Errno> {
             (stat.ino, stat.mode) = (boot.tree_id, MODE_DIRECTORY)
         }
         b"tmp" | b"tmp/" => (stat.ino, stat.mode) = (boot.tree_id + 1, MODE_STICKY_DIRECTORY),
+        _ if let Some((which, permissions)) = procfs::find(path) => {
+            (stat.ino, stat.nlink, stat.blksize) = (procfs::inode(which), 1, 1024);
+            stat.mode = MODE_REGULAR | permissions;
+        }
+        _ if procfs::is_below_file(path) => return Err(Errno::ENOTDIR),
         _ => {
-            let file = given::files(boot)
-                .iter()
-                .find(|file| given::bytes(file.name) == path);
-            let file = file.ok_or(Errno::ENOENT)?;
-            stat.ino = number_of(path);
+            let (_, file) = find(call, path).ok_or(Errno::ENOENT)?;
+            stat.ino = number_of(given::bytes(file.name));
             (stat.mode, stat.nlink) = (MODE_PROGRAM, 1);
             stat.size = file.contents.len as i64;
             stat.blocks = (stat.size + 511) / 512;
@@ -106,8 +164,7 @@ pub fn stat(call: &mut Call<'_>) -> Result<u64, Errno> {
 /// fstat(2).
 pub fn fstat(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [fd, to, ..] = call.args;
-    let fd = io::descriptor(call, fd)?;
-    host_stat(call, fd, to)
+    stat_descriptor(call, fd, to)
 }
 
 /// newfstatat(2).
@@ -126,8 +183,7 @@ pub fn newfstatat(call: &mut Call<'_>) -> Result<u64, Errno> {
     let stat = match (path, fd as u32 as i32) {
         ([], AT_FDCWD) if flags & AT_EMPTY_PATH != 0 => path_stat(call, b".")?,
         ([], fd) if flags & AT_EMPTY_PATH != 0 => {
-            let fd = io::descriptor(call, fd as u32 as u64)?;
-            return host_stat(call, fd, to);
+            return stat_descriptor(call, fd as u32 as u64, to);
         }
         ([], _) => return Err(Errno::ENOENT),
         ([b'/', ..], _) | (_, AT_FDCWD) => path_stat(call, path)?,
@@ -143,6 +199,9 @@ pub fn newfstatat(call: &mut Call<'_>) -> Result<u64, Errno> {
 /// ioctl(2): window size and terminal settings, as the host's descriptor has them.
 pub fn ioctl(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [fd, request, to, ..] = call.args;
+    if procfs::is_open(call, fd) {
+        return Err(Errno::ENOTTY);
+    }
     let fd = u64::from(io::descriptor(call, fd)?);
     let who = call.requester();
     match request as u32 as u64 {
@@ -164,6 +223,10 @@ pub fn ioctl(call: &mut Call<'_>) -> Result<u64, Errno> {
 /// close(2).
 pub fn close(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [fd, ..] = call.args;
+    if procfs::is_open(call, fd) {
+        procfs::close(call, fd);
+        return Ok(0);
+    }
     let fd = io::descriptor(call, fd)?;
     call.process().closed |= 1 << fd;
     Ok(0)
@@ -187,7 +250,7 @@ pub fn readlink(call: &mut Call<'_>) -> Result<u64, Errno> {
     }
     let mut buffer = [0; PATH_MAX];
     let path = call.read_path(path, &mut buffer)?;
-    if path == b"/proc/self/exe" {
+    if path == EXE {
         let boot = call.kernel.boot();
         let file = call.process().file as usize;
         let name = given::files(boot)

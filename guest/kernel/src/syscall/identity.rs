@@ -27,26 +27,6 @@ pub fn uname(call: &mut Call<'_>) -> Result<u64, Errno> {
     Ok(0)
 }
 
-fn write_three(call: &mut Call<'_>, values: [u32; 3]) -> Result<u64, Errno> {
-    let to = call.args;
-    for (value, to) in values.iter().zip(to) {
-        call.write(to, value)?;
-    }
-    Ok(0)
-}
-
-/// getresuid(2).
-pub fn getresuid(call: &mut Call<'_>) -> Result<u64, Errno> {
-    let ids = call.process().credentials.uid;
-    write_three(call, ids)
-}
-
-/// getresgid(2).
-pub fn getresgid(call: &mut Call<'_>) -> Result<u64, Errno> {
-    let ids = call.process().credentials.gid;
-    write_three(call, ids)
-}
-
 fn which_limit(which: u64) -> Result<usize, Errno> {
     let which = which as u32 as usize;
     if which < LIMITS {

@@ -4,8 +4,8 @@
 //! buffer. Only a buffer in a segment is copied through a page of the kernel's own, because hypercall
 //! buffers lie in RAM, never in a window.
 
-use super::{Call, Reply};
-use crate::arch::bounce;
+use super::{Call, Reply, procfs};
+use crate::arch::lent::{Lent, gpa_of};
 use crate::hypercall;
 use crate::mm::{Access, Run};
 use crate::process::task::Wait;
@@ -24,6 +24,9 @@ struct IoVec {
     base: u64,
     len: u64,
 }
+
+/// For bytes on their way between a segment and the host.
+static BOUNCE: Lent<[u8; PAGE_SIZE as usize]> = Lent::new([0; PAGE_SIZE as usize]);
 
 /// `struct pollfd`.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
@@ -52,13 +55,13 @@ pub fn descriptor(call: &mut Call<'_>, fd: u64) -> Result<u32, Errno> {
 
 /// Is the caller the process that the command's stdin goes to?
 fn owns_stdin(call: &mut Call<'_>) -> bool {
-    call.kernel.boot().guest == 0 && call.process().index == 0
+    call.kernel.boot().guest == 0 && call.process().origin == 0
 }
 
 /// Hands `len` bytes at `address` to the host, run by run. Returns how many were taken.
 fn write_bytes(call: &mut Call<'_>, fd: u32, address: u64, len: u64) -> Result<u64, Errno> {
     let who = call.requester();
-    let index = u64::from(call.process().index);
+    let index = u64::from(call.process().origin);
     let mut done = 0;
     while done < len {
         let (at, rest) = (address.wrapping_add(done), (len - done).min(MAX_WRITE));
@@ -69,7 +72,8 @@ fn write_bytes(call: &mut Call<'_>, fd: u32, address: u64, len: u64) -> Result<u
             }
             Ok(Run::Segment(run)) => {
                 let run = run.min(PAGE_SIZE);
-                bounce::with(|page, gpa| {
+                BOUNCE.with(|page| {
+                    let gpa = gpa_of(page);
                     let page = &mut page[..run as usize];
                     call.with_space(|space, memory, world| space.read(memory, world, at, page))?;
                     hypercall::call(Host::Write, who, &[u64::from(fd), gpa, run, index])
@@ -90,6 +94,9 @@ fn write_bytes(call: &mut Call<'_>, fd: u32, address: u64, len: u64) -> Result<u
 /// write(2).
 pub fn write(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [fd, address, len, ..] = call.args;
+    if procfs::is_open(call, fd) {
+        return procfs::write(call);
+    }
     let fd = descriptor(call, fd)?;
     write_bytes(call, fd, address, len.min(MOST))
 }
@@ -168,7 +175,8 @@ fn read_bytes(call: &mut Call<'_>, address: u64, len: u64) -> Result<u64, Errno>
     let who = call.requester();
     match call.with_space(|space, memory, world| space.run(memory, world, address, len, Access::Write))? {
         Run::Ram(gpa, run) => hypercall::call(Host::Read, who, &[gpa.get(), run]),
-        Run::Segment(run) => bounce::with(|page, gpa| {
+        Run::Segment(run) => BOUNCE.with(|page| {
+            let gpa = gpa_of(page);
             let got = hypercall::call(Host::Read, who, &[gpa, run.min(PAGE_SIZE)])?;
             let page = &page[..(got as usize).min(page.len())];
             call.with_space(|space, memory, world| space.write(memory, world, address, page))?;
@@ -196,6 +204,9 @@ fn read_one(call: &mut Call<'_>, address: u64, len: u64) -> Reply {
 /// read(2). Only the first process of the first guest has a stdin; the others read its end, as in mpirun.
 pub fn read(call: &mut Call<'_>) -> Reply {
     let [fd, address, len, ..] = call.args;
+    if procfs::is_open(call, fd) {
+        return procfs::read(call).into();
+    }
     match descriptor(call, fd) {
         Ok(0) => read_one(call, address, len),
         // As a pipe or file opened for writing.
@@ -207,6 +218,15 @@ pub fn read(call: &mut Call<'_>) -> Reply {
 /// readv(2): fills the first vector that has room; a short read is always allowed.
 pub fn readv(call: &mut Call<'_>) -> Reply {
     let [fd, array, count, ..] = call.args;
+    if procfs::is_open(call, fd) {
+        return match Vectors::new(call, array, count).and_then(|vectors| vectors.get(call, 0)) {
+            Ok(vector) => {
+                call.args = [fd, vector.base, vector.len, 0, 0, 0];
+                procfs::read(call).into()
+            }
+            Err(error) => Reply::Error(error),
+        };
+    }
     match descriptor(call, fd) {
         Ok(0) => {}
         Ok(_) => return Reply::Error(Errno::EBADF),
@@ -300,7 +320,8 @@ pub fn getrandom(call: &mut Call<'_>) -> Result<u64, Errno> {
         let run = call.with_space(|space, memory, world| space.run(memory, world, at, rest, Access::Write));
         let filled = match run {
             Ok(Run::Ram(gpa, run)) => hypercall::call(Host::Random, who, &[gpa.get(), run]).map(|_| run),
-            Ok(Run::Segment(run)) => bounce::with(|page, gpa| {
+            Ok(Run::Segment(run)) => BOUNCE.with(|page| {
+                let gpa = gpa_of(page);
                 let run = run.min(PAGE_SIZE);
                 hypercall::call(Host::Random, who, &[gpa, run])?;
                 let page = &page[..run as usize];

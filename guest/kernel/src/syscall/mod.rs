@@ -9,6 +9,9 @@
 //! | `memory` | mmap and friends |
 //! | `time` | clocks and sleeping |
 //! | `identity` | who am I, where am I, what may I |
+//! | `credentials` | the setuid and setgid families, groups, sessions |
+//! | `process` | fork, execve, waiting |
+//! | `procfs` | the files of System V shared memory |
 //! | `signal` | actions, masks, kill |
 //! | `thread` | thread-local state, scheduling |
 //! | `futex` | waiting for words |
@@ -17,12 +20,15 @@
 //! that must wait parks its task; whoever ends the wait delivers the result, or has the call made again
 //! ([`again`]).
 
+mod credentials;
 mod file;
 mod futex;
 mod identity;
 mod io;
 mod memory;
 pub mod number;
+mod process;
+pub mod procfs;
 mod signal;
 mod thread;
 mod time;
@@ -38,6 +44,7 @@ use crate::process::{Process, exit};
 use crate::{log, shm};
 use abi::Errno;
 use abi::boot::BootFlags;
+use credentials::Ids;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// What a call comes to.
@@ -213,10 +220,35 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::GETGID => Reply::Value(u64::from(call.process().credentials.gid[0])),
         number::GETEUID => Reply::Value(u64::from(call.process().credentials.uid[1])),
         number::GETEGID => Reply::Value(u64::from(call.process().credentials.gid[1])),
-        // Its parent is outside: 0, as in a PID namespace of its own.
-        number::GETPPID | number::GETGROUPS => Reply::Value(0),
-        number::GETRESUID => identity::getresuid(call).into(),
-        number::GETRESGID => identity::getresgid(call).into(),
+        number::GETPPID => Reply::Value(u64::from(call.kernel.parent_pid(call.task))),
+        number::GETRESUID => credentials::get_res(call, Ids::User).into(),
+        number::GETRESGID => credentials::get_res(call, Ids::Group).into(),
+        number::SETUID => credentials::set_id(call, Ids::User).into(),
+        number::SETGID => credentials::set_id(call, Ids::Group).into(),
+        number::SETREUID => credentials::set_re(call, Ids::User).into(),
+        number::SETREGID => credentials::set_re(call, Ids::Group).into(),
+        number::SETRESUID => credentials::set_res(call, Ids::User).into(),
+        number::SETRESGID => credentials::set_res(call, Ids::Group).into(),
+        number::SETFSUID => credentials::set_fs(call, Ids::User).into(),
+        number::SETFSGID => credentials::set_fs(call, Ids::Group).into(),
+        number::GETGROUPS => credentials::getgroups(call).into(),
+        number::SETGROUPS => credentials::setgroups(call).into(),
+        number::SETPGID => credentials::setpgid(call).into(),
+        number::GETPGRP => Reply::Value(u64::from(call.process().group)),
+        number::GETPGID => credentials::getpgid(call).into(),
+        number::SETSID => credentials::setsid(call).into(),
+        number::GETSID => credentials::getsid(call).into(),
+        number::FORK => process::fork(call),
+        number::VFORK => process::vfork(call),
+        number::CLONE => process::clone(call),
+        number::EXECVE => process::execve(call),
+        number::WAIT4 => process::wait4(call),
+        number::WAITID => process::waitid(call),
+        number::OPEN => procfs::open(call).into(),
+        number::OPENAT => procfs::openat(call).into(),
+        number::LSEEK => procfs::lseek(call).into(),
+        number::PREAD64 => procfs::pread(call).into(),
+        number::PWRITE64 => procfs::pwrite(call).into(),
         number::RT_SIGPENDING => signal::sigpending(call).into(),
         number::SIGALTSTACK => signal::sigaltstack(call).into(),
         number::ARCH_PRCTL => thread::arch_prctl(call).into(),

@@ -1,13 +1,12 @@
-//! Signal actions and masks, recorded; signals to oneself, by default action.
+//! Signal actions and masks, recorded; sending signals, which act by default.
 
 use super::Call;
-use crate::process::Action;
-use crate::process::signal::{self, LAST, SIGKILL, SIGSTOP};
+use crate::process::signal::{self, LAST, SIGKILL, SIGSTOP, UNBLOCKABLE};
+use crate::process::{Action, Process};
 use abi::Errno;
 
 /// Bytes of the kernel's signal set.
 const SET: u64 = 8;
-const UNBLOCKABLE: u64 = 1 << (SIGKILL - 1) | 1 << (SIGSTOP - 1);
 const SIG_BLOCK: u64 = 0;
 const SIG_UNBLOCK: u64 = 1;
 const SIG_SETMASK: u64 = 2;
@@ -99,64 +98,95 @@ pub fn sigaltstack(call: &mut Call<'_>) -> Result<u64, Errno> {
     Ok(0)
 }
 
-/// Sends `number` to the caller; 0 only asks whether it could.
-fn to_self(call: &mut Call<'_>, number: u64) -> Result<u64, Errno> {
-    if number as u32 != 0 {
-        signal::send(call.kernel, call.task, valid(number)?);
-    }
-    Ok(0)
+/// May the caller send signals to process `target`? (kill(2): the sender's real or effective user id is the
+/// target's real or saved one.)
+fn may(call: &mut Call<'_>, target: u16) -> bool {
+    let sender = call.process().credentials.uid;
+    let [real, _, saved] = call.kernel.processes[usize::from(target)].credentials.uid;
+    sender[1] == 0 || sender[..2].iter().any(|&id| id == real || id == saved)
 }
 
-fn no_other(call: &mut Call<'_>, id: u32) -> Errno {
-    // Other processes of this guest are there, but sending to them comes with process control.
-    if call
-        .kernel
-        .processes
-        .iter()
-        .any(|process| process.pid == id && id != 0)
-    {
-        Errno::EPERM
-    } else {
-        Errno::ESRCH
-    }
-}
+/// The process outside that everyone descends from.
+const INIT: u32 = 1;
 
-/// kill(2): oneself, or one's group (0), which is oneself.
-pub fn kill(call: &mut Call<'_>) -> Result<u64, Errno> {
-    let [pid, number, ..] = call.args;
+/// Sends `number` to process `target`; 0 only asks whether it could. One that has ended takes anything. The order of
+/// errors is Linux's: no such process, no such signal, no permission.
+fn send(call: &mut Call<'_>, target: u16, number: u64) -> Result<(), Errno> {
     if number as u32 > LAST {
         return Err(Errno::EINVAL);
     }
-    let pid = pid as u32;
-    if pid == 0 || pid == call.process().pid {
-        to_self(call, number)
-    } else {
-        Err(no_other(call, pid))
+    if !may(call, target) {
+        return Err(Errno::EPERM);
+    }
+    if number as u32 != 0 && call.kernel.processes[usize::from(target)].lives() {
+        // A process and its only task have one number.
+        signal::send(call.kernel, call.cpu, target, number as u32);
+    }
+    Ok(())
+}
+
+/// Sends to the process with id `pid`. Init is outside: it takes what only root may send, and nothing comes of it.
+fn send_to(call: &mut Call<'_>, pid: u32, number: u64) -> Result<u64, Errno> {
+    if pid == INIT {
+        return match number as u32 {
+            number if number > LAST => Err(Errno::EINVAL),
+            _ if call.process().credentials.is_privileged() => Ok(0),
+            _ => Err(Errno::EPERM),
+        };
+    }
+    let target = call.kernel.find_process(pid).ok_or(Errno::ESRCH)?;
+    send(call, target, number).map(|()| 0)
+}
+
+/// Sends to every process `meant` accepts. Succeeds if one took it.
+fn send_to_all(call: &mut Call<'_>, number: u64, meant: impl Fn(&Process) -> bool) -> Result<u64, Errno> {
+    let mut result = Err(Errno::ESRCH);
+    for target in 0..call.kernel.processes.len() as u16 {
+        let process = &call.kernel.processes[usize::from(target)];
+        if process.pid == 0 || !meant(process) {
+            continue;
+        }
+        match (send(call, target, number), result) {
+            (Ok(()), _) => result = Ok(0),
+            (Err(error), Err(_)) => result = Err(error),
+            (Err(_), Ok(_)) => {}
+        }
+    }
+    result
+}
+
+/// kill(2): one process, one's own group (0), another group (negative), or everyone but oneself (-1).
+pub fn kill(call: &mut Call<'_>) -> Result<u64, Errno> {
+    let [pid, number, ..] = call.args;
+    let own = call.process();
+    let (own_pid, own_group) = (own.pid, own.group);
+    match pid as u32 as i32 {
+        i32::MIN => Err(Errno::ESRCH),
+        -1 => send_to_all(call, number, |process| process.pid != own_pid),
+        0 => send_to_all(call, number, |process| process.group == own_group),
+        1.. => send_to(call, pid as u32, number),
+        group => send_to_all(call, number, |process| process.group == group.unsigned_abs()),
     }
 }
 
-/// tkill(2).
+/// tkill(2): a process's only thread has its id.
 pub fn tkill(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [id, number, ..] = call.args;
-    if id as u32 as i32 <= 0 || number as u32 > LAST {
+    if id as u32 as i32 <= 0 {
         return Err(Errno::EINVAL);
     }
-    if id as u32 == call.task().id {
-        to_self(call, number)
-    } else {
-        Err(no_other(call, id as u32))
-    }
+    send_to(call, id as u32, number)
 }
 
 /// tgkill(2).
 pub fn tgkill(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [group, id, number, ..] = call.args;
-    if group as u32 as i32 <= 0 || id as u32 as i32 <= 0 || number as u32 > LAST {
+    if group as u32 as i32 <= 0 || id as u32 as i32 <= 0 {
         return Err(Errno::EINVAL);
     }
-    if group as u32 == call.process().pid && id as u32 == call.task().id {
-        to_self(call, number)
+    if group as u32 == id as u32 {
+        send_to(call, id as u32, number)
     } else {
-        Err(no_other(call, id as u32))
+        Err(Errno::ESRCH)
     }
 }

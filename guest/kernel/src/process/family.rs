@@ -1,0 +1,137 @@
+//! Parents and children: who started whom, whose end has not been waited for, who belongs to which group.
+//!
+//! A process that ends becomes a zombie until its parent waits for it; one without a parent is init's, which
+//! waits at once. Children are linked youngest first.
+
+use super::task::{State, Wait};
+use super::{NOBODY, Process, signal};
+use crate::arch::cpu::Cpu;
+use crate::kernel::Kernel;
+use abi::Errno;
+
+/// Don't make zombies of children (SA_NOCLDWAIT, sigaction(2)).
+const SA_NOCLDWAIT: u64 = 2;
+
+/// Which children a wait is for (wait4(2), waitid(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// Any.
+    Any,
+    /// The one with this id.
+    Pid(u32),
+    /// Those of this group.
+    Group(u32),
+}
+
+impl Which {
+    fn means(self, process: &Process) -> bool {
+        match self {
+            Which::Any => true,
+            Which::Pid(pid) => process.pid == pid,
+            Which::Group(group) => process.group == group,
+        }
+    }
+}
+
+impl Kernel {
+    /// Makes `child` the youngest child of `parent`.
+    pub fn adopt(&mut self, parent: u16, child: u16) {
+        let next = core::mem::replace(&mut self.processes[usize::from(parent)].child, child);
+        let entry = &mut self.processes[usize::from(child)];
+        entry.parent = parent;
+        entry.sibling = next;
+    }
+
+    /// Takes `child` out of its parent's list and frees its slot.
+    pub fn forget(&mut self, child: u16) {
+        let Process { parent, sibling, .. } = self.processes[usize::from(child)];
+        if parent != NOBODY {
+            let mut at = &mut self.processes[usize::from(parent)].child;
+            while *at != child {
+                let link = usize::from(*at);
+                at = &mut self.processes[link].sibling;
+            }
+            *at = sibling;
+        }
+        let entry = &mut self.processes[usize::from(child)];
+        entry.pid = 0;
+        entry.ended = None;
+        entry.parent = NOBODY;
+    }
+
+    /// Gives the children of `parent`, which has ended, to init: those that have ended are forgotten.
+    pub fn orphan_children(&mut self, parent: u16) {
+        let mut child = core::mem::replace(&mut self.processes[usize::from(parent)].child, NOBODY);
+        while child != NOBODY {
+            let entry = &mut self.processes[usize::from(child)];
+            let next = core::mem::replace(&mut entry.sibling, NOBODY);
+            entry.parent = NOBODY;
+            if entry.ended.take().is_some() {
+                entry.pid = 0;
+            }
+            child = next;
+        }
+    }
+
+    /// Process `number` has ended with `status`: its parent is told, or it is forgotten at once.
+    pub fn bury(&mut self, cpu: &Cpu, number: u16, status: u32) {
+        let parent = self.processes[usize::from(number)].parent;
+        if parent == NOBODY {
+            return self.forget(number);
+        }
+        let [handler, flags, ..] = self.processes[usize::from(parent)].action(signal::SIGCHLD);
+        if handler == signal::SIG_IGN || flags & SA_NOCLDWAIT != 0 {
+            self.forget(number);
+        } else {
+            self.processes[usize::from(number)].ended = Some(status);
+        }
+        // A process and its only task have one number.
+        if self.tasks[usize::from(parent)].state == State::Parked(Wait::Child) {
+            self.tasks[usize::from(parent)].retry = true;
+            self.wake(cpu, parent);
+        }
+    }
+
+    /// A child of `parent` that has ended and is meant by `which`. `Ok(None)` if those that are meant still run.
+    ///
+    /// # Errors
+    /// ECHILD if there are none.
+    pub fn ended_child(&self, parent: u16, which: Which) -> Result<Option<u16>, Errno> {
+        let mut found = Err(Errno::ECHILD);
+        let mut at = self.processes[usize::from(parent)].child;
+        while at != NOBODY {
+            let process = &self.processes[usize::from(at)];
+            if which.means(process) {
+                // The eldest that has ended goes first, as on Linux.
+                match (process.ended, found) {
+                    (Some(_), _) => found = Ok(Some(at)),
+                    (None, Err(_)) => found = Ok(None),
+                    (None, Ok(_)) => {}
+                }
+            }
+            at = process.sibling;
+        }
+        found
+    }
+
+    /// The id of `number`'s parent, 1 if that is outside.
+    pub fn parent_pid(&self, number: u16) -> u32 {
+        let parent = self.processes[usize::from(number)].parent;
+        if parent == NOBODY {
+            1
+        } else {
+            self.processes[usize::from(parent)].pid
+        }
+    }
+
+    /// The number of the process with id `pid`, ended or not.
+    pub fn find_process(&self, pid: u32) -> Option<u16> {
+        if pid == 0 {
+            return None;
+        }
+        self.processes
+            .iter()
+            .position(|process| process.pid == pid)
+            .map(|at| at as u16)
+    }
+}
