@@ -58,6 +58,8 @@ impl Bulk {
 )]
 pub enum Hypercall {
     Nop,
+    /// Let something else run.
+    Yield,
     Ready {
         ring0_emulated: bool,
     },
@@ -144,6 +146,7 @@ pub fn decode(request: &Request) -> Result<(Call, Hypercall), Errno> {
     let [a0, a1, a2, a3, ..] = request.args;
     let hypercall = match call {
         Call::Nop => Hypercall::Nop,
+        Call::Yield => Hypercall::Yield,
         Call::Ready => Hypercall::Ready {
             ring0_emulated: a0 == 1,
         },

@@ -128,6 +128,12 @@ pub fn bulk(which: Call, entries: impl Iterator<Item = BulkEntry>) {
     }
 }
 
+/// Lets the host run something else: this vCPU waits for another one, which may be waiting for the very CPU that
+/// this one spins on.
+pub fn yield_now() {
+    let _ = send(SLOT, Call::Yield, Requester::default(), &[]);
+}
+
 /// Gives the host a line for its log. `gpa` and `len` name it in RAM.
 pub fn log(level: u64, gpa: u64, len: u64) {
     // A log that can't be written must not stop anything.

@@ -84,6 +84,8 @@ fn start_log(verbose: u8) {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // A log that nobody reads any more must not end anything.
+        .log_internal_errors(false)
         .with_ansi(Style::of(&std::io::stderr()) == Style::Colour)
         .init();
 }

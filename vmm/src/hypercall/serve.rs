@@ -135,6 +135,10 @@ impl Service {
         };
         match *hypercall {
             Hypercall::Nop => Ok(0),
+            Hypercall::Yield => {
+                std::thread::yield_now();
+                Ok(0)
+            }
             Hypercall::Ready { ring0_emulated } => {
                 ledger.kernel_ready(ring0_emulated);
                 Ok(0)

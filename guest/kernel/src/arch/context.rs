@@ -8,7 +8,7 @@
 //! FPU state is saved when a task leaves a vCPU and loaded when one comes, never on the way of a system call
 //! (the kernel is compiled without floating point). FXSAVE64 is enough on both kinds of KVM: the VMM hides XSAVE
 //! and what is encoded with VEX or EVEX, and CR4.OSXSAVE stays 0, so programs keep to SSE
-//! (docs/decisions/0005-no-avx.md).
+//! (docs/decisions/0005-avx-is-not-offered.md).
 // UNSAFETY: raw access to contexts; FPU and segment-base instructions.
 #![expect(unsafe_code, reason = "saves and loads what only the CPU knows")]
 

@@ -8,6 +8,7 @@
 #![expect(unsafe_code, reason = "implements a lock")]
 
 use super::{cpu::Cpu, tlb};
+use crate::hypercall;
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +21,30 @@ pub struct BigLock<T> {
 
 // SAFETY: the lock hands its value to one vCPU at a time.
 unsafe impl<T: Send> Sync for BigLock<T> {}
+
+/// How often a waiter looks before it lets the host run something else.
+const SPINS: u32 = 64;
+
+/// Spinning, as long as there is a point in it: with more vCPUs than CPUs the one that is waited for may not be
+/// running.
+pub struct Patience(u32);
+
+impl Patience {
+    /// None spent yet.
+    pub const fn new() -> Patience {
+        Patience(0)
+    }
+
+    /// One more look was in vain.
+    pub fn spin(&mut self) {
+        self.0 += 1;
+        if self.0.is_multiple_of(SPINS) {
+            hypercall::yield_now();
+        } else {
+            core::hint::spin_loop();
+        }
+    }
+}
 
 /// Proof of holding the lock.
 pub struct Held<'a, T> {
@@ -37,10 +62,11 @@ impl<T> BigLock<T> {
 
     /// Waits for the lock. Must not be called by the vCPU that holds it.
     pub fn lock(&self, cpu: &Cpu) -> Held<'_, T> {
+        let mut patience = Patience::new();
         while self.taken.swap(true, Ordering::Acquire) {
             while self.taken.load(Ordering::Relaxed) {
                 tlb::answer(cpu);
-                core::hint::spin_loop();
+                patience.spin();
             }
         }
         Held { lock: self }

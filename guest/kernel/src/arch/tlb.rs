@@ -8,6 +8,7 @@
 #![expect(unsafe_code, reason = "reloads CR3")]
 
 use super::cpu::Cpu;
+use super::lock::Patience;
 use super::{apic, machine};
 use core::sync::atomic::Ordering;
 use paging::{Flush, GuestVirt, PAGE_SIZE};
@@ -50,8 +51,9 @@ pub fn flush(cpu: &Cpu, loaded: u32, flush: &Flush) {
     while waiting != 0 {
         let index = waiting.trailing_zeros();
         waiting &= waiting - 1;
+        let mut patience = Patience::new();
         while Cpu::of(index).flush_wanted.load(Ordering::Acquire) {
-            core::hint::spin_loop();
+            patience.spin();
         }
     }
 }

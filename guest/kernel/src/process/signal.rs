@@ -20,6 +20,8 @@ pub const SIGFPE: u32 = 8;
 pub const SIGKILL: u32 = 9;
 /// Bad memory access.
 pub const SIGSEGV: u32 = 11;
+/// A write that nobody will read.
+pub const SIGPIPE: u32 = 13;
 /// A child has ended.
 pub const SIGCHLD: u32 = 17;
 const SIGCONT: u32 = 18;

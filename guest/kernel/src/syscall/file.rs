@@ -11,6 +11,10 @@ use abi::boot::BootFile;
 use abi::hypercall::{Call as Host, STDIO_FSTAT, STDIO_TERMIOS, STDIO_WINSIZE};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+const F_GETFD: u64 = 1;
+const F_SETFD: u64 = 2;
+const F_GETFL: u64 = 3;
+const F_SETFL: u64 = 4;
 const TCGETS: u64 = 0x5401;
 const TIOCGWINSZ: u64 = 0x5413;
 const AT_FDCWD: i32 = -100;
@@ -218,6 +222,22 @@ pub fn ioctl(call: &mut Call<'_>) -> Result<u64, Errno> {
         _ => return Err(Errno::ENOTTY),
     }
     Ok(0)
+}
+
+/// fcntl(2): what libraries ask of a descriptor before they use it.
+pub fn fcntl(call: &mut Call<'_>) -> Result<u64, Errno> {
+    let [fd, command, ..] = call.args;
+    let mode = match procfs::mode(call, fd) {
+        Some(mode) => mode,
+        // Reading from 0, writing to 1 and 2.
+        None => u64::from(io::descriptor(call, fd)? != 0),
+    };
+    match command as u32 as u64 {
+        F_GETFL => Ok(mode),
+        // There is nothing to close at exec, and no other way of reading and writing: taken, without effect.
+        F_GETFD | F_SETFD | F_SETFL => Ok(0),
+        _ => Err(Errno::EINVAL),
+    }
 }
 
 /// close(2).

@@ -4,10 +4,11 @@
 //! buffer. Only a buffer in a segment is copied through a page of the kernel's own, because hypercall
 //! buffers lie in RAM, never in a window.
 
-use super::{Call, Reply, procfs};
+use super::{Attempt, Call, Reply, procfs};
 use crate::arch::lent::{Lent, gpa_of};
 use crate::hypercall;
 use crate::mm::{Access, Run};
+use crate::process::signal::{self, SIGPIPE};
 use crate::process::task::Wait;
 use crate::time;
 use abi::hypercall::{Call as Host, MAX_WRITE};
@@ -81,6 +82,9 @@ fn write_bytes(call: &mut Call<'_>, fd: u32, address: u64, len: u64) -> Result<u
             }
             Err(error) => Err(error),
         };
+        if taken == Err(Errno::EPIPE) {
+            signal::send(call.kernel, call.cpu, call.task, SIGPIPE);
+        }
         match taken {
             Ok(0) => break,
             Ok(taken) => done += taken.min(rest),
@@ -288,13 +292,14 @@ pub fn poll(call: &mut Call<'_>) -> Reply {
         }
     }
     let timeout = timeout as u32 as i32;
-    if found > 0 || timeout == 0 || core::mem::take(&mut call.task().expired) {
+    let again = call.attempt == Attempt::Again;
+    if found > 0 || timeout == 0 || again && call.task().expired {
         return Reply::Value(found);
     }
     let deadline = if timeout < 0 {
         None
-    } else if call.task().deadline != 0 {
-        // Made again because input came, but not for it: the first deadline holds.
+    } else if again {
+        // Input came, but not for it: the first deadline holds.
         Some(call.task().deadline)
     } else {
         Some(time::deadline_in(timeout as u64 * 1_000_000))

@@ -69,6 +69,15 @@ impl From<Result<u64, Errno>> for Reply {
     }
 }
 
+/// Whether a call is made for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// By the program.
+    First,
+    /// By the kernel, because what it waited for may have come.
+    Again,
+}
+
 /// One call being served.
 pub struct Call<'a> {
     /// The kernel's state.
@@ -79,6 +88,8 @@ pub struct Call<'a> {
     pub task: u16,
     /// Its arguments: rdi, rsi, rdx, r10, r8, r9.
     pub args: [u64; 6],
+    /// Whether it has been made before and waited.
+    pub attempt: Attempt,
 }
 
 impl Call<'_> {
@@ -159,6 +170,17 @@ impl Call<'_> {
 
 /// The running task `task` has made a call; its registers are in `frame`.
 pub fn made(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, frame: &mut TrapFrame) {
+    attempt(kernel, cpu, task, frame, Attempt::First);
+}
+
+/// Makes the call again that task `task`, now on this vCPU, waited in.
+pub fn again(kernel: &mut Kernel, cpu: &'static Cpu, task: u16) {
+    with_frame_of_running(cpu, task, |frame| {
+        attempt(kernel, cpu, task, frame, Attempt::Again)
+    });
+}
+
+fn attempt(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, frame: &mut TrapFrame, attempt: Attempt) {
     let args = [frame.rdi, frame.rsi, frame.rdx, frame.r10, frame.r8, frame.r9];
     match serve(
         &mut Call {
@@ -166,6 +188,7 @@ pub fn made(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, frame: &mut TrapF
             cpu,
             task,
             args,
+            attempt,
         },
         frame.rax,
     ) {
@@ -173,11 +196,6 @@ pub fn made(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, frame: &mut TrapF
         Reply::Error(error) => frame.rax = error.to_result() as u64,
         Reply::Parked | Reply::Ended => {}
     }
-}
-
-/// Makes the call again that task `task`, now on this vCPU, waited in.
-pub fn again(kernel: &mut Kernel, cpu: &'static Cpu, task: u16) {
-    with_frame_of_running(cpu, task, |frame| made(kernel, cpu, task, frame));
 }
 
 fn serve(call: &mut Call<'_>, which: u64) -> Reply {
@@ -195,6 +213,7 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::RT_SIGACTION => signal::sigaction(call).into(),
         number::RT_SIGPROCMASK => signal::sigprocmask(call).into(),
         number::IOCTL => file::ioctl(call).into(),
+        number::FCNTL => file::fcntl(call).into(),
         number::READV => io::readv(call),
         number::WRITEV => io::writev(call).into(),
         number::SCHED_YIELD => thread::sched_yield(call).into(),

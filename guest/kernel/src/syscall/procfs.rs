@@ -128,6 +128,11 @@ pub fn is_open(call: &mut Call<'_>, fd: u64) -> bool {
     file(call, fd).is_some()
 }
 
+/// How `fd` was opened: O_RDONLY, O_WRONLY or O_RDWR.
+pub fn mode(call: &mut Call<'_>, fd: u64) -> Option<u64> {
+    file(call, fd).map(|file| u64::from(file.mode))
+}
+
 /// Number and permissions of the file that `fd` is open for.
 pub fn opened(call: &mut Call<'_>, fd: u64) -> Option<(u64, u32)> {
     let which = file(call, fd)?.which;
