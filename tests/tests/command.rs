@@ -416,3 +416,28 @@ fn output_is_there_before_the_program_has_ended() {
     child.wait().expect("the command ends");
     assert!(read.is_ok() && &first == b"forever\n", "{first:?}");
 }
+
+/// `script` in a shell in which `$T` is the command.
+fn shell(script: &str) -> tests::CommandResult {
+    let script = format!("T={}; {script}", Command::path().display());
+    Command::other("sh").arg("-c").arg(script).run()
+}
+
+#[test]
+fn a_writer_whose_reader_is_gone_is_ended_by_sigpipe() {
+    let result = shell(&format!(
+        "{{ $T run {} yes; echo $? >&2; }} | head -n 1",
+        busybox().display()
+    ));
+    assert_eq!(result.expect(0).out(), "y\n");
+    assert_eq!(result.err(), "141\n");
+}
+
+#[test]
+fn a_log_that_nobody_reads_ends_nothing() {
+    let result = shell(&format!(
+        "{{ $T -vvv run {} 2>&1 >/dev/null; echo $? >&3; }} 3>&2 | true",
+        musl("clock.c").display()
+    ));
+    assert_eq!(result.err(), "0\n");
+}

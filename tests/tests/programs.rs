@@ -32,6 +32,11 @@ fn clocks_and_sleeps_behave_as_on_linux() {
 }
 
 #[test]
+fn a_poll_waits_as_long_as_on_linux_whatever_was_waited_for_before() {
+    same_for_each_c_library("poll_sleep.c");
+}
+
+#[test]
 fn futexes_of_one_process_behave_as_on_linux() {
     same_for_each_c_library("futex.c");
 }
