@@ -17,7 +17,7 @@ fn run(seed: u64, operations: u64, guests: u32) -> Run {
         .guests(guests)
         .procs(ACTORS / guests)
         .vcpus(2)
-        .timeout(Duration::from_secs(60 + operations / 100))
+        .timeout(Duration::from_secs(60 + operations / 5))
         .leaving_segments()
 }
 
