@@ -22,7 +22,7 @@ static long bad(int kind, size_t size) {
     case 1: return (long)0x8000000000000000UL;
     case 2: return (long)0xffffffff80200000UL;
     case 3: return (long)0xffff800000200000UL;
-    case 4: return 0x7fffffffeffcL + (long)(size < 4 ? 4 - size + 1 : 0);
+    case 4: return 0x7ffffffff000L - (long)size + 1;
     case 5: return (long)none;
     case 6: return (long)gone;
     case 7: return (long)(edge + PAGE - size + 1);

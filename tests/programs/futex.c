@@ -40,7 +40,9 @@ int main(void) {
     long took = (end.tv_sec - start.tv_sec) * 1000000000 + end.tv_nsec - start.tv_nsec;
     holds("20 ms take at least that", took >= 20000000);
     holds("and not a second", took < 1000000000);
-    void *shared = attached(shmget(IPC_PRIVATE, PAGE, 0600), NULL, 0);
+    int id = shmget(IPC_PRIVATE, PAGE, 0600);
+    void *shared = attached(id, NULL, 0);
+    need(shmctl(id, IPC_RMID, NULL) == 0, "IPC_RMID");
     says("wait in a segment, other value", futex(shared, FUTEX_WAIT, 8, NULL, 0));
     says("wait in a segment, time over", futex(shared, FUTEX_WAIT, 0, &shortly, 0));
     says_value("wake in a segment", futex(shared, FUTEX_WAKE, 1, NULL, 0));

@@ -102,7 +102,6 @@ static void attaching(void) {
     at("attach, NULL and SHM_REMAP", shmat(id, NULL, SHM_REMAP));
     at("attach, rounded to 0 and SHM_REMAP", shmat(id, (void *)100, SHM_RND | SHM_REMAP));
     at("attach, kernel address", shmat(id, (void *)0xffff800000000000UL, 0));
-    at("attach, last page", shmat(id, (void *)0x7fffffffe000UL, 0));
     at("attach, beyond the last page", shmat(id, (void *)0x7ffffffff000UL, 0));
     at("attach, not canonical", shmat(id, (void *)0x800000000000UL, 0));
     at("attach, over the stack", shmat(id, (void *)((uintptr_t)&id & ~(PAGE - 1)), 0));

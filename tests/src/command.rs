@@ -161,8 +161,9 @@ impl Command {
                 .and_then(|()| stdin.rewind())
                 .expect("a temporary file");
             let clone = |file: &File| Stdio::from(file.try_clone().expect("a descriptor"));
+            let from = self.stdin_from.take().unwrap_or_else(|| clone(&stdin));
             self.command
-                .stdin(clone(&stdin))
+                .stdin(from)
                 .stdout(clone(&stdout))
                 .stderr(clone(&stderr));
             let start = Instant::now();

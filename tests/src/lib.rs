@@ -2,7 +2,8 @@
 //!
 //! A [`Run`] names a program of `tests/programs` and how many copies of it run where. [`Run::go`] runs it in guests,
 //! [`Run::natively`] on Linux with the same environment, [`Run::compare`] does both and wants the same transcript.
-//! What came of each copy is in [`Finished`]. `compile` builds the programs, `native` is Linux's side, `command` builds
+//! What came of each copy is in
+//! [`Finished`]. `compile` builds the programs, `native` is Linux's side, `command` builds
 //! and runs the command `tombolo`, `footprint` finds what a run has left behind in this process.
 //!
 //! Invariants, checked after every run: nothing of it is left in this process (descriptors, memory, threads,
@@ -12,12 +13,14 @@
 
 mod command;
 mod compile;
+mod finished;
 mod footprint;
 mod native;
 mod run;
 
 pub use command::{Command, CommandResult};
 pub use compile::{Toolchain, hostile_kernel, program};
+pub use finished::{Finished, ProcessResult};
 pub use footprint::alone;
 pub use native::busybox;
-pub use run::{Finished, ProcessResult, Run};
+pub use run::Run;

@@ -9,7 +9,7 @@
     reason = "unshare is unsafe in rustix for flags that are not used here"
 )]
 
-use crate::run::ProcessResult;
+use crate::finished::ProcessResult;
 use rustix::thread::UnshareFlags;
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,19 +1,19 @@
 //! What to run, and what came of it.
 
 use crate::compile::{Toolchain, program};
+use crate::finished::{Captured, Finished, ProcessResult, difference};
 use crate::footprint::{Footprint, alone};
 use crate::native;
-use abi::Errno;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tombolo::broker::{BrokerLimits, GuestPolicy};
 use tombolo::config::{DEFAULT_MEMORY, GroupConfig, GuestConfig, Output, ProcessConfig, Stdin};
 use tombolo::error::VmmError;
 use tombolo::group::Group;
 use tombolo::image::Program;
-use tombolo::outcome::{GuestEnd, Outcome};
+use tombolo::outcome::GuestEnd;
 
 type Adjust = Box<dyn Fn(u32, &mut GuestConfig)>;
 
@@ -300,21 +300,17 @@ impl Run {
         for copy in self.copies() {
             let (here, there) = (&native[&copy], &finished.processes[&copy]);
             let name = self.path.display();
-            assert_eq!(
-                text(&there.stdout),
-                text(&here.stdout),
-                "{name}: what copy {copy:?} writes to stdout in a guest (left) and on Linux (right); stderr in the guest: {}",
-                text(&there.stderr)
-            );
-            assert_eq!(
-                text(&there.stderr),
-                text(&here.stderr),
-                "{name}: stderr of copy {copy:?}, guest and Linux"
-            );
-            assert!(
-                there.stdout == here.stdout && there.stderr == here.stderr,
-                "{name}: bytes of copy {copy:?}"
-            );
+            for (stream, there, here) in [
+                ("stdout", &there.stdout, &here.stdout),
+                ("stderr", &there.stderr, &here.stderr),
+            ] {
+                if there != here {
+                    let difference = difference(there, here);
+                    panic!(
+                        "{name}: {stream} of copy {copy:?} differs in a guest and on Linux: {difference}\n{finished:?}"
+                    );
+                }
+            }
             assert_eq!(
                 there.status, here.status,
                 "{name}: status of copy {copy:?}, guest and Linux"
@@ -395,133 +391,5 @@ impl Run {
             self.leaves_segments || left.is_empty(),
             "segments are left: {left:#?}\n{finished:#?}"
         );
-    }
-}
-
-/// What became of one copy.
-#[derive(Clone, Debug, Default)]
-pub struct ProcessResult {
-    /// What it wrote to descriptor 1.
-    pub stdout: Vec<u8>,
-    /// What it wrote to descriptor 2.
-    pub stderr: Vec<u8>,
-    /// Its exit status as a shell shows it, if it ended by itself.
-    pub status: Option<u8>,
-}
-
-/// A finished run in guests.
-pub struct Finished {
-    /// What the library says of it.
-    pub outcome: Outcome,
-    /// Each copy, by guest and process.
-    pub processes: BTreeMap<(u32, u32), ProcessResult>,
-}
-
-impl Finished {
-    fn new(outcome: Outcome, mut written: BTreeMap<(u32, u32, u32), Vec<u8>>) -> Finished {
-        let mut processes = BTreeMap::new();
-        for guest in &outcome.guests {
-            for process in &guest.processes {
-                let mut take = |fd| {
-                    written
-                        .remove(&(guest.guest, process.process, fd))
-                        .unwrap_or_default()
-                };
-                let result = ProcessResult {
-                    stdout: take(1),
-                    stderr: take(2),
-                    status: process.shell_status(),
-                };
-                processes.insert((guest.guest, process.process), result);
-            }
-        }
-        assert!(
-            written.is_empty(),
-            "output of processes that are not: {:?}",
-            written.keys()
-        );
-        Finished { outcome, processes }
-    }
-
-    /// What process `process` of guest `guest` wrote to stdout.
-    #[must_use]
-    pub fn stdout(&self, guest: u32, process: u32) -> String {
-        text(&self.processes[&(guest, process)].stdout)
-    }
-
-    /// What it wrote to stderr.
-    #[must_use]
-    pub fn stderr(&self, guest: u32, process: u32) -> String {
-        text(&self.processes[&(guest, process)].stderr)
-    }
-
-    /// Its exit status as a shell shows it.
-    #[must_use]
-    pub fn status(&self, guest: u32, process: u32) -> Option<u8> {
-        self.processes[&(guest, process)].status
-    }
-
-    /// How guest `guest` ended.
-    #[must_use]
-    pub fn end(&self, guest: u32) -> &GuestEnd {
-        &self.outcome.guests[guest as usize].end
-    }
-
-    /// Every guest must be done and every copy have ended with `status`.
-    ///
-    /// # Panics
-    /// If not.
-    pub fn expect_all(&self, status: u8) -> &Finished {
-        for guest in &self.outcome.guests {
-            assert_eq!(guest.end, GuestEnd::Done, "guest {}: {self:#?}", guest.guest);
-        }
-        for (copy, process) in &self.processes {
-            assert_eq!(process.status, Some(status), "status of copy {copy:?}: {self:#?}");
-        }
-        self
-    }
-}
-
-impl std::fmt::Debug for Finished {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(f, "{:#?}", self.outcome)?;
-        for ((guest, process), result) in &self.processes {
-            writeln!(f, "--- copy {guest}.{process}: status {:?}", result.status)?;
-            writeln!(
-                f,
-                "stdout: {}\nstderr: {}",
-                text(&result.stdout),
-                text(&result.stderr)
-            )?;
-        }
-        Ok(())
-    }
-}
-
-/// Text for a person: at most the first 20 kB, whatever the bytes.
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(&bytes[..bytes.len().min(20_000)]).into_owned()
-}
-
-/// What programs have written, by guest, process and descriptor.
-#[derive(Default)]
-struct Captured {
-    written: Mutex<BTreeMap<(u32, u32, u32), Vec<u8>>>,
-}
-
-impl Captured {
-    fn take(&self) -> BTreeMap<(u32, u32, u32), Vec<u8>> {
-        std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl Output for Captured {
-    fn write(&self, guest: u32, process: u32, descriptor: u32, bytes: &[u8]) -> Result<(), Errno> {
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        written
-            .entry((guest, process, descriptor))
-            .or_default()
-            .extend_from_slice(bytes);
-        Ok(())
     }
 }

@@ -132,7 +132,7 @@ fn copies_that_never_wait_all_get_on_with_their_own_registers() {
     let run = Run::new("busy.c")
         .vcpus(2)
         .procs(6)
-        .args(["150"])
+        .args(["400"])
         .leaving_segments()
         .go();
     run.expect_all(0);

@@ -22,6 +22,7 @@ pub enum PageList<'a> {
     /// One contiguous run from here: what a window holds.
     Run(GuestPhys),
     /// The address of each page: NuttX's form.
+    #[cfg_attr(not(test), expect(dead_code, reason = "a window holds segments in one run"))]
     Pages(&'a [GuestPhys]),
 }
 

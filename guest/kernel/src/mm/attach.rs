@@ -117,7 +117,7 @@ impl AddressSpace {
             }
             let Some(part) = area.segment() else { continue };
             let same = first.is_none_or(|first| first.id == part.id && first.window == part.window);
-            if same && area.start >= addr && area.start.get() - addr.get() == part.offset {
+            if same && area.start.get().wrapping_sub(addr.get()) == part.offset {
                 self.remove_fragment(mem, world, &area, part);
                 first = Some(*part);
             }

@@ -111,10 +111,9 @@ impl AddressSpace {
         let block = page.align_down(LARGE_PAGE_SIZE);
         let untouched = self.has_no_table(mem, block);
         let inside = block >= area.start && block.add(LARGE_PAGE_SIZE) <= area.end;
-        if untouched && inside && mem.frames.free_frames() >= PLENTY + LARGE_PAGE_SIZE / PAGE_SIZE {
-            if self.fill_large(mem, world, area, block) {
-                return Ok(());
-            }
+        let plenty = mem.frames.free_frames() >= PLENTY + LARGE_PAGE_SIZE / PAGE_SIZE;
+        if untouched && inside && plenty && self.fill_large(mem, world, area, block) {
+            return Ok(());
         }
         let gap = if untouched {
             Some(window(area, page, AHEAD))

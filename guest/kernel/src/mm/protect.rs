@@ -86,15 +86,15 @@ impl AddressSpace {
             .find(&mem.areas, end)
             .filter(|right| part.continues_in(right));
         let (left, right) = (left.map(|left| left.start), right.map(|right| right.start));
-        // A border exists where the part ends within its area; a neighbour to take it in, at the other end.
+        // A border exists where the part ends within its area; a neighbour to take it in, at the other end
+        // (where the part ends within, the area itself follows: that does not continue it).
         let border = |inside: bool, neighbour: Option<GuestVirt>| match neighbour {
             _ if !inside => Border::None,
             Some(neighbour) => Border::Shift(neighbour),
             None => Border::Split,
         };
         let (head, tail) = (area.start < start, end < area.end);
-        let before = border(head, if tail { None } else { right });
-        let after = border(tail, if head { None } else { left });
+        let (before, after) = (border(head, right), border(tail, left));
         let fragments = usize::from(before == Border::Split) + usize::from(after == Border::Split);
 
         if mem.areas.available() < fragments {

@@ -1,0 +1,424 @@
+//! A simple model of an address space: a list of mappings in units of pages, worked on by brute force, with
+//! Linux's rules of what splits and what merges, and what each page holds.
+
+use super::super::area::{Area, Backing, Prot, SegmentRef, Window};
+use super::super::fault::{Access, Fault};
+use super::super::space::MMAP_BASE;
+use super::FILE;
+use abi::memory::{MMAP_MIN_ADDR, USER_END};
+use abi::{Errno, LARGE_PAGE_SIZE, PAGE_SIZE};
+use paging::{GuestPhys, GuestVirt};
+use std::collections::BTreeMap;
+
+/// Where in a page a test writes, and what it looks at besides.
+pub(super) const WRITTEN: u64 = 7;
+pub(super) const LAST: u64 = PAGE_SIZE - 1;
+/// Valid bytes of the file.
+pub(super) const FILE_LEN: u64 = 20 * PAGE_SIZE + 100;
+
+/// Sizes of the segments, in bytes. Their ids are 1, 2, …
+pub(super) const SEGMENTS: [u64; 3] = [1, 6 * PAGE_SIZE - 50, LARGE_PAGE_SIZE + 3 * PAGE_SIZE];
+
+/// The file's byte at `offset`.
+pub(super) fn file_byte(offset: u64) -> u8 {
+    (offset / PAGE_SIZE) as u8 + 1
+}
+
+/// What a page of a segment holds from the start.
+pub(super) fn segment_byte(id: i32, page: u64) -> u8 {
+    (id as u64 * 50 + page % 40) as u8
+}
+
+/// Segment `id` in a window, as the broker would place it: congruent to 2 MiB.
+pub(super) fn segment(id: i32, window: Window) -> SegmentRef {
+    let base = if window == Window::ReadWrite {
+        0x40_0000_0000
+    } else {
+        0x60_0000_0000
+    };
+    let gpa = GuestPhys::new(base + id as u64 * 16 * LARGE_PAGE_SIZE);
+    SegmentRef {
+        id,
+        window,
+        gpa,
+        size: SEGMENTS[id as usize - 1],
+        offset: 0,
+    }
+}
+
+/// What is behind a mapping. `origin` is the page at which the file or segment would start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Behind {
+    Zeros,
+    File { origin: u64 },
+    Segment { id: i32, window: Window, origin: u64 },
+}
+
+/// A mapping: pages from `start` to before `end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mapping {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) prot: Prot,
+    pub(super) may: Prot,
+    pub(super) behind: Behind,
+}
+
+impl Mapping {
+    /// The mapping the kernel's area is.
+    pub(super) fn of(area: &Area) -> Mapping {
+        let start = area.start.get() / PAGE_SIZE;
+        let behind = match area.backing {
+            Backing::Anonymous => Behind::Zeros,
+            Backing::Image { phys, len } => {
+                let into = (phys.get() - FILE.get()) / PAGE_SIZE;
+                assert_eq!(len, FILE_LEN.saturating_sub(into * PAGE_SIZE));
+                Behind::File { origin: start - into }
+            }
+            Backing::Segment(part) => {
+                assert_eq!(
+                    part,
+                    SegmentRef {
+                        offset: part.offset,
+                        ..segment(part.id, part.window)
+                    }
+                );
+                let origin = start - part.offset / PAGE_SIZE;
+                Behind::Segment {
+                    id: part.id,
+                    window: part.window,
+                    origin,
+                }
+            }
+        };
+        Mapping {
+            start,
+            end: area.end.get() / PAGE_SIZE,
+            prot: area.prot,
+            may: area.may,
+            behind,
+        }
+    }
+
+    pub(super) fn segment(&self) -> Option<i32> {
+        match self.behind {
+            Behind::Segment { id, .. } => Some(id),
+            _ => None,
+        }
+    }
+
+    /// Whether `page` lies past the end of the segment behind.
+    pub(super) fn beyond(&self, page: u64) -> bool {
+        let Behind::Segment { id, origin, .. } = self.behind else {
+            return false;
+        };
+        (page - origin) * PAGE_SIZE >= SEGMENTS[id as usize - 1]
+    }
+
+    fn is_like(&self, other: &Mapping) -> bool {
+        (self.prot, self.may, self.behind) == (other.prot, other.may, other.behind)
+    }
+
+    fn moved(self, to: u64) -> Mapping {
+        let delta = to.wrapping_sub(self.start);
+        let behind = match self.behind {
+            Behind::Zeros => Behind::Zeros,
+            Behind::File { origin } => Behind::File {
+                origin: origin.wrapping_add(delta),
+            },
+            Behind::Segment { id, window, origin } => Behind::Segment {
+                id,
+                window,
+                origin: origin.wrapping_add(delta),
+            },
+        };
+        Mapping {
+            start: to,
+            end: self.end.wrapping_add(delta),
+            behind,
+            ..self
+        }
+    }
+}
+
+/// The model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Model {
+    /// In order.
+    pub(super) mappings: Vec<Mapping>,
+    /// What has been written to private pages.
+    pub(super) private: BTreeMap<u64, u8>,
+    /// What has been written to pages of segments.
+    pub(super) shared: BTreeMap<(i32, Window, u64), u8>,
+    pub(super) brk_start: u64,
+    pub(super) brk: u64,
+}
+
+impl PartialOrd for Window {
+    fn partial_cmp(&self, other: &Window) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Window {
+    fn cmp(&self, other: &Window) -> std::cmp::Ordering {
+        self.raw().cmp(&other.raw())
+    }
+}
+
+impl Model {
+    pub(super) fn at(&self, page: u64) -> Option<&Mapping> {
+        self.mappings
+            .iter()
+            .find(|mapping| (mapping.start..mapping.end).contains(&page))
+    }
+
+    pub(super) fn is_free(&self, start: u64, end: u64) -> bool {
+        self.mappings
+            .iter()
+            .all(|mapping| mapping.end <= start || end <= mapping.start)
+    }
+
+    /// Mappings as far as they can be told apart by asking about pages.
+    pub(super) fn regions(mappings: &[Mapping]) -> Vec<Mapping> {
+        let mut regions: Vec<Mapping> = vec![];
+        for mapping in mappings {
+            match regions.last_mut() {
+                Some(last) if last.end == mapping.start && last.is_like(mapping) => last.end = mapping.end,
+                _ => regions.push(*mapping),
+            }
+        }
+        regions
+    }
+
+    pub(super) fn attaches(&self, id: i32) -> usize {
+        self.mappings
+            .iter()
+            .filter(|mapping| mapping.segment() == Some(id))
+            .count()
+    }
+
+    /// What a byte of `page` holds.
+    pub(super) fn byte(&self, page: u64, offset: u64) -> u8 {
+        let mapping = self.at(page).expect("a byte of a mapped page is asked for");
+        match mapping.behind {
+            Behind::Segment { id, window, origin } => {
+                let at = page - origin;
+                let written = self.shared.get(&(id, window, at)).filter(|_| offset == WRITTEN);
+                written.copied().unwrap_or(segment_byte(id, at))
+            }
+            behind => {
+                if let Some(&written) = self.private.get(&page).filter(|_| offset == WRITTEN) {
+                    return written;
+                }
+                let Behind::File { origin } = behind else { return 0 };
+                let at = (page - origin) * PAGE_SIZE + offset;
+                if at < FILE_LEN { file_byte(at) } else { 0 }
+            }
+        }
+    }
+
+    fn split(&mut self, page: u64) {
+        if let Some(index) = self.mappings.iter().position(|m| m.start < page && page < m.end) {
+            let mapping = self.mappings[index];
+            self.mappings[index].end = page;
+            self.mappings.insert(
+                index + 1,
+                Mapping {
+                    start: page,
+                    ..mapping
+                },
+            );
+        }
+    }
+
+    pub(super) fn unmap(&mut self, start: u64, end: u64) {
+        if start >= end {
+            return;
+        }
+        self.split(start);
+        self.split(end);
+        self.mappings
+            .retain(|mapping| mapping.end <= start || end <= mapping.start);
+        self.private.retain(|page, _| !(start..end).contains(page));
+    }
+
+    pub(super) fn add(&mut self, mapping: Mapping) {
+        let index = self
+            .mappings
+            .iter()
+            .take_while(|other| other.start < mapping.start)
+            .count();
+        self.mappings.insert(index, mapping);
+        // Zeros with equal neighbours are one mapping.
+        if mapping.behind == Behind::Zeros {
+            self.merge_zeros();
+        }
+    }
+
+    fn merge_zeros(&mut self) {
+        let mut index = 1;
+        while index < self.mappings.len() {
+            let (left, right) = (self.mappings[index - 1], self.mappings[index]);
+            if left.behind == Behind::Zeros && left.end == right.start && left.is_like(&right) {
+                self.mappings[index - 1].end = right.end;
+                self.mappings.remove(index);
+            } else {
+                index += 1;
+            }
+        }
+    }
+
+    /// Where the kernel would put so many pages.
+    pub(super) fn highest_gap(&self, pages: u64, align: u64) -> Option<u64> {
+        let mut above = MMAP_BASE / PAGE_SIZE;
+        for mapping in self.mappings.iter().rev() {
+            let start = above.checked_sub(pages).map(|start| start & !(align - 1));
+            if let Some(start) = start.filter(|&start| start >= mapping.end) {
+                return Some(start);
+            }
+            above = above.min(mapping.start);
+        }
+        let start = above.checked_sub(pages)? & !(align - 1);
+        (start >= MMAP_MIN_ADDR / PAGE_SIZE).then_some(start)
+    }
+
+    /// mprotect: changes what comes before the first obstacle, `limit` mappings at most.
+    pub(super) fn protect(&mut self, start: u64, end: u64, prot: Prot, limit: usize) -> Result<(), Errno> {
+        let mut at = start;
+        let mut changed = 0;
+        while at < end {
+            let Some(mapping) = self.at(at).copied() else {
+                return Err(Errno::ENOMEM);
+            };
+            if !mapping.may.contains(prot) {
+                return Err(Errno::EACCES);
+            }
+            let to = mapping.end.min(end);
+            if mapping.prot != prot {
+                if changed == limit {
+                    return Err(Errno::ENOMEM);
+                }
+                changed += 1;
+                self.protect_part(at, to, prot, &mapping);
+            }
+            at = to;
+        }
+        Ok(())
+    }
+
+    fn protect_part(&mut self, start: u64, end: u64, prot: Prot, old: &Mapping) {
+        self.split(start);
+        self.split(end);
+        let index = self
+            .mappings
+            .iter()
+            .position(|mapping| mapping.start == start)
+            .unwrap();
+        self.mappings[index].prot = prot;
+        let part = self.mappings[index];
+        // At one end of its mapping, the part joins a neighbour that is like it now.
+        let (head, tail) = (old.start < start, end < old.end);
+        if !head && tail && index > 0 {
+            let left = self.mappings[index - 1];
+            if left.end == start && left.is_like(&part) && !matches!(part.behind, Behind::File { .. }) {
+                self.mappings[index - 1].end = end;
+                self.mappings.remove(index);
+            }
+        } else if head && !tail && index + 1 < self.mappings.len() {
+            let right = self.mappings[index + 1];
+            if right.start == end && right.is_like(&part) && !matches!(part.behind, Behind::File { .. }) {
+                self.mappings[index + 1].start = start;
+                self.mappings.remove(index);
+            }
+        }
+        self.merge_zeros();
+    }
+
+    /// mremap's last step: the pages of `[start, end)` of one mapping are at `to`, `pages` long.
+    pub(super) fn shift(&mut self, start: u64, end: u64, to: u64, pages: u64) {
+        let mapping = *self.at(start).unwrap();
+        // The part as a mapping of its own, wherever its file or segment begins.
+        let part = Mapping {
+            start,
+            end,
+            ..mapping
+        }
+        .moved(to);
+        let contents: Vec<_> = self
+            .private
+            .range(start..end)
+            .map(|(&page, &byte)| (page, byte))
+            .collect();
+        self.unmap(start, end);
+        self.add(Mapping {
+            end: to + pages,
+            ..part
+        });
+        self.private
+            .extend(contents.into_iter().map(|(page, byte)| (page - start + to, byte)));
+    }
+
+    pub(super) fn detach(&mut self, page: u64) -> Result<(), Errno> {
+        let belongs = |mapping: &Mapping| match mapping.behind {
+            Behind::Segment { id, window, origin } if origin == page && mapping.start >= page => {
+                Some((id, window))
+            }
+            _ => None,
+        };
+        let (id, window) = self.mappings.iter().find_map(belongs).ok_or(Errno::EINVAL)?;
+        // All fragments that belong to it reach no further than the segment, except one grown by mremap.
+        let limit = page + SEGMENTS[id as usize - 1].div_ceil(PAGE_SIZE);
+        let mut first = true;
+        self.mappings.retain(|mapping| {
+            let gone = belongs(mapping) == Some((id, window)) && (first || mapping.end <= limit);
+            first &= !gone;
+            !gone
+        });
+        Ok(())
+    }
+
+    pub(super) fn access(&self, page: u64, access: Access) -> Result<(), Fault> {
+        let mapping = self.at(page).ok_or(Fault::NotMapped)?;
+        let allowed = match access {
+            Access::Read => mapping.prot != Prot::empty(),
+            Access::Write => mapping.prot.contains(Prot::WRITE),
+            Access::Execute => mapping.prot.contains(Prot::EXECUTE),
+        };
+        if !allowed {
+            Err(Fault::NotAllowed)
+        } else if mapping.beyond(page) {
+            Err(Fault::BeyondEnd)
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(super) fn set_break(&mut self, brk: u64) {
+        if brk < self.brk_start || brk > USER_END {
+            return;
+        }
+        let (old, new) = (self.brk.div_ceil(PAGE_SIZE), brk.div_ceil(PAGE_SIZE));
+        if new < old {
+            self.unmap(new, old);
+        } else if new > old {
+            if !self.is_free(old, new + 1) {
+                return;
+            }
+            let prot = Prot::READ | Prot::WRITE;
+            self.add(Mapping {
+                start: old,
+                end: new,
+                prot,
+                may: Prot::all(),
+                behind: Behind::Zeros,
+            });
+        }
+        self.brk = brk;
+    }
+
+    /// The address of a page.
+    pub(super) fn virt(page: u64) -> GuestVirt {
+        GuestVirt::new(page * PAGE_SIZE)
+    }
+}
