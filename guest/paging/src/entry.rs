@@ -2,7 +2,7 @@
 //!
 //! Source: SDM 3A, section 5.5 ("4-level paging"), tables 5-15 to 5-20. Bits 12 to 51 hold the address of a
 //! table or frame. In an entry that leads to a table the CPU ignores bits 52 to 62; ten of them hold the
-//! count of entries in use there.
+//! count of entries in use there. In a leaf it ignores bit 9, which marks memory whose users are counted.
 
 use crate::{GuestPhys, GuestVirt};
 use bitflags::bitflags;
@@ -17,6 +17,9 @@ bitflags! {
         const EXECUTE = 2;
         /// Ring 3 may use it.
         const USER = 4;
+        /// Not a right but a mark that the CPU ignores: the owner of the tables counts the users of the memory
+        /// behind. See [`crate::protect()`].
+        const COUNTED = 8;
     }
 }
 
@@ -55,6 +58,8 @@ impl Entry {
     pub const DIRTY: u64 = 1 << 6;
     /// PS: a leaf above the lowest level. In the lowest level this bit is PAT.
     pub const LARGE: u64 = 1 << 7;
+    /// Ignored by the CPU in leaves: the mark of [`Rights::COUNTED`].
+    pub const COUNTED: u64 = 1 << 9;
     /// NX: may not be executed.
     pub const NO_EXECUTE: u64 = 1 << 63;
     /// Where the address is.
@@ -107,6 +112,9 @@ impl Entry {
         if !rights.contains(Rights::EXECUTE) {
             bits |= Self::NO_EXECUTE;
         }
+        if rights.contains(Rights::COUNTED) {
+            bits |= Self::COUNTED;
+        }
         bits
     }
 
@@ -129,6 +137,17 @@ impl Entry {
     /// This leaf with the rights in `leaf_bits` and everything else kept.
     pub(crate) const fn with_rights(self, leaf_bits: u64) -> Self {
         Entry(self.0 & !Self::RIGHTS | leaf_bits & Self::RIGHTS)
+    }
+
+    /// This leaf with other rights, mark included, and everything else kept.
+    pub(crate) const fn marked(self, rights: Rights) -> Self {
+        let mask = Self::RIGHTS | Self::COUNTED;
+        Entry(self.0 & !mask | Self::leaf_bits(rights) & mask)
+    }
+
+    /// This leaf of `level` over the memory at `phys` instead.
+    pub(crate) const fn over(self, phys: GuestPhys, level: u32) -> Self {
+        Entry(self.0 ^ self.address_at(level) ^ phys.get())
     }
 
     /// The first of the smaller leaves that together say the same as this leaf; `level` is its own. The next
@@ -155,6 +174,8 @@ impl Entry {
         if allowed & Self::NO_EXECUTE != 0 {
             rights |= Rights::EXECUTE.bits() as u64;
         }
+        // The mark is the leaf's alone.
+        rights |= (self.0 & Self::COUNTED) >> 6;
         Leaf {
             virt,
             phys: GuestPhys::new(self.address_at(level)),
@@ -172,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_leaf_says_what_it_was_made_with() {
-        for bits in 0..8 {
+        for bits in 0..16 {
             let rights = Rights::from_bits_retain(bits);
             let entry = Entry::new(0x1234_5000 | Entry::leaf_bits(rights));
             let leaf = entry.to_leaf(1, GuestVirt::new(0x7000), Entry::ALL_ALLOWED);
@@ -190,7 +211,7 @@ mod tests {
 
     #[test]
     fn the_path_above_a_leaf_takes_rights_away_and_gives_none() {
-        let all = Rights::all();
+        let all = Rights::WRITE | Rights::EXECUTE | Rights::USER;
         let leaf = Entry::new(Entry::leaf_bits(all));
         let read_only = Entry::new(Entry::PRESENT | Entry::USER).rights_along(Entry::ALL_ALLOWED);
         let no_execute =

@@ -9,7 +9,7 @@
 //! | [`entry`] | the bits of an entry, [`Rights`], [`Leaf`] |
 //! | [`table`] | the memory traits, ranges of pages, finding the next present entry |
 //! | `spare` | tables taken in advance, which is what makes every change all or nothing |
-//! | [`mod@map`], [`mod@unmap`], [`mod@protect`], `split` | the changes |
+//! | [`mod@map`], [`mod@unmap`], [`mod@protect`], [`mod@edit`], `split` | the changes |
 //! | [`read`] | [`lookup`], [`for_each_leaf`] |
 //! | [`flush`] | [`Flush`]: what is stale after a change |
 //!
@@ -34,6 +34,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod edit;
 pub mod entry;
 pub mod flush;
 pub mod map;
@@ -45,13 +46,15 @@ pub mod table;
 pub mod unmap;
 
 pub use address::{GuestPhys, GuestVirt};
+pub use edit::{duplicate, edit};
 pub use entry::{Leaf, Rights};
 pub use flush::Flush;
 pub use map::{MapError, map};
 pub use protect::protect;
 pub use read::{for_each_leaf, lookup};
+pub use split::split_around;
 pub use table::{TableMemory, TableMemoryMut, root_index};
-pub use unmap::{clear_low_half, unmap};
+pub use unmap::{clear_low_half, clear_range, unmap};
 
 /// Size of a page, in bytes.
 pub const PAGE_SIZE: u64 = 4096;

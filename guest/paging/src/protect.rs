@@ -8,6 +8,9 @@ use crate::{Flush, GuestPhys, GuestVirt, MapError, Rights, TableMemoryMut};
 /// Sets the rights of every leaf in the range to `rights`, USER included as given; accessed and dirty stay.
 /// Empty entries are fine. A large leaf that lies only partly in the range is split first.
 ///
+/// The mark [`Rights::COUNTED`] stays where it is and comes nowhere else. A leaf that has it gets the right to
+/// write only if `rights` names it too: memory that several use and none may change must stay so.
+///
 /// The flush covers the leaves whose rights changed, also if they only grew: a CPU may fault by the old ones.
 ///
 /// # Errors
@@ -42,7 +45,7 @@ fn change(
     }
     while let Some((index, entry, part)) = next_entry(mem, table, level, &mut span) {
         if entry.is_leaf(level) {
-            let new = entry.with_rights(Entry::leaf_bits(rights));
+            let new = changed(entry, Entry::leaf_bits(rights));
             if new != entry {
                 mem.store(table, index, new.raw());
                 flush.extend(part.start, part.end);
@@ -58,12 +61,19 @@ fn change(
     }
 }
 
+/// The leaf with the rights in `bits`, short of that to write if it has a mark that `bits` have not.
+#[inline]
+fn changed(leaf: Entry, bits: u64) -> Entry {
+    let held_back = (leaf.raw() & !bits & Entry::COUNTED) / (Entry::COUNTED / Entry::WRITE);
+    leaf.with_rights(bits & !held_back)
+}
+
 #[inline]
 fn change_leaves(mem: &mut impl TableMemoryMut, table: GuestPhys, span: Span, bits: u64, flush: &mut Flush) {
     let (first, stop) = span.indices(1);
     for index in first..stop {
         let entry = Entry::new(mem.load(table, index));
-        let new = entry.with_rights(bits);
+        let new = changed(entry, bits);
         if entry.is_present() && new != entry {
             mem.store(table, index, new.raw());
             let page = span.start + (index - first) as u64;

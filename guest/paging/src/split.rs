@@ -5,8 +5,16 @@
 
 use crate::entry::Entry;
 use crate::spare::Spare;
-use crate::table::{ROOT, Span, TABLE_PAGES, index_of, shift};
-use crate::{GuestPhys, MapError, PAGE_SIZE, TableMemory, TableMemoryMut};
+use crate::table::{ROOT, Span, TABLE_PAGES, index_of, shift, virt_of};
+use crate::{GuestPhys, GuestVirt, MapError, PAGE_SIZE, TableMemory, TableMemoryMut};
+
+/// Splits the large leaf over the page at `virt`, if there is one, until a 4 KiB leaf maps that page.
+///
+/// # Errors
+/// [`MapError::OutOfTables`]; then nothing has changed.
+pub fn split_around(mem: &mut impl TableMemoryMut, root: GuestPhys, virt: GuestVirt) -> Result<(), MapError> {
+    split_edges(mem, root, Span::new(virt, 1))
+}
 
 /// Splits until no leaf lies across the span's start or end. All or nothing.
 pub(crate) fn split_edges(
@@ -88,6 +96,8 @@ fn split_at(mem: &mut impl TableMemoryMut, root: GuestPhys, page: u64, spare: &m
         }
         if entry.is_leaf(level) {
             let below = spare.take(mem);
+            let first = virt_of(page >> shift(level) << shift(level));
+            mem.splits(&entry.to_leaf(level, first, Entry::ALL_ALLOWED));
             entry = split(mem, entry, level, below);
             mem.store(table, index, entry.raw());
         }

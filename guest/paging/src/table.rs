@@ -5,7 +5,7 @@
 //! the end of a range at 2^64 would be 0 as an address.
 
 use crate::entry::Entry;
-use crate::{GuestPhys, GuestVirt, PAGE_SIZE};
+use crate::{GuestPhys, GuestVirt, Leaf, PAGE_SIZE};
 
 /// Read access to tables: all that inspection needs.
 pub trait TableMemory {
@@ -25,6 +25,11 @@ pub trait TableMemoryMut: TableMemory {
     /// clearing. It must not be reused before the [`crate::Flush`] that the operation returns has been spent:
     /// the implementation queues it. (After an operation that failed it was never visible to a CPU.)
     fn retire(&mut self, table: GuestPhys);
+
+    /// `leaf`, a large one, is about to become 512 small ones that say the same, mark included.
+    fn splits(&mut self, leaf: &Leaf) {
+        let _ = leaf;
+    }
 }
 
 /// Index of `virt`'s entry in the root table.

@@ -34,6 +34,23 @@ pub fn unmap<M: TableMemoryMut>(
     Ok(flush)
 }
 
+/// Removes every mapping in a range of a tree that comes to its end: as [`unmap()`], but no leaf may lie across an edge of a range, and there is nothing to flush, for the
+/// root must not be loaded on any vCPU, nor have translations cached (no PCIDs).
+///
+/// For who knows where mappings are, this is cheaper than [`clear_low_half`], which searches.
+pub fn clear_range<M: TableMemoryMut>(
+    mem: &mut M,
+    root: GuestPhys,
+    virt: GuestVirt,
+    pages: u64,
+    mut removed: impl FnMut(&mut M, Leaf),
+) {
+    let span = Span::new(virt, pages);
+    if !span.is_empty() {
+        remove(mem, root, ROOT, span, u64::MAX, &mut removed);
+    }
+}
+
 /// Removes everything in the lower half (root entries 0 to 255), tells `removed` of each leaf, in order, and
 /// retires every table below the root.
 ///
