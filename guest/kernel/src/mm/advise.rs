@@ -1,6 +1,6 @@
 //! madvise.
 
-use super::area::Backing;
+use super::area::{Area, AtFork, Backing};
 use super::space::page_up;
 use super::{AddressSpace, Memory, World};
 use abi::{Errno, PAGE_SIZE};
@@ -10,6 +10,7 @@ const MADV_WILLNEED: u64 = 3;
 const MADV_DONTNEED: u64 = 4;
 const MADV_FREE: u64 = 8;
 const MADV_DONTFORK: u64 = 10;
+const MADV_DOFORK: u64 = 11;
 const MADV_DODUMP: u64 = 17;
 const MADV_WIPEONFORK: u64 = 18;
 const MADV_KEEPONFORK: u64 = 19;
@@ -17,12 +18,13 @@ const MADV_COLD: u64 = 20;
 const MADV_PAGEOUT: u64 = 21;
 
 impl AddressSpace {
-    /// madvise(2). DONTNEED drops private pages: the next access finds zeros, or the file again. Contents of
-    /// segments stay. All other advice a static program gives is taken and has no effect.
+    /// madvise(2). DONTNEED drops private pages: the next access finds zeros, or the file again. What is shared
+    /// keeps its contents. What is said of forks is kept with the areas, which may split for it. All other advice
+    /// a static program gives is taken and has no effect.
     ///
     /// # Errors
     /// EINVAL for a crooked range or unknown advice, ENOMEM where nothing is mapped (the rest has been dealt
-    /// with, as in Linux) or if a table is missing.
+    /// with, as in Linux) or if an area or a table is missing; what the broker says to a split of an attach.
     pub fn advise(
         &mut self,
         mem: &mut Memory,
@@ -55,8 +57,22 @@ impl AddressSpace {
                 MADV_FREE | MADV_WIPEONFORK if area.backing != Backing::Anonymous => {
                     return Err(Errno::EINVAL);
                 }
-                MADV_DONTNEED if area.segment().is_none() => self.drop_pages(mem, world, from, at)?,
+                MADV_DONTNEED if !area.is_shared() => self.drop_pages(mem, world, from, at)?,
                 _ => {}
+            }
+            let at_fork = match advice {
+                MADV_DONTFORK => area.at_fork | AtFork::LEFT_OUT,
+                MADV_DOFORK => area.at_fork - AtFork::LEFT_OUT,
+                MADV_WIPEONFORK => area.at_fork | AtFork::WIPED,
+                MADV_KEEPONFORK => area.at_fork - AtFork::WIPED,
+                _ => continue,
+            };
+            if area.at_fork != at_fork {
+                let part = Area {
+                    at_fork,
+                    ..area.part(from, at)
+                };
+                self.recast(mem, world, &area, &part)?;
             }
         }
         if gaps { Err(Errno::ENOMEM) } else { Ok(()) }

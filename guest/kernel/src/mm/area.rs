@@ -103,6 +103,8 @@ pub enum Backing {
     },
     /// A part of a shared segment.
     Segment(SegmentRef),
+    /// Zeros at first; what fork shares rather than copies (`MAP_SHARED | MAP_ANONYMOUS`).
+    SharedAnonymous,
 }
 
 impl Backing {
@@ -110,7 +112,7 @@ impl Backing {
     #[must_use]
     pub fn advanced(self, by: u64) -> Backing {
         match self {
-            Backing::Anonymous => Backing::Anonymous,
+            Backing::Anonymous | Backing::SharedAnonymous => self,
             Backing::Image { phys, len } => Backing::Image {
                 phys: phys.add(by),
                 len: len.saturating_sub(by),
@@ -120,6 +122,17 @@ impl Backing {
                 ..part
             }),
         }
+    }
+}
+
+bitflags! {
+    /// What becomes of an area when its process forks (madvise(2)); empty: the child has it too.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct AtFork: u8 {
+        /// The child has a hole there (`MADV_DONTFORK`).
+        const LEFT_OUT = 1;
+        /// The child has zeros there (`MADV_WIPEONFORK`; private anonymous memory only).
+        const WIPED = 2;
     }
 }
 
@@ -136,6 +149,8 @@ pub struct Area {
     pub may: Prot,
     /// What is behind it.
     pub backing: Backing,
+    /// What a child gets of it.
+    pub at_fork: AtFork,
 }
 
 impl Area {
@@ -150,6 +165,11 @@ impl Area {
             Backing::Segment(part) => Some(part),
             _ => None,
         }
+    }
+
+    /// Whether processes that have it after a fork see each other's writes.
+    pub const fn is_shared(&self) -> bool {
+        matches!(self.backing, Backing::Segment(_) | Backing::SharedAnonymous)
     }
 
     /// The part of it in `[start, end)`, which it contains.
@@ -169,6 +189,7 @@ impl Area {
         self.end == next.start
             && self.prot == next.prot
             && self.may == next.may
+            && self.at_fork == next.at_fork
             && match self.backing {
                 Backing::Image { .. } => false,
                 backing => backing.advanced(self.len()) == next.backing,

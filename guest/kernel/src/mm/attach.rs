@@ -1,14 +1,21 @@
 //! shmat and shmdt, the part that concerns one process: where a segment appears, and that it goes again.
 //! Keys, permissions and counts are the broker's; [`crate::arch::shm`] edits the tables.
 
-use super::area::{Area, Prot, SegmentRef};
+use super::area::{Area, AtFork, Prot, SegmentRef};
 use super::space::check_fixed;
-use super::unmap::errno;
 use super::{AddressSpace, Memory, World};
 use crate::arch::shm::{self, PageList};
 use abi::memory::{MMAP_MIN_ADDR, USER_END};
 use abi::{Errno, LARGE_PAGE_SIZE, PAGE_SIZE};
-use paging::{GuestVirt, MapError};
+use paging::GuestVirt;
+
+/// Page tables that mapping `pages` pages, and splitting a large page at both ends before, takes at most.
+const fn most_tables(pages: u64) -> u64 {
+    let leaf_tables = pages.div_ceil(512).saturating_add(1);
+    let directories = leaf_tables.div_ceil(512) + 1;
+    let pointers = directories.div_ceil(512) + 1;
+    leaf_tables.saturating_add(directories + pointers + 2)
+}
 
 impl AddressSpace {
     /// How many bytes a segment may have at that address; where the kernel may choose, the largest there is
@@ -22,6 +29,50 @@ impl AddressSpace {
             .first_from(&mem.areas, at)
             .map_or(USER_END, |next| next.start.get());
         next.saturating_sub(at.get())
+    }
+
+    /// Whether an attach of `pages` pages at `at` (`None`: where the kernel chooses), replacing what is there or
+    /// not, will have the areas and page tables it needs: to be asked before the broker counts it. As long as
+    /// nothing else happens in between, a positive answer stays right.
+    ///
+    /// # Errors
+    /// ENOMEM if not; EPERM for an address below the lowest the program may map.
+    pub fn can_attach(&self, mem: &Memory, at: Option<GuestVirt>, pages: u64) -> Result<(), Errno> {
+        if let Some(at) = at {
+            check_fixed(
+                at.align_down(PAGE_SIZE),
+                pages.saturating_mul(PAGE_SIZE),
+                self.lowest,
+            )?;
+        }
+        // One for the attach, one should what it replaces get a hole.
+        if mem.areas.available() < 2 || mem.frames.free_frames() < most_tables(pages) {
+            return Err(Errno::ENOMEM);
+        }
+        Ok(())
+    }
+
+    /// Maps `segment` at `at` in the place of whatever is mapped in exactly the pages it takes (`SHM_REMAP`).
+    /// The broker has counted the attach; fragments of attaches that it replaces, its own earlier ones included,
+    /// are detached after that, so the counts are never lower in between than at the end.
+    ///
+    /// # Errors
+    /// ENOMEM for no room, areas or tables; EINVAL for a crooked address; EPERM below the lowest address; what
+    /// the broker says to a hole in an attach. Then nothing has changed, and the caller has the attach uncounted.
+    pub fn attach_replacing(
+        &mut self,
+        mem: &mut Memory,
+        world: &mut impl World,
+        at: GuestVirt,
+        segment: SegmentRef,
+        prot: Prot,
+    ) -> Result<GuestVirt, Errno> {
+        let len = segment.mapped_size();
+        check_fixed(at, len, self.lowest)?;
+        // After this only the broker can object.
+        self.can_attach(mem, Some(at), len / PAGE_SIZE)?;
+        self.clear(mem, world, at, at.add(len))?;
+        self.attach(mem, world, Some(at), segment, prot)
     }
 
     /// Maps `segment`, all of it and at once. The broker has counted the attach; if this fails, the caller
@@ -44,7 +95,7 @@ impl AddressSpace {
             Some(at) => at,
             None => self.gap_for_segment(mem, len).ok_or(Errno::ENOMEM)?,
         };
-        check_fixed(start, len)?;
+        check_fixed(start, len, self.lowest)?;
         let end = start.add(len);
         if at.is_some() && !self.is_free(mem, start, end) {
             return Err(Errno::EINVAL);
@@ -64,6 +115,7 @@ impl AddressSpace {
             prot,
             may,
             backing: super::area::Backing::Segment(segment),
+            at_fork: AtFork::empty(),
         };
         let rights = self.rights(mem, &area);
         let mut space = shm::Space {
@@ -151,11 +203,14 @@ impl AddressSpace {
     ) -> Result<(), Errno> {
         let pages = area.len().min(part.left()) / PAGE_SIZE;
         let rights = self.rights(mem, area);
-        let mapped = paging::map(&mut mem.frames, self.root, to, part.start(), pages, rights);
-        if let Err(error @ MapError::OutOfTables) = mapped {
+        let mut space = shm::Space {
+            memory: &mut mem.frames,
+            root: self.root,
+        };
+        let mapped = shm::up_shmat(&mut space, PageList::Run(part.start()), pages, to, rights);
+        if mapped.is_err() {
             mem.frames.release();
-            return Err(errno(error));
         }
-        mapped.map_err(errno)
+        mapped
     }
 }

@@ -4,6 +4,8 @@
 //! around the address (which serves stacks, that grow down, as well): 16 private pages, 2 MiB at once in large
 //! anonymous areas, 64 pages of an image that is shown in place. Pages that are there already limit the
 //! window. When memory runs short, the one page that is needed is tried alone.
+//!
+//! A page that is there but can't be written although its area allows it has been shared by a fork: `unshare`.
 
 use super::area::{Area, Backing, Prot};
 use super::frames::FrameRun;
@@ -12,10 +14,10 @@ use crate::arch::shm::{self, PageList};
 use abi::{LARGE_PAGE_SIZE, PAGE_SIZE};
 use arrayvec::ArrayVec;
 use paging::entry::Entry;
-use paging::{GuestPhys, GuestVirt, TableMemory, for_each_leaf};
+use paging::{GuestPhys, GuestVirt, TableMemory};
 
 /// Private pages that are faulted in at once.
-const AHEAD: u64 = 16;
+pub(super) const AHEAD: u64 = 16;
 /// Pages of an image in place that are faulted in at once: the loop costs little, a fault much.
 const AHEAD_IN_PLACE: u64 = 64;
 /// 2 MiB are only given as long as this many frames would remain: otherwise a few stacks could take all.
@@ -52,9 +54,31 @@ struct Gap {
 }
 
 impl Gap {
+    fn only(page: GuestVirt) -> Gap {
+        Gap {
+            start: page,
+            end: page.add(PAGE_SIZE),
+        }
+    }
+
     const fn pages(&self) -> u64 {
         (self.end.get() - self.start.get()) / PAGE_SIZE
     }
+}
+
+/// What the tables have at a page.
+pub(super) enum Found {
+    /// No table that could have it.
+    NoTable,
+    /// An empty entry in this table.
+    Table(GuestPhys),
+    /// A leaf; whether it gives the right to write.
+    Leaf(bool),
+}
+
+/// Whether 2 MiB may be given at once.
+pub(super) fn has_plenty(mem: &Memory) -> bool {
+    mem.frames.free_frames() >= PLENTY + LARGE_PAGE_SIZE / PAGE_SIZE
 }
 
 impl AddressSpace {
@@ -75,20 +99,28 @@ impl AddressSpace {
             return Err(Fault::NotAllowed);
         }
         let page = addr.align_down(PAGE_SIZE);
+        let found = self.walk(mem, page);
+        if let Found::Leaf(can_write) = found {
+            return if access == Access::Write && !can_write {
+                self.unshare(mem, world, &area, page)
+            } else {
+                Ok(())
+            };
+        }
         match area.backing {
-            Backing::Anonymous => self.fault_anonymous(mem, world, &area, page),
+            Backing::Anonymous | Backing::SharedAnonymous => {
+                self.fault_anonymous(mem, world, &area, page, &found)
+            }
             Backing::Image { phys, len } => {
                 // The last page of the file may not be shown: zeros must follow.
                 let shown = area.start.add(len).align_down(PAGE_SIZE).min(area.end);
                 if area.prot.contains(Prot::WRITE) || page >= shown {
                     let from = if page >= shown { shown } else { area.start };
-                    let copied = area.part(from, area.end);
-                    let Some(gap) = self.gap_around(mem, &copied, page, AHEAD) else {
-                        return Ok(());
-                    };
+                    let gap = gap_around(mem, &found, from, area.end, page, AHEAD);
                     self.fill(mem, world, &area, page, gap)
                 } else {
-                    self.show(mem, &area.part(area.start, shown), page, phys)
+                    let gap = gap_around(mem, &found, area.start, shown, page, AHEAD_IN_PLACE);
+                    self.show(mem, &area, page, gap, phys)
                 }
             }
             Backing::Segment(part) => {
@@ -96,47 +128,51 @@ impl AddressSpace {
                 if page >= end {
                     return Err(Fault::BeyondEnd);
                 }
-                self.show(mem, &area.part(area.start, end), page, part.start())
+                let gap = gap_around(mem, &found, area.start, end, page, AHEAD_IN_PLACE);
+                self.show(mem, &area, page, gap, part.start())
             }
         }
     }
 
-    fn fault_anonymous(
+    /// Makes the missing page at `page`, in an area of anonymous memory, and some around it.
+    pub(super) fn fault_anonymous(
         &mut self,
         mem: &mut Memory,
         world: &mut impl World,
         area: &Area,
         page: GuestVirt,
+        found: &Found,
     ) -> Result<(), Fault> {
-        let block = page.align_down(LARGE_PAGE_SIZE);
-        let untouched = self.has_no_table(mem, block);
-        let inside = block >= area.start && block.add(LARGE_PAGE_SIZE) <= area.end;
-        let plenty = mem.frames.free_frames() >= PLENTY + LARGE_PAGE_SIZE / PAGE_SIZE;
-        if untouched && inside && plenty && self.fill_large(mem, world, area, block) {
-            return Ok(());
+        if let Found::NoTable = found {
+            let block = page.align_down(LARGE_PAGE_SIZE);
+            let inside = block >= area.start && block.add(LARGE_PAGE_SIZE) <= area.end;
+            if inside && has_plenty(mem) && self.fill_large(mem, world, area, block) {
+                return Ok(());
+            }
         }
-        let gap = if untouched {
-            Some(window(area, page, AHEAD))
-        } else {
-            self.gap_around(mem, area, page, AHEAD)
-        };
-        match gap {
-            Some(gap) => self.fill(mem, world, area, page, gap),
-            None => Ok(()),
-        }
+        let gap = gap_around(mem, found, area.start, area.end, page, AHEAD);
+        self.fill(mem, world, area, page, gap)
     }
 
-    /// Whether no page in the 2 MiB from `block` has ever been mapped: the walk ends above the leaf table.
-    fn has_no_table(&self, mem: &Memory, block: GuestVirt) -> bool {
+    /// What the tables have at `page`.
+    pub(super) fn walk(&self, mem: &Memory, page: GuestVirt) -> Found {
         let mut table = self.root;
         for shift in [39, 30, 21] {
-            let entry = mem.frames.load(table, (block.get() >> shift) as usize & 511);
+            let entry = mem.frames.load(table, (page.get() >> shift) as usize & 511);
             if entry & Entry::PRESENT == 0 {
-                return true;
+                return Found::NoTable;
+            }
+            if entry & Entry::LARGE != 0 && shift < 39 {
+                return Found::Leaf(entry & Entry::WRITE != 0);
             }
             table = GuestPhys::new(entry & Entry::ADDRESS);
         }
-        false
+        let entry = mem.frames.load(table, (page.get() >> 12) as usize & 511);
+        if entry & Entry::PRESENT == 0 {
+            Found::Table(table)
+        } else {
+            Found::Leaf(entry & Entry::WRITE != 0)
+        }
     }
 
     fn fill_large(
@@ -164,11 +200,7 @@ impl AddressSpace {
         page: GuestVirt,
         gap: Gap,
     ) -> Result<(), Fault> {
-        let alone = Gap {
-            start: page,
-            end: page.add(PAGE_SIZE),
-        };
-        for gap in [gap, alone] {
+        for gap in [gap, Gap::only(page)] {
             let mut runs = ArrayVec::<FrameRun, { AHEAD as usize }>::new();
             let mut count = 0;
             while count < gap.pages()
@@ -210,16 +242,16 @@ impl AddressSpace {
     }
 
     /// Maps pages in place: `area` lies one to one over the memory from `phys` on.
-    fn show(&mut self, mem: &mut Memory, area: &Area, page: GuestVirt, phys: GuestPhys) -> Result<(), Fault> {
-        let Some(gap) = self.gap_around(mem, area, page, AHEAD_IN_PLACE) else {
-            return Ok(());
-        };
+    fn show(
+        &mut self,
+        mem: &mut Memory,
+        area: &Area,
+        page: GuestVirt,
+        gap: Gap,
+        phys: GuestPhys,
+    ) -> Result<(), Fault> {
         let rights = self.rights(mem, area);
-        let alone = Gap {
-            start: page,
-            end: page.add(PAGE_SIZE),
-        };
-        for gap in [gap, alone] {
+        for gap in [gap, Gap::only(page)] {
             let from = phys.add(gap.start.get() - area.start.get());
             let mut space = shm::Space {
                 memory: &mut mem.frames,
@@ -233,33 +265,36 @@ impl AddressSpace {
         }
         Err(Fault::OutOfMemory)
     }
-
-    /// The pages around `page`, in its aligned window of `most` pages and in `area`, that have no mapping.
-    /// `None` if `page` has one.
-    fn gap_around(&self, mem: &Memory, area: &Area, page: GuestVirt, most: u64) -> Option<Gap> {
-        let mut gap = window(area, page, most);
-        let mut there = false;
-        for_each_leaf(&mem.frames, self.root, gap.start, gap.pages(), |leaf| {
-            let end = leaf.virt.add(leaf.size);
-            if end <= page {
-                gap.start = end;
-            } else if leaf.virt > page {
-                gap.end = gap.end.min(leaf.virt);
-            } else {
-                there = true;
-            }
-        });
-        (!there).then_some(gap)
-    }
 }
 
-/// The aligned window of `most` pages around `page`, as far as it lies in `area`.
-fn window(area: &Area, page: GuestVirt, most: u64) -> Gap {
-    let start = page.align_down(most * PAGE_SIZE);
-    Gap {
-        start: start.max(area.start),
-        end: start.add(most * PAGE_SIZE).min(area.end),
+/// The pages around `page`, which has no mapping, that have none either: in its aligned window of `most` pages
+/// (512 at most) and in `[start, end)`.
+fn gap_around(
+    mem: &Memory,
+    found: &Found,
+    start: GuestVirt,
+    end: GuestVirt,
+    page: GuestVirt,
+    most: u64,
+) -> Gap {
+    let first = page.align_down(most * PAGE_SIZE);
+    let mut gap = Gap {
+        start: first.max(start),
+        end: first.add(most * PAGE_SIZE).min(end),
+    };
+    let &Found::Table(table) = found else { return gap };
+    let index = |virt: GuestVirt| (virt.get() / PAGE_SIZE) as usize & 511;
+    let is_free = |index| mem.frames.load(table, index) & Entry::PRESENT == 0;
+    let at = index(page);
+    let below = ((page.get() - gap.start.get()) / PAGE_SIZE) as usize;
+    let above = ((gap.end.get() - page.get()) / PAGE_SIZE) as usize;
+    if let Some(taken) = (1..=below).find(|&by| !is_free(at - by)) {
+        gap.start = page.add(PAGE_SIZE).add((taken as u64 * PAGE_SIZE).wrapping_neg());
     }
+    if let Some(taken) = (1..above).find(|&by| !is_free(at + by)) {
+        gap.end = page.add(taken as u64 * PAGE_SIZE);
+    }
+    gap
 }
 
 /// Fills the frames that are to be mapped from `start` on with what `area` says.

@@ -9,15 +9,24 @@
 //! *Retired* frames wait in queues of their own until [`Frames::release`]: the caller flushes first, so that
 //! no vCPU can still reach them.
 //!
+//! Frames that several leaves map have a count of these leaves in their word, and the leaves say so
+//! ([`Rights::COUNTED`]); all other frames in use belong to one leaf, or are tables, and their words mean nothing.
+//! A large leaf's 2 MiB are counted once, in the first word with [`WHOLE`], as long as large leaves are all that
+//! maps them; when one of these breaks up, each frame gets the count, and a large leaf that is left stands for
+//! one of each.
+//!
 //! A run that is dirty is zeroed by whoever takes it, if it isn't overwritten anyway: clearing is the host's
 //! work where ring 0 is emulated, and goes in bulk.
 
 use crate::arch::direct;
 use abi::boot::BootInfo;
 use abi::{LARGE_PAGE_SIZE, PAGE_SIZE};
-use paging::{GuestPhys, TableMemory, TableMemoryMut};
+use paging::{GuestPhys, Leaf, Rights, TableMemory, TableMemoryMut};
 
 const LARGE_FRAMES: u64 = LARGE_PAGE_SIZE / PAGE_SIZE;
+
+/// In the word of a large leaf's first frame: the count is that of all its frames, and of large leaves.
+const WHOLE: u32 = 1 << 31;
 
 /// Frames that lie one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -247,6 +256,85 @@ impl Frames {
         }
     }
 
+    /// One leaf more will map what `leaf` maps. Both are to be [`Rights::COUNTED`] from now on.
+    #[inline]
+    pub fn share(&self, leaf: &Leaf) {
+        let number = self.number(leaf.phys);
+        let whole = if leaf.size == PAGE_SIZE { 0 } else { WHOLE };
+        if !leaf.rights.contains(Rights::COUNTED) {
+            return self.set_link(number, whole | 2);
+        }
+        let word = self.link(number);
+        if word & WHOLE == whole {
+            return self.set_link(number, word + 1);
+        }
+        for number in number..number + LARGE_FRAMES as u32 {
+            self.set_link(number, self.link(number) + 1);
+        }
+    }
+
+    /// Whether `leaf` is the only one left over its memory, which needs no count then.
+    #[inline]
+    pub fn is_last(&self, leaf: &Leaf) -> bool {
+        let whole = if leaf.size == PAGE_SIZE { 0 } else { WHOLE };
+        !leaf.rights.contains(Rights::COUNTED) || self.link(self.number(leaf.phys)) == whole | 1
+    }
+
+    /// `leaf` maps its memory no more. Frames that no other leaf maps retire. Memory that isn't handed out here
+    /// is left alone.
+    #[inline]
+    pub fn drop_leaf(&mut self, leaf: &Leaf) {
+        if !self.owns(leaf.phys) {
+        } else if leaf.rights.contains(Rights::COUNTED) {
+            self.uncount(leaf);
+        } else {
+            self.retire_frames(leaf.phys, leaf.size);
+        }
+    }
+
+    fn uncount(&mut self, leaf: &Leaf) {
+        let number = self.number(leaf.phys);
+        let whole = if leaf.size == PAGE_SIZE { 0 } else { WHOLE };
+        let word = self.link(number);
+        if word & WHOLE == whole {
+            if word & !WHOLE == 1 {
+                self.retire_frames(leaf.phys, leaf.size);
+            } else {
+                self.set_link(number, word - 1);
+            }
+            return;
+        }
+        for offset in 0..LARGE_FRAMES {
+            let phys = leaf.phys.add(offset * PAGE_SIZE);
+            self.uncount(&Leaf {
+                phys,
+                size: PAGE_SIZE,
+                ..*leaf
+            });
+        }
+    }
+
+    /// The word of a counted frame: how many leaves, and whether that is said of 2 MiB.
+    #[cfg(test)]
+    pub(super) fn counted(&self, phys: GuestPhys) -> (u32, bool) {
+        let word = self.link(self.number(phys));
+        (word & !WHOLE, word & WHOLE != 0)
+    }
+
+    /// From now on each frame of `leaf` has its own count, if it has any.
+    pub fn count_singly(&self, leaf: &Leaf) {
+        let number = self.number(leaf.phys);
+        if leaf.size != LARGE_PAGE_SIZE || !leaf.rights.contains(Rights::COUNTED) {
+            return;
+        }
+        let word = self.link(number);
+        if word & WHOLE != 0 {
+            for number in number..number + LARGE_FRAMES as u32 {
+                self.set_link(number, word & !WHOLE);
+            }
+        }
+    }
+
     /// What has been retired may be used again: no vCPU can reach it any more.
     pub fn release(&mut self) {
         if self.retired_frames == 0 {
@@ -386,5 +474,9 @@ impl TableMemoryMut for Frames {
         self.retired_frames += 1;
         let number = self.number(table);
         self.append(|frames| &mut frames.retired_clean, number);
+    }
+
+    fn splits(&mut self, leaf: &Leaf) {
+        self.count_singly(leaf);
     }
 }

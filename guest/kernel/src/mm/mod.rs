@@ -8,15 +8,18 @@
 //! | [`space`] | [`AddressSpace`]: making and ending one, mmap, brk |
 //! | `unmap`, `protect`, `remap`, `advise` | munmap, mprotect, mremap, madvise |
 //! | `fault` | pages appear when they are touched |
+//! | `fork` | two processes share what they had in common, until one writes |
 //! | `attach` | shmat and shmdt |
 //! | `user` | copies between a program and the kernel |
 //! | `world` | [`World`] as the kernel has it |
 //!
 //! Two layers say what a program has: the areas are the truth, the page tables a part of it that has been
 //! used so far. Invariants:
-//! * A leaf's rights are those of its area; a leaf lies in exactly one area.
+//! * A leaf's rights are those of its area, but for the right to write to private pages that a fork has shared;
+//!   a leaf lies in exactly one area.
 //! * A leaf gives the right to write only to a frame that [`Frames`] owns, which then belongs to this leaf
-//!   alone, or to a page of a segment attached read-write.
+//!   alone or is shared anonymous memory, or to a page of a segment attached read-write.
+//! * A frame that more than one leaf maps has a count of them, and they say so; see [`frames`].
 //! * Each fragment of an attach, that is each area with a segment behind it, counts once with the broker: the
 //!   calls of [`World::attached_more`] and [`World::detached`] are made where areas come and go, nowhere else.
 //! * Change tables, flush, release frames, tell the broker: in this order. Nothing is reused while a vCPU may
@@ -29,6 +32,7 @@ mod advise;
 pub mod area;
 mod attach;
 mod fault;
+mod fork;
 pub mod frames;
 mod protect;
 mod remap;

@@ -72,11 +72,24 @@ impl AddressSpace {
         end: GuestVirt,
         prot: Prot,
     ) -> Result<(), Errno> {
+        affordable(mem, &area.backing, prot, end.get() - start.get())?;
         let part = Area {
             prot,
             ..area.part(start, end)
         };
-        affordable(mem, &area.backing, prot, part.len())?;
+        self.recast(mem, world, area, &part)
+    }
+
+    /// Makes the part of `area` that `part` covers what `part` says, in rights or at a fork. All or nothing.
+    pub(super) fn recast(
+        &mut self,
+        mem: &mut Memory,
+        world: &mut impl World,
+        area: &Area,
+        part: &Area,
+    ) -> Result<(), Errno> {
+        let part = *part;
+        let Area { start, end, .. } = part;
         let left = self
             .areas
             .ending_at(&mem.areas, start)
@@ -101,7 +114,9 @@ impl AddressSpace {
             return Err(Errno::ENOMEM);
         }
         announce(world, area, fragments)?;
-        if let Err(error) = self.set_rights(mem, world, area, &part) {
+        if area.prot != part.prot
+            && let Err(error) = self.set_rights(mem, world, area, &part)
+        {
             retract(world, area, fragments);
             return Err(error);
         }
@@ -149,7 +164,11 @@ impl AddressSpace {
         if matches!(area.backing, Backing::Image { .. }) && part.prot.contains(Prot::WRITE) {
             self.drop_shown_pages(mem, world, part)?;
         }
-        let rights = self.rights(mem, part);
+        let mut rights = self.rights(mem, part);
+        if part.backing == Backing::SharedAnonymous {
+            // What others use may be written; elsewhere a copy has to be made first.
+            rights |= Rights::COUNTED;
+        }
         let pages = part.len() / PAGE_SIZE;
         let result = paging::protect(&mut mem.frames, self.root, part.start, pages, rights);
         if let Ok(flush) = &result

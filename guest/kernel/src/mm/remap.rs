@@ -22,6 +22,9 @@ impl AddressSpace {
     /// EINVAL for crooked ranges and flags, EFAULT if the old range isn't one area's, ENOMEM for no room,
     /// memory, areas or tables, and what the broker says to a split of an attach. As in Linux, MREMAP_FIXED has
     /// cleared the new range by then, and a mapping that was to become shorter is.
+    ///
+    /// What shared anonymous memory grows by after a fork is no process's but the one that grew it (Linux gives
+    /// SIGBUS there, for the object behind doesn't grow).
     #[expect(clippy::too_many_arguments, reason = "as many as mremap has")]
     pub fn remap(
         &mut self,
@@ -47,7 +50,7 @@ impl AddressSpace {
             if !new_addr.is_aligned(PAGE_SIZE) || outside || overlap() {
                 return Err(Errno::EINVAL);
             }
-            check_fixed(new_addr, new_len)?;
+            check_fixed(new_addr, new_len, self.lowest)?;
         }
         let mut area = *self.areas.find(&mem.areas, old).ok_or(Errno::EFAULT)?;
         if old_len == 0 {
@@ -184,7 +187,10 @@ impl AddressSpace {
             let mut stop = part.end;
             let pages = (part.end.get() - at.get()).min(512 * PAGE_SIZE) / PAGE_SIZE;
             let seen = at.add(pages * PAGE_SIZE);
-            for_each_leaf(&mem.frames, self.root, at, pages, |leaf| {
+            let frames = &mem.frames;
+            for_each_leaf(frames, self.root, at, pages, |leaf| {
+                // It may become many small ones.
+                frames.count_singly(&leaf);
                 let Leaf {
                     virt,
                     phys,

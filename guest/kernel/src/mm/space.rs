@@ -5,16 +5,19 @@
 //!
 //! Addresses and errors are Linux's (mmap(2), brk(2); `mm/mmap.c` for what these leave open).
 
-use super::area::{Area, Backing, Prot};
+use super::area::{Area, AtFork, Backing, Prot};
 use super::tree::AreaTree;
 use super::{Memory, World};
 use abi::memory::{DIRECT_MAP, KERNEL_VIRT, MMAP_MIN_ADDR, USER_END};
 use abi::{Errno, PAGE_SIZE};
-use paging::{GuestPhys, GuestVirt, TableMemory, TableMemoryMut, clear_low_half, root_index};
+use paging::{GuestPhys, GuestVirt, TableMemory, TableMemoryMut, clear_range, root_index};
 
 /// Mappings whose place the kernel chooses lie below: Linux's `mmap_base` with the usual 8 MiB of stack,
 /// without randomisation.
 pub const MMAP_BASE: u64 = 0x7fff_f7ff_f000;
+
+/// Looking through tables for so many bytes costs no more than walking down to them again.
+const NEAR: u64 = 128 * PAGE_SIZE;
 
 /// The root entries of the kernel's own half.
 const KERNEL_ENTRIES: [usize; 2] = [
@@ -35,14 +38,27 @@ pub enum Placement {
     FixedNoReplace(GuestVirt),
 }
 
+/// The lowest address that mappings may have whose place the program chooses. (The kernel never chooses one
+/// below [`MMAP_MIN_ADDR`].)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lowest {
+    /// [`MMAP_MIN_ADDR`].
+    #[default]
+    MinAddr,
+    /// Page 0: the program has CAP_SYS_RAWIO, as root does (`cap_mmap_addr` in Linux).
+    Zero,
+}
+
 /// What a process can address.
 pub struct AddressSpace {
     pub(super) root: GuestPhys,
     pub(super) areas: AreaTree,
-    brk_start: u64,
-    brk: u64,
+    pub(super) brk_start: u64,
+    pub(super) brk: u64,
     /// The vCPUs that have its tables loaded, a bit each. The scheduler keeps it.
     pub loaded: u32,
+    /// Where the program may map what it gives an address to: as its credentials are.
+    pub lowest: Lowest,
 }
 
 /// `value` rounded up to whole pages, if that is a number.
@@ -50,23 +66,23 @@ pub(super) fn page_up(value: u64) -> Option<u64> {
     Some(value.checked_add(PAGE_SIZE - 1)? & !(PAGE_SIZE - 1))
 }
 
-/// Whether `len` more bytes of private memory are not plainly absurd: Linux's heuristic overcommit refuses
+/// Whether `len` more bytes of memory are not plainly absurd: Linux's heuristic overcommit refuses
 /// one mapping larger than all memory.
 pub(super) fn affordable(mem: &Memory, backing: &Backing, prot: Prot, len: u64) -> Result<(), Errno> {
-    let private = !matches!(backing, Backing::Segment(_));
-    if private && prot.contains(Prot::WRITE) && len / PAGE_SIZE > mem.frames.total() {
+    let ours = !matches!(backing, Backing::Segment(_));
+    if ours && prot.contains(Prot::WRITE) && len / PAGE_SIZE > mem.frames.total() {
         return Err(Errno::ENOMEM);
     }
     Ok(())
 }
 
 /// Checks a range whose place the program has chosen.
-pub(super) fn check_fixed(at: GuestVirt, len: u64) -> Result<(), Errno> {
+pub(super) fn check_fixed(at: GuestVirt, len: u64, lowest: Lowest) -> Result<(), Errno> {
     if len > USER_END || at.get() > USER_END - len {
         Err(Errno::ENOMEM)
     } else if !at.is_aligned(PAGE_SIZE) {
         Err(Errno::EINVAL)
-    } else if at.get() < MMAP_MIN_ADDR {
+    } else if at.get() < MMAP_MIN_ADDR && lowest == Lowest::MinAddr {
         Err(Errno::EPERM)
     } else {
         Ok(())
@@ -90,6 +106,7 @@ impl AddressSpace {
             brk_start: 0,
             brk: 0,
             loaded: 0,
+            lowest: Lowest::MinAddr,
         })
     }
 
@@ -105,11 +122,7 @@ impl AddressSpace {
             "address space ends while loaded on vCPUs {:#x}",
             self.loaded
         );
-        clear_low_half(&mut mem.frames, self.root, |frames, leaf| {
-            if frames.owns(leaf.phys) {
-                frames.retire_frames(leaf.phys, leaf.size);
-            }
-        });
+        self.clear_tables(mem);
         for index in KERNEL_ENTRIES {
             mem.frames.store(self.root, index, 0);
         }
@@ -120,6 +133,24 @@ impl AddressSpace {
                 world.detached(segment);
             }
         });
+    }
+
+    /// Empties the tables, and gives back all but the root. Where areas lie close together one walk serves them.
+    fn clear_tables(&mut self, mem: &mut Memory) {
+        let mut next = self.areas.first_from(&mem.areas, GuestVirt::new(0));
+        while let Some(&Area { start, mut end, .. }) = next {
+            loop {
+                next = self.areas.first_from(&mem.areas, end);
+                match next {
+                    Some(area) if area.start.get() - end.get() <= NEAR => end = area.end,
+                    _ => break,
+                }
+            }
+            let pages = (end.get() - start.get()) / PAGE_SIZE;
+            clear_range(&mut mem.frames, self.root, start, pages, |frames, leaf| {
+                frames.drop_leaf(&leaf)
+            });
+        }
     }
 
     /// The area at `addr`, if there is one.
@@ -153,7 +184,7 @@ impl AddressSpace {
             Placement::Fixed(at) => at,
             Placement::FixedNoReplace(at) => at,
         };
-        check_fixed(start, len)?;
+        check_fixed(start, len, self.lowest)?;
         let end = start.add(len);
         if matches!(at, Placement::FixedNoReplace(_)) && !self.is_free(mem, start, end) {
             return Err(Errno::EEXIST);
@@ -174,6 +205,7 @@ impl AddressSpace {
                 prot,
                 may,
                 backing,
+                at_fork: AtFork::empty(),
             },
         )?;
         Ok(start)
@@ -212,7 +244,7 @@ impl AddressSpace {
         }
         let prot = Prot::READ | Prot::WRITE;
         let len = new.get() - old.get();
-        check_fixed(old, len)?;
+        check_fixed(old, len, self.lowest)?;
         affordable(mem, &Backing::Anonymous, prot, len)?;
         // Linux keeps a page free above the break.
         if !self.is_free(mem, old, new.add(PAGE_SIZE)) {
@@ -224,6 +256,7 @@ impl AddressSpace {
             prot,
             may: Prot::all(),
             backing: Backing::Anonymous,
+            at_fork: AtFork::empty(),
         };
         self.insert(mem, area)
     }
@@ -275,7 +308,7 @@ impl AddressSpace {
 
     fn gap_at_hint(&self, mem: &Memory, hint: GuestVirt, len: u64) -> Option<GuestVirt> {
         let hint = GuestVirt::new(hint.align_down(PAGE_SIZE).get().max(MMAP_MIN_ADDR));
-        if check_fixed(hint, len).is_ok() && self.is_free(mem, hint, hint.add(len)) {
+        if check_fixed(hint, len, self.lowest).is_ok() && self.is_free(mem, hint, hint.add(len)) {
             return Some(hint);
         }
         self.gap(mem, len, PAGE_SIZE)

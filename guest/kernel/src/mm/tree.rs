@@ -7,7 +7,7 @@
 use super::area::Area;
 #[cfg(target_os = "none")]
 use crate::arch::lent::Reserve;
-use crate::mm::area::{Backing, Prot};
+use crate::mm::area::{AtFork, Backing, Prot};
 use abi::Errno;
 use paging::GuestVirt;
 
@@ -35,6 +35,7 @@ impl Node {
             prot: Prot::empty(),
             may: Prot::empty(),
             backing: Backing::Anonymous,
+            at_fork: AtFork::empty(),
         },
         first: 0,
         last: 0,
@@ -250,12 +251,24 @@ impl AreaPool {
 
     fn clear(&mut self, root: u16, gone: &mut impl FnMut(&Area)) {
         if root != 0 {
-            let node = *self.node(root);
-            self.clear(node.left, gone);
-            gone(&node.area);
-            self.clear(node.right, gone);
+            let Node { left, right, .. } = *self.node(root);
+            self.clear(left, gone);
+            gone(&self.node(root).area);
+            self.clear(right, gone);
             self.give_back(root);
         }
+    }
+
+    /// A subtree like this one, of the same shape. There must be enough nodes.
+    fn duplicate(&mut self, root: u16) -> Option<u16> {
+        if root == 0 {
+            return Some(0);
+        }
+        let node = *self.node(root);
+        let copy = self.take(node.area)?;
+        let (left, right) = (self.duplicate(node.left)?, self.duplicate(node.right)?);
+        *self.node_mut(copy) = Node { left, right, ..node };
+        Some(copy)
     }
 
     /// The highest start of a free range that fits `want` between `low` and `high`, which hold the subtree.
@@ -265,7 +278,7 @@ impl AreaPool {
         }
         let node = self.node(root);
         let most = node.gap.max(node.first - low).max(high - node.last);
-        if most < want.len || low >= want.below {
+        if most < want.len || low >= want.below || high <= want.above {
             return None;
         }
         let (start, end) = (node.area.start.get(), node.area.end.get());
@@ -278,13 +291,14 @@ impl AreaPool {
 struct Want {
     len: u64,
     align: u64,
+    above: u64,
     below: u64,
 }
 
 impl Want {
     fn fit(&self, low: u64, high: u64) -> Option<u64> {
         let start = high.min(self.below).checked_sub(self.len)? & !(self.align - 1);
-        (start >= low).then_some(start)
+        (start >= low.max(self.above)).then_some(start)
     }
 }
 
@@ -375,7 +389,7 @@ impl AreaTree {
         low: u64,
         high: u64,
     ) -> Option<GuestVirt> {
-        // The root's bounds may lie outside [low, high): areas above `high` are there, none below `low`.
+        // Areas may lie outside [low, high) on both sides.
         let top = if self.root == 0 {
             high
         } else {
@@ -384,12 +398,23 @@ impl AreaTree {
         let want = Want {
             len,
             align,
+            above: low,
             below: high,
         };
-        pool.highest_gap(self.root, low, top, &want).map(GuestVirt::new)
+        pool.highest_gap(self.root, 0, top, &want).map(GuestVirt::new)
     }
 
-    /// The length of the largest free range in `[low, high)`, which holds all areas.
+    /// A tree of areas like these.
+    ///
+    /// # Errors
+    /// ENOMEM when the guest has too few nodes; callers have made sure that it has enough, or some are lost.
+    pub fn duplicate(&self, pool: &mut AreaPool) -> Result<AreaTree, Errno> {
+        let root = pool.duplicate(self.root).ok_or(Errno::ENOMEM)?;
+        Ok(AreaTree { root })
+    }
+
+    /// The length of the largest free range in `[low, high)`; areas below `low` may make it seem larger by as
+    /// much as lies there.
     pub fn largest_gap(&self, pool: &AreaPool, low: u64, high: u64) -> u64 {
         if self.root == 0 {
             return high - low;

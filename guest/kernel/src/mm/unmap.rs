@@ -103,9 +103,7 @@ impl AddressSpace {
     ) -> Result<(), Errno> {
         let pages = (end.get() - start.get()) / PAGE_SIZE;
         let result = paging::unmap(&mut mem.frames, self.root, start, pages, |frames, leaf| {
-            if frames.owns(leaf.phys) {
-                frames.retire_frames(leaf.phys, leaf.size);
-            }
+            frames.drop_leaf(&leaf);
         });
         if let Ok(flush) = &result
             && flush.needs_flush()

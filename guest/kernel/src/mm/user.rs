@@ -5,7 +5,7 @@ use super::fault::Access;
 use super::{AddressSpace, Fault, Memory, World};
 use crate::arch::direct;
 use abi::{Errno, PAGE_SIZE};
-use paging::{GuestPhys, GuestVirt, Leaf, lookup};
+use paging::{GuestPhys, GuestVirt, Leaf, Rights, lookup};
 
 /// A run of a program's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,8 +124,9 @@ impl AddressSpace {
         }
         let end = area.end;
         let leaf = match lookup(&mem.frames, self.root, virt) {
-            Some(leaf) => leaf,
-            None => self
+            // Copies that are still to be made are made now.
+            Some(leaf) if access != Access::Write || leaf.rights.contains(Rights::WRITE) => leaf,
+            _ => self
                 .fault_in(mem, world, virt, access)
                 .map_err(|_| Errno::EFAULT)?,
         };

@@ -1,5 +1,6 @@
 //! Tests of memory, on the host: `arch::direct` is a sparse fake there, and [`FakeWorld`] is the rest.
 
+mod fork;
 mod frames;
 mod model;
 mod properties;

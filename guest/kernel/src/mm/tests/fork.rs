@@ -1,0 +1,651 @@
+//! Several address spaces that come from each other by fork, beside a model that knows what each page of each
+//! holds. After each step: every leaf is right, the counts of frames are exactly the leaves over them, private
+//! memory has one writer, attaches are counted, nothing leaks, and what became stale has been flushed.
+
+use super::super::area::{AtFork, Backing, Prot, Window};
+use super::super::fault::{Access, Fault};
+use super::super::frames::FrameRun;
+use super::super::space::Lowest;
+use super::super::tree::MOST_AREAS;
+use super::super::{AddressSpace, Memory, Placement};
+use super::model::{FILE_LEN, SEGMENTS, WRITTEN, file_byte, segment, segment_byte};
+use super::{FILE, FakeWorld, LOADED, end, leaves, loaded_space, memory, tables};
+use crate::arch::direct;
+use abi::{Errno, LARGE_PAGE_SIZE, PAGE_SIZE};
+use paging::{GuestPhys, GuestVirt, Rights, lookup};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+const RW: Prot = Prot::READ.union(Prot::WRITE);
+const SMALL: u64 = 0x1000_0000 / PAGE_SIZE - 8;
+const LARGE: u64 = 0x4000_0000 / PAGE_SIZE;
+/// Most processes at a time.
+const PROCESSES: usize = 4;
+
+const DONTNEED: u64 = 4;
+const DONTFORK: u64 = 10;
+const DOFORK: u64 = 11;
+const WIPEONFORK: u64 = 18;
+const KEEPONFORK: u64 = 19;
+
+fn virt(page: u64) -> GuestVirt {
+    GuestVirt::new(page * PAGE_SIZE)
+}
+
+/// What is behind a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Behind {
+    /// What was last written, and what is there without.
+    Private { written: Option<u8>, file: Option<u64> },
+    /// A page of a shared thing: a segment (by id), or an anonymous object (from 100 on).
+    Shared { object: i32, page: u64 },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Page {
+    prot: Prot,
+    behind: Behind,
+    at_fork: AtFork,
+}
+
+#[derive(Clone, Default)]
+struct Process {
+    pages: BTreeMap<u64, Page>,
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Map {
+        page: u64,
+        pages: u64,
+        prot: Prot,
+        kind: u8,
+    },
+    Unmap {
+        page: u64,
+        pages: u64,
+    },
+    Protect {
+        page: u64,
+        pages: u64,
+        prot: Prot,
+    },
+    Move {
+        page: u64,
+        pages: u64,
+        to: u64,
+    },
+    Advise {
+        page: u64,
+        pages: u64,
+        advice: u64,
+    },
+    Attach {
+        page: u64,
+        id: i32,
+    },
+    Touch {
+        page: u64,
+        access: Access,
+    },
+    Write {
+        page: u64,
+        value: u8,
+    },
+    Fork,
+    Exit,
+}
+
+fn page() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        6 => (0u64..32).prop_map(|page| SMALL + page),
+        2 => (0u64..6, 0u64..3).prop_map(|(block, page)| LARGE + block * 256 + page),
+    ]
+}
+
+fn pages() -> impl Strategy<Value = u64> {
+    prop_oneof![4 => 1u64..5, 4 => 4u64..40, 1 => 500u64..530, 2 => Just(1024u64)]
+}
+
+fn prot() -> impl Strategy<Value = Prot> {
+    prop_oneof![6 => Just(RW), 2 => Just(Prot::READ), 1 => Just(Prot::empty())]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let access = prop_oneof![Just(Access::Read), Just(Access::Write), Just(Access::Execute)];
+    let advice = prop_oneof![
+        3 => Just(DONTNEED), 2 => Just(DONTFORK), 1 => Just(DOFORK), 1 => Just(WIPEONFORK), 1 => Just(KEEPONFORK)
+    ];
+    prop_oneof![
+        4 => (page(), pages(), prot(), 0u8..4)
+            .prop_map(|(page, pages, prot, kind)| Op::Map { page, pages, prot, kind }),
+        1 => (page(), pages()).prop_map(|(page, pages)| Op::Unmap { page, pages }),
+        2 => (page(), pages(), prot()).prop_map(|(page, pages, prot)| Op::Protect { page, pages, prot }),
+        2 => (page(), pages(), page()).prop_map(|(page, pages, to)| Op::Move { page, pages, to }),
+        2 => (page(), pages(), advice).prop_map(|(page, pages, advice)| Op::Advise { page, pages, advice }),
+        2 => (page(), 1..=SEGMENTS.len() as i32).prop_map(|(page, id)| Op::Attach { page, id }),
+        2 => (page(), access).prop_map(|(page, access)| Op::Touch { page, access }),
+        9 => (page(), 1u8..255).prop_map(|(page, value)| Op::Write { page, value }),
+        4 => Just(Op::Fork),
+        1 => Just(Op::Exit),
+    ]
+}
+
+/// What is scarce during a step.
+#[derive(Clone, Copy, Debug)]
+enum Scarce {
+    Nothing,
+    Frames(u64),
+    Areas(usize),
+    Broker(u32),
+}
+
+fn scarce() -> impl Strategy<Value = Scarce> {
+    prop_oneof![
+        10 => Just(Scarce::Nothing),
+        2 => (0u64..24).prop_map(Scarce::Frames),
+        1 => (0usize..6).prop_map(Scarce::Areas),
+        1 => (0u32..3).prop_map(Scarce::Broker),
+    ]
+}
+
+struct Test {
+    memory: Memory,
+    world: FakeWorld,
+    spaces: Vec<AddressSpace>,
+    model: Vec<Process>,
+    /// What has been written to shared pages.
+    shared: BTreeMap<(i32, u64), u8>,
+    objects: i32,
+}
+
+impl Test {
+    fn new() -> Test {
+        let mut memory = memory();
+        for offset in (0..FILE_LEN).step_by(PAGE_SIZE as usize) {
+            direct::write(FILE.add(offset), &[file_byte(offset); PAGE_SIZE as usize]);
+        }
+        for id in 1..=SEGMENTS.len() as i32 {
+            for page in 0..SEGMENTS[id as usize - 1].div_ceil(PAGE_SIZE) {
+                let gpa = segment(id, Window::ReadWrite).gpa.add(page * PAGE_SIZE);
+                direct::write(gpa.add(WRITTEN), &[segment_byte(id, page)]);
+            }
+        }
+        let mut space = loaded_space(&mut memory);
+        space.lowest = Lowest::Zero;
+        Test {
+            memory,
+            world: FakeWorld::default(),
+            spaces: vec![space],
+            model: vec![Process::default()],
+            shared: BTreeMap::new(),
+            objects: 100,
+        }
+    }
+
+    fn byte(&self, page: &Page) -> u8 {
+        match page.behind {
+            Behind::Private {
+                written: Some(value), ..
+            } => value,
+            Behind::Private { file: Some(page), .. } => {
+                let at = page * PAGE_SIZE + WRITTEN;
+                if at < FILE_LEN { file_byte(at) } else { 0 }
+            }
+            Behind::Private { .. } => 0,
+            Behind::Shared { object, page } => {
+                let initial = if object < 100 {
+                    segment_byte(object, page)
+                } else {
+                    0
+                };
+                self.shared.get(&(object, page)).copied().unwrap_or(initial)
+            }
+        }
+    }
+
+    fn step(&mut self, who: usize, op: &Op, scarce: Scarce) {
+        let who = who % self.spaces.len();
+        let before: Vec<_> = (0..self.spaces.len())
+            .map(|index| self.pages_mapped(index))
+            .collect();
+        self.world.flushed.clear();
+        let mut hog = vec![];
+        let mut areas = None;
+        let frames = &mut self.memory.frames;
+        match scarce {
+            Scarce::Nothing => {}
+            Scarce::Frames(leave) => {
+                while let Some(most) = frames.free_frames().checked_sub(leave).filter(|&most| most > 0) {
+                    hog.push(frames.take(most).unwrap());
+                }
+            }
+            Scarce::Areas(left) => areas = Some((left, self.memory.areas.pretend_available(left))),
+            Scarce::Broker(left) => self.world.refuses_after = Some(left),
+        }
+        let gone = self.apply(who, op, !matches!(scarce, Scarce::Nothing));
+        for run in hog {
+            self.memory.frames.give_back(FrameRun { dirty: true, ..run });
+        }
+        if let Some((left, available)) = areas {
+            let used = left as isize - self.memory.areas.available() as isize;
+            self.memory
+                .areas
+                .pretend_available((available as isize - used) as usize);
+        }
+        self.world.refuses_after = None;
+        self.check_leaves(op);
+        self.check_counts();
+        self.check_attaches();
+        for (index, before) in before.iter().enumerate() {
+            if !gone {
+                self.check_flushes(index, before, op);
+            }
+        }
+    }
+
+    /// Does `op` on both sides. Whether a process has gone.
+    fn apply(&mut self, who: usize, op: &Op, scarce: bool) -> bool {
+        let Test {
+            memory,
+            world,
+            spaces,
+            model,
+            ..
+        } = self;
+        let processes = model.len();
+        let space = &mut spaces[who];
+        let pages_of = &mut model[who].pages;
+        let settle = |answer: Result<(), Errno>, expected: Result<(), Errno>| {
+            assert!(
+                answer == expected || (scarce && answer == Err(Errno::ENOMEM)),
+                "{op:?}: {answer:?}"
+            );
+            answer.is_ok()
+        };
+        match *op {
+            Op::Map {
+                page,
+                pages,
+                prot,
+                kind,
+            } => {
+                let file = (kind == 1).then_some(page % 8).filter(|_| pages < 40);
+                let shared = kind == 2;
+                let backing = match file {
+                    Some(first) => Backing::Image {
+                        phys: FILE.add(first * PAGE_SIZE),
+                        len: FILE_LEN - first * PAGE_SIZE,
+                    },
+                    None if shared => Backing::SharedAnonymous,
+                    None => Backing::Anonymous,
+                };
+                let at = Placement::Fixed(virt(page));
+                let answer = space.map(memory, world, at, pages * PAGE_SIZE, prot, Prot::all(), backing);
+                if settle(answer.map(drop), Ok(())) {
+                    self.objects += 1;
+                    for offset in 0..pages {
+                        let behind = if shared {
+                            Behind::Shared {
+                                object: self.objects,
+                                page: offset,
+                            }
+                        } else {
+                            Behind::Private {
+                                written: None,
+                                file: file.map(|first| first + offset),
+                            }
+                        };
+                        pages_of.insert(
+                            page + offset,
+                            Page {
+                                prot,
+                                behind,
+                                at_fork: AtFork::empty(),
+                            },
+                        );
+                    }
+                }
+            }
+            Op::Unmap { page, pages } => {
+                let answer = space.unmap(memory, world, virt(page), pages * PAGE_SIZE);
+                if settle(answer, Ok(())) {
+                    pages_of.retain(|at, _| !(page..page + pages).contains(at));
+                }
+            }
+            Op::Protect { page, pages, prot } => {
+                // Whole or not at all, so that a lack of memory is easy to follow.
+                let area = space.area_at(memory, virt(page));
+                let Some(pages) = area.map(|area| pages.min(area.end.get() / PAGE_SIZE - page)) else {
+                    return false;
+                };
+                let answer = space.protect(memory, world, virt(page), pages * PAGE_SIZE, prot);
+                if settle(answer, Ok(())) {
+                    for (_, page) in pages_of.range_mut(page..page + pages) {
+                        page.prot = prot;
+                    }
+                }
+            }
+            Op::Move { page, pages, to } => {
+                let area = space.area_at(memory, virt(page));
+                let Some(pages) = area.map(|area| pages.min(area.end.get() / PAGE_SIZE - page)) else {
+                    return false;
+                };
+                if to < page + pages && page < to + pages {
+                    return false;
+                }
+                let len = pages * PAGE_SIZE;
+                // Even if it fails, the new range may have been cleared.
+                if space.unmap(memory, world, virt(to), len).is_err() {
+                    return false;
+                }
+                pages_of.retain(|at, _| !(to..to + pages).contains(at));
+                let answer = space.remap(memory, world, virt(page), len, len, 3, virt(to));
+                if settle(answer.map(drop), Ok(())) {
+                    for offset in 0..pages {
+                        let moved = pages_of.remove(&(page + offset)).unwrap();
+                        pages_of.insert(to + offset, moved);
+                    }
+                }
+            }
+            Op::Advise { page, pages, advice } => {
+                let Some(area) = space.area_at(memory, virt(page)) else {
+                    return false;
+                };
+                let pages = pages.min(area.end.get() / PAGE_SIZE - page);
+                let answer = space.advise(memory, world, virt(page), pages * PAGE_SIZE, advice);
+                let refused = advice == WIPEONFORK && area.backing != Backing::Anonymous;
+                let expected = if refused { Err(Errno::EINVAL) } else { Ok(()) };
+                if settle(answer, expected) && answer.is_ok() {
+                    for (_, page) in pages_of.range_mut(page..page + pages) {
+                        match (advice, &mut page.behind) {
+                            (DONTNEED, Behind::Private { written, .. }) => *written = None,
+                            (DONTFORK, _) => page.at_fork |= AtFork::LEFT_OUT,
+                            (DOFORK, _) => page.at_fork -= AtFork::LEFT_OUT,
+                            (WIPEONFORK, _) => page.at_fork |= AtFork::WIPED,
+                            (KEEPONFORK, _) => page.at_fork -= AtFork::WIPED,
+                            _ => {}
+                        }
+                    }
+                }
+            }
+            Op::Attach { page, id } => {
+                let segment = segment(id, Window::ReadWrite);
+                let pages = segment.mapped_size() / PAGE_SIZE;
+                let can = space.can_attach(memory, Some(virt(page)), pages);
+                assert!(scarce || can.is_ok());
+                *world.attaches.entry(id).or_default() += 1;
+                let refusing = world.refuses_after.is_some();
+                let answer = space.attach_replacing(memory, world, virt(page), segment, RW);
+                assert!(
+                    refusing || answer.map(drop) == can,
+                    "{op:?}: {answer:?} after {can:?}"
+                );
+                if settle(answer.map(drop), Ok(())) {
+                    for offset in 0..pages {
+                        let behind = Behind::Shared {
+                            object: id,
+                            page: offset,
+                        };
+                        pages_of.insert(
+                            page + offset,
+                            Page {
+                                prot: RW,
+                                behind,
+                                at_fork: AtFork::empty(),
+                            },
+                        );
+                    }
+                } else {
+                    *world.attaches.get_mut(&id).unwrap() -= 1;
+                }
+            }
+            Op::Touch { page, access } => {
+                let answer = space.fault(memory, world, virt(page).add(4000), access);
+                let expected = match pages_of.get(&page) {
+                    None => Err(Fault::NotMapped),
+                    Some(page) if !page.prot.allows(access) => Err(Fault::NotAllowed),
+                    Some(_) => Ok(()),
+                };
+                assert!(
+                    answer == expected || (scarce && answer == Err(Fault::OutOfMemory)),
+                    "{op:?}"
+                );
+                if answer.is_ok() {
+                    let leaf = lookup(&memory.frames, space.root(), virt(page)).unwrap();
+                    assert!(access != Access::Write || leaf.rights.contains(Rights::WRITE));
+                }
+            }
+            Op::Write { page, value } => {
+                let answer = space.write(memory, world, page * PAGE_SIZE + WRITTEN, &[value]);
+                let allowed = pages_of
+                    .get(&page)
+                    .is_some_and(|page| page.prot.contains(Prot::WRITE));
+                if !scarce || answer.is_ok() {
+                    assert_eq!(answer.is_ok(), allowed, "{op:?}");
+                }
+                if answer.is_ok() {
+                    match &mut pages_of.get_mut(&page).unwrap().behind {
+                        Behind::Private { written, .. } => *written = Some(value),
+                        Behind::Shared { object, page } => {
+                            self.shared.insert((*object, *page), value);
+                        }
+                    }
+                }
+            }
+            Op::Fork if processes < PROCESSES => {
+                let answer = space.fork(memory, world);
+                if let Ok(mut child) = answer {
+                    child.loaded = LOADED;
+                    assert_eq!(child.lowest, Lowest::Zero);
+                    let mut pages = pages_of.clone();
+                    pages.retain(|_, page| !page.at_fork.contains(AtFork::LEFT_OUT));
+                    for page in pages
+                        .values_mut()
+                        .filter(|page| page.at_fork.contains(AtFork::WIPED))
+                    {
+                        page.behind = Behind::Private {
+                            written: None,
+                            file: None,
+                        };
+                    }
+                    spaces.push(child);
+                    model.push(Process { pages });
+                } else {
+                    settle(answer.map(drop), Ok(()));
+                }
+            }
+            Op::Fork => {}
+            Op::Exit if processes > 1 => {
+                model.remove(who);
+                end(memory, world, spaces.remove(who));
+                return true;
+            }
+            Op::Exit => {}
+        }
+        false
+    }
+
+    /// The pages that are mapped, single ones also where one leaf maps many.
+    fn pages_mapped(&self, index: usize) -> BTreeMap<u64, (u64, Rights)> {
+        let mut pages = BTreeMap::new();
+        for leaf in leaves(&self.memory, &self.spaces[index]) {
+            for offset in (0..leaf.size).step_by(PAGE_SIZE as usize) {
+                pages.insert(
+                    (leaf.virt.get() + offset) / PAGE_SIZE,
+                    (leaf.phys.get() + offset, leaf.rights),
+                );
+            }
+        }
+        pages
+    }
+
+    fn check_leaves(&self, op: &Op) {
+        for (index, process) in self.model.iter().enumerate() {
+            let mapped = self.pages_mapped(index);
+            for (&page, &(phys, rights)) in &mapped {
+                let Some(expected) = process.pages.get(&page) else {
+                    panic!("process {index}: {:?} is mapped outside all areas", virt(page));
+                };
+                let counted = rights.contains(Rights::COUNTED);
+                let private = matches!(expected.behind, Behind::Private { .. });
+                let mut allowed = expected.prot.rights();
+                if private && counted {
+                    allowed -= Rights::WRITE;
+                }
+                assert_eq!(
+                    rights - Rights::COUNTED,
+                    allowed,
+                    "process {index}: {:?}",
+                    virt(page)
+                );
+                let mut byte = [0];
+                direct::read(GuestPhys::new(phys + WRITTEN), &mut byte);
+                assert_eq!(
+                    byte[0],
+                    self.byte(expected),
+                    "process {index}: {:?} after {op:?}",
+                    virt(page)
+                );
+            }
+            for (&page, expected) in &process.pages {
+                let written = match expected.behind {
+                    Behind::Private { written, .. } => written.is_some(),
+                    Behind::Shared { object, page } => self.shared.contains_key(&(object, page)),
+                };
+                assert!(
+                    !written || mapped.contains_key(&page),
+                    "process {index}: {:?} is lost",
+                    virt(page)
+                );
+            }
+            let mut at = GuestVirt::new(0);
+            let mut covered = 0;
+            while let Some(area) = self.spaces[index].areas.first_from(&self.memory.areas, at) {
+                at = area.end;
+                covered += area.len() / PAGE_SIZE;
+                let inside = process
+                    .pages
+                    .range(area.start.get() / PAGE_SIZE..area.end.get() / PAGE_SIZE);
+                for (page, expected) in inside {
+                    let seen = (area.prot, area.at_fork);
+                    assert_eq!(
+                        seen,
+                        (expected.prot, expected.at_fork),
+                        "process {index}: {:?}",
+                        virt(*page)
+                    );
+                }
+            }
+            assert_eq!(covered, process.pages.len() as u64, "process {index}");
+        }
+    }
+
+    /// The counts are the leaves over each frame, and every frame is somewhere.
+    fn check_counts(&self) {
+        let frames = &self.memory.frames;
+        // Leaves over each frame: small ones, large ones.
+        let mut users = BTreeMap::<u64, (u32, u32)>::new();
+        let mut marked = BTreeSet::new();
+        let mut tables_used = 0;
+        for space in &self.spaces {
+            tables_used += tables(&self.memory, space).len() as u64;
+            for leaf in leaves(&self.memory, space)
+                .into_iter()
+                .filter(|leaf| frames.owns(leaf.phys))
+            {
+                for offset in (0..leaf.size).step_by(PAGE_SIZE as usize) {
+                    let (small, large) = users.entry(leaf.phys.get() + offset).or_default();
+                    *if leaf.size == PAGE_SIZE { small } else { large } += 1;
+                    if leaf.rights.contains(Rights::COUNTED) {
+                        marked.insert(leaf.phys.get() + offset);
+                    }
+                }
+            }
+        }
+        for (&phys, &(small, large)) in &users {
+            let (small_or_all, whole) = frames.counted(GuestPhys::new(phys));
+            if !marked.contains(&phys) {
+                assert_eq!(small + large, 1, "frame {phys:#x} is not counted");
+                continue;
+            }
+            let first = GuestPhys::new(phys).align_down(LARGE_PAGE_SIZE);
+            let (of_first, first_whole) = frames.counted(first);
+            if large > 0 && first_whole {
+                assert_eq!((small, large), (0, of_first), "frame {phys:#x}, in a large page");
+            } else {
+                assert_eq!((small + large, false), (small_or_all, whole), "frame {phys:#x}");
+            }
+        }
+        let in_use = users.len() as u64 + tables_used;
+        assert_eq!(frames.free_frames() + in_use, frames.total(), "frames leak");
+    }
+
+    fn check_attaches(&self) {
+        let mut counts = BTreeMap::<i32, i64>::new();
+        let mut areas = 0;
+        for space in &self.spaces {
+            let mut at = GuestVirt::new(0);
+            while let Some(area) = space.areas.first_from(&self.memory.areas, at) {
+                at = area.end;
+                areas += 1;
+                if let Some(segment) = area.segment() {
+                    *counts.entry(segment.id).or_default() += 1;
+                }
+            }
+        }
+        for (id, &counted) in &self.world.attaches {
+            assert_eq!(
+                counted,
+                counts.get(id).copied().unwrap_or(0),
+                "attaches of segment {id}"
+            );
+        }
+        assert_eq!(self.memory.areas.available(), MOST_AREAS - areas, "areas leak");
+    }
+
+    fn check_flushes(&self, index: usize, before: &BTreeMap<u64, (u64, Rights)>, op: &Op) {
+        let now = self.pages_mapped(index);
+        for (page, &(phys, rights)) in before {
+            let kept = now
+                .get(page)
+                .is_some_and(|&(to, new)| to == phys && new.contains(rights - Rights::COUNTED));
+            let flushed = || {
+                self.world
+                    .flushed
+                    .iter()
+                    .any(|(start, end)| (start..end).contains(&page))
+            };
+            assert!(
+                kept || flushed(),
+                "process {index}: {:?} is stale after {op:?}",
+                virt(*page)
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+    #[test]
+    fn processes_that_fork_do_as_the_model_does(
+        steps in prop::collection::vec((0..PROCESSES, op(), scarce()), 1..60),
+        order in prop::collection::vec(0..PROCESSES, PROCESSES),
+    ) {
+        let mut test = Test::new();
+        for (who, op, scarce) in &steps {
+            test.step(*who, op, *scarce);
+        }
+        for who in order {
+            if !test.spaces.is_empty() {
+                let who = who % test.spaces.len();
+                test.model.remove(who);
+                end(&mut test.memory, &mut test.world, test.spaces.remove(who));
+                test.check_counts();
+                test.check_attaches();
+            }
+        }
+        prop_assert_eq!(test.memory.frames.free_frames(), test.memory.frames.total());
+        prop_assert_eq!(test.memory.areas.available(), MOST_AREAS);
+    }
+}
