@@ -339,8 +339,10 @@ impl Run {
                 memory: self.memory,
                 processes: vec![process.clone(); self.procs as usize],
                 policy: GuestPolicy::default(),
+                quota: Default::default(),
                 uid: 0,
                 gid: 0,
+                files: Vec::new(),
                 flags: Default::default(),
                 inject: None,
             };

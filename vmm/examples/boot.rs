@@ -33,8 +33,10 @@ fn main() -> anyhow::Result<()> {
         memory: DEFAULT_MEMORY,
         processes: vec![process; number("PROCS", 1) as usize],
         policy: Default::default(),
+        quota: Default::default(),
         uid: 0,
         gid: 0,
+        files: Vec::new(),
         flags: abi::boot::BootFlags::from_bits_truncate(number("FLAGS", 4).into()),
         inject: None,
     };

@@ -117,10 +117,11 @@ pub fn load(ram: &GuestRam, plan: &Plan<'_>) -> Result<Loaded, VmmError> {
         programs.sort_unstable();
         programs.dedup();
         VmmError::Config(format!(
-            "guest {}: {} bytes of memory are too little for its kernel and {} program file(s)",
+            "guest {}: {} bytes of memory are too little for its kernel, {} program file(s) and {} other file(s)",
             plan.guest,
             plan.config.memory,
-            programs.len()
+            programs.len(),
+            plan.config.files.len()
         ))
     };
     let strings = strings::collect(plan)?;
@@ -230,7 +231,8 @@ impl Loader<'_> {
         })
     }
 
-    /// Files, then processes: where their arrays lie. Processes that run the same [`Program`] share its pages.
+    /// Files, then processes: where their arrays lie. Programs come first; processes that run the same [`Program`]
+    /// share its pages.
     fn programs(
         &mut self,
         plan: &Plan<'_>,
@@ -261,6 +263,12 @@ impl Loader<'_> {
                 envc: strings.envc,
                 file: file as u32,
                 index: index as u32,
+            });
+        }
+        for file in &plan.config.files {
+            files.push(BootFile {
+                contents: self.put_range(file.bytes())?,
+                name: self.put_range(file.name())?,
             });
         }
         Some((

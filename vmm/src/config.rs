@@ -4,13 +4,15 @@
 //! Everything here is plain data. The command line fills it (`cli/`), tests fill it directly, and
 //! [`crate::group::Group::start`] takes it.
 
-use crate::broker::{BrokerLimits, GuestPolicy};
+use crate::broker::{BrokerLimits, GuestPolicy, Quota};
 use crate::error::VmmError;
+use crate::guest_file::GuestFile;
 use crate::image::Program;
 use crate::inspect::Observer;
 use abi::boot::BootFlags;
 use abi::memory::{WINDOW_CHUNK, WindowLayout};
 use abi::{Errno, MAX_GUESTS, MAX_TASKS, MAX_VCPUS};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,10 +50,14 @@ pub struct GuestConfig {
     pub processes: Vec<ProcessConfig>,
     /// Which keys this guest may only read.
     pub policy: GuestPolicy,
-    /// User id of the processes.
+    /// How much this guest may make at one time.
+    pub quota: Quota,
+    /// User id of the processes. With another than 0 no claim of this guest to be another user is believed.
     pub uid: u32,
     /// Group id of the processes.
     pub gid: u32,
+    /// Files that travel with it beside the programs; no two of all these have the same name.
+    pub files: Vec<Arc<GuestFile>>,
     /// Switches for the guest kernel; tests use them.
     pub flags: BootFlags,
     /// A fault to inject, for tests.
@@ -136,6 +142,18 @@ impl GroupConfig {
 }
 
 impl GuestConfig {
+    /// Names of the files it brings along: programs, each once, then the others.
+    fn file_names(&self) -> impl Iterator<Item = &[u8]> {
+        let mut programs: Vec<&Arc<Program>> = Vec::new();
+        for ProcessConfig { program, .. } in &self.processes {
+            if !programs.iter().any(|known| Arc::ptr_eq(known, program)) {
+                programs.push(program);
+            }
+        }
+        let programs = programs.into_iter().map(|program| program.name());
+        programs.chain(self.files.iter().map(|file| file.name()))
+    }
+
     fn check(&self, index: usize, layout: &WindowLayout) -> Result<(), VmmError> {
         let config = |text: String| Err(VmmError::Config(format!("guest {index}: {text}")));
         if self.vcpus == 0 || self.vcpus as usize > MAX_VCPUS {
@@ -154,6 +172,17 @@ impl GuestConfig {
                 MIN_MEMORY >> 20
             ));
         }
+        for (id, what) in [(self.uid, "user"), (self.gid, "group")] {
+            if id == u32::MAX {
+                return config(format!("{id} is nobody's {what} id: it stands for no change"));
+            }
+        }
+        let mut names = BTreeSet::new();
+        for name in self.file_names() {
+            if !names.insert(name) {
+                return config(format!("two files are named {}", name.escape_ascii()));
+            }
+        }
         let most = layout.max_ram();
         if self.memory > most {
             return config(format!(
@@ -163,5 +192,49 @@ impl GuestConfig {
             ));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Program;
+
+    #[test]
+    fn files_need_names_of_their_own_and_ids_must_be_someones() {
+        let program = Arc::new(Program::builtin("demo").unwrap());
+        let file = |name: &str| Arc::new(GuestFile::from_bytes(name, *b"").unwrap());
+        let check = |files: Vec<Arc<GuestFile>>, uid, gid| {
+            let process = ProcessConfig {
+                program: Arc::clone(&program),
+                args: vec![],
+                env: vec![],
+            };
+            let guest = GuestConfig {
+                vcpus: 1,
+                memory: DEFAULT_MEMORY,
+                processes: vec![process.clone(), process],
+                policy: GuestPolicy::default(),
+                quota: Quota::default(),
+                uid,
+                gid,
+                files,
+                flags: BootFlags::empty(),
+                inject: None,
+            };
+            guest
+                .check(3, &WindowLayout::new(39, 1))
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(check(vec![file("/a"), file("/b")], 1, u32::MAX - 1), Ok(()));
+        for (files, name) in [
+            (vec![file("/a"), file("/b"), file("/a")], "/a"),
+            (vec![file("/tombolo/demo")], "/tombolo/demo"),
+        ] {
+            let message = check(files, 0, 0).unwrap_err();
+            assert_eq!(message, format!("guest 3: two files are named {name}"));
+        }
+        assert!(check(vec![], u32::MAX, 0).unwrap_err().contains("user id"));
+        assert!(check(vec![], 0, u32::MAX).unwrap_err().contains("group id"));
     }
 }

@@ -39,6 +39,14 @@ pub enum VmmError {
         /// Why not.
         source: io::Error,
     },
+    /// A file that is to travel with a guest is not there or can't be read.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// A file that can't be run.
     #[error("{}: {reason}", path.display())]
     NotRunnable {

@@ -4,7 +4,7 @@
 //! only when every one of them could be built: nothing a program does is seen if the run can't start as a whole.
 //! [`Group::wait`] returns the [`Outcome`]; a [`Stopper`] ends the run from another thread.
 
-use crate::broker::{Broker, SegmentService, SegmentState};
+use crate::broker::{Broker, GuestRights, SegmentService, SegmentState};
 use crate::clock::{Clock, tsc};
 use crate::config::{GroupConfig, GuestConfig, Stdin};
 use crate::device::stdin::StdinDevice;
@@ -295,8 +295,13 @@ impl GuestThread {
             what: format!("guest {}: address space for windows", self.guest),
             source,
         })?;
-        self.broker
-            .add_guest(self.guest, self.config.policy.clone(), window);
+        let rights = GuestRights {
+            policy: self.config.policy.clone(),
+            uid: self.config.uid,
+            gid: self.config.gid,
+            quota: self.config.quota,
+        };
+        self.broker.add_guest(self.guest, rights, window);
         Ok(machine)
     }
 }

@@ -8,6 +8,7 @@ mod serve;
 
 pub use serve::{Service, ServiceParts};
 
+use crate::broker::ProcFile;
 use crate::window::WindowKind;
 use abi::Errno;
 use abi::hypercall::{
@@ -15,6 +16,7 @@ use abi::hypercall::{
     WINDOW_RO, WINDOW_RW,
 };
 use paging::GuestPhys;
+use shm::Limit;
 use zerocopy::{FromZeros, IntoBytes};
 
 /// A piece of guest-physical memory, not yet known to be RAM.
@@ -109,6 +111,7 @@ pub enum Hypercall {
     ShmControl {
         id: i32,
         command: i32,
+        memlock: Option<u64>,
     },
     ShmAttachMore {
         id: i32,
@@ -117,6 +120,15 @@ pub enum Hypercall {
     },
     Usage {
         free_frames: u64,
+    },
+    ProcRead {
+        file: ProcFile,
+        offset: u64,
+        into: Buffer,
+    },
+    ProcWrite {
+        limit: Limit,
+        text: Buffer,
     },
 }
 
@@ -197,12 +209,26 @@ pub fn decode(request: &Request) -> Result<(Call, Hypercall), Errno> {
         Call::ShmControl => Hypercall::ShmControl {
             id: a0 as i32,
             command: a1 as i32,
+            memlock: a2.checked_sub(1),
         },
         Call::ShmAttachMore => Hypercall::ShmAttachMore {
             id: a0 as i32,
             window: window(a1)?,
             count: a2,
         },
+        Call::ProcRead if a3 <= abi::PAGE_SIZE => Hypercall::ProcRead {
+            file: ProcFile::from_raw(a0)?,
+            offset: a1,
+            into: buffer(a2, a3)?,
+        },
+        Call::ProcWrite if a2 <= abi::PAGE_SIZE => Hypercall::ProcWrite {
+            limit: match ProcFile::from_raw(a0)? {
+                ProcFile::Limit(limit) => limit,
+                ProcFile::Table => return Err(Errno::EINVAL),
+            },
+            text: buffer(a1, a2)?,
+        },
+        Call::ProcRead | Call::ProcWrite => return Err(Errno::EINVAL),
         Call::Usage => Hypercall::Usage { free_frames: a0 },
     };
     Ok((call, hypercall))

@@ -12,6 +12,7 @@ pub mod device;
 pub mod epitaph;
 pub mod error;
 pub mod group;
+pub mod guest_file;
 pub mod hypercall;
 pub mod image;
 pub mod inspect;

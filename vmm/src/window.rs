@@ -7,12 +7,15 @@
 //!
 //! Invariants: every byte of the reservation is mapped at every moment (a range is replaced by one
 //! mmap(MAP_FIXED), never unmapped first), so no other mapping of the process can come to lie under a guest; a
-//! range is free only when PROT_NONE is back; host and guest-physical addresses agree modulo 2 MiB, so that KVM
+//! range is free only when PROT_NONE is back; host and guest-physical addresses agree modulo 1 GiB, so that KVM
 //! may map large pages; all windows of the process together stay below the host's limit of mappings.
 //!
 //! The machine gives its VM descriptor as a [`SlotRegistrar`]; the broker decides what is spliced where.
 // UNSAFETY: maps memory over reserved ranges of the host's address space.
-#![expect(unsafe_code, reason = "mmap and munmap of the windows' own reservations")]
+#![expect(
+    unsafe_code,
+    reason = "mmap and munmap of the windows' own reservations, and reserving huge pages"
+)]
 
 mod ranges;
 
@@ -131,11 +134,18 @@ impl Window {
         })
     }
 
-    /// Makes the first `pages` pages of `fd` appear in a free range of a window.
+    /// Makes the first `pages` pages (of 4 KiB) of `fd` appear in a free range of a window. `fd` is made of pages of
+    /// `page_size` bytes, a power of two up to [`WINDOW_CHUNK`]; `pages` are whole ones.
     ///
     /// # Errors
     /// ENOMEM if the window has no range of that size, the process no mapping left, or the host refuses.
-    pub fn splice(&mut self, which: WindowKind, fd: BorrowedFd<'_>, pages: u64) -> Result<GuestPhys, Errno> {
+    pub fn splice(
+        &mut self,
+        which: WindowKind,
+        fd: BorrowedFd<'_>,
+        pages: u64,
+        page_size: u64,
+    ) -> Result<GuestPhys, Errno> {
         let Window {
             read_write,
             read_only,
@@ -145,7 +155,7 @@ impl Window {
             WindowKind::ReadWrite => read_write,
             WindowKind::ReadOnly => read_only,
         };
-        half.splice(&**registrar, fd, pages)
+        half.splice(&**registrar, fd, pages, page_size)
     }
 
     /// Takes out what [`Window::splice`] put at `gpa`: the pages are gone from the guest when this returns.
@@ -209,12 +219,12 @@ unsafe impl Send for Half {}
 
 impl Half {
     fn new(kind: WindowKind, gpa: u64, size: u64, first_slot: u32) -> io::Result<Half> {
-        // Room to move the start so that it agrees with the guest-physical address modulo 2 MiB.
-        let len = (size + LARGE_PAGE_SIZE) as usize;
+        // Room to move the start so that it agrees with the guest-physical address modulo 1 GiB.
+        let len = (size + WINDOW_CHUNK) as usize;
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: a new mapping where the host finds room; it replaces nothing.
         let start = unsafe { mmap_anonymous(std::ptr::null_mut(), len, ProtFlags::empty(), flags)? };
-        let lead = (gpa.wrapping_sub(start as u64) % LARGE_PAGE_SIZE) as usize;
+        let lead = (gpa.wrapping_sub(start as u64) % WINDOW_CHUNK) as usize;
         Ok(Half {
             kind,
             gpa,
@@ -233,13 +243,14 @@ impl Half {
         registrar: &dyn SlotRegistrar,
         fd: BorrowedFd<'_>,
         pages: u64,
+        page_size: u64,
     ) -> Result<GuestPhys, Errno> {
         let len = pages
             .checked_mul(PAGE_SIZE)
             .filter(|&len| len != 0)
             .ok_or(Errno::ENOMEM)?;
         let align = if len >= LARGE_PAGE_SIZE {
-            LARGE_PAGE_SIZE
+            LARGE_PAGE_SIZE.max(page_size)
         } else {
             PAGE_SIZE
         };
@@ -320,6 +331,27 @@ impl Half {
             }
         }
         Ok(())
+    }
+}
+
+/// Reserves the huge pages of a file that is made of them: the reservation stays with the file until it is closed.
+///
+/// # Errors
+/// ENOMEM if there are not enough free.
+pub(crate) fn reserve_huge_pages(fd: BorrowedFd<'_>, len: u64) -> rustix::io::Result<()> {
+    // The kernel reserves pages when a file is mapped, shared, and counts them to the file, not to the mapping
+    // (`hugetlb_reserve_pages`).
+    // SAFETY: a new mapping where the host finds room, without access; it is unmapped at once.
+    unsafe {
+        let at = mmap(
+            std::ptr::null_mut(),
+            len as usize,
+            ProtFlags::empty(),
+            MapFlags::SHARED,
+            fd,
+            0,
+        )?;
+        munmap(at, len as usize)
     }
 }
 

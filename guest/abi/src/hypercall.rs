@@ -137,14 +137,16 @@ calls! {
     /// shmat's host half. args: id, flags ([`crate::ipc::SHM_RDONLY`], [`crate::ipc::SHM_EXEC`]), how many
     /// bytes there is room for at the address asked for, and the errno if the segment (rounded up to pages) is
     /// larger than that: found out after Linux's checks of id and permission, before anything is counted.
-    /// Result 0; out: GPA of the segment in the window that serves the flags, size in bytes (not rounded).
+    /// Result 0; out: GPA of the segment in the window that serves the flags, size in bytes (not rounded; of a
+    /// segment of huge pages: rounded up to those).
     /// nattch +1.
     ShmAttach = 17,
     /// One or more attaches of a segment end. args: id, window ([`WINDOW_RW`] or [`WINDOW_RO`]), how many.
     /// When the guest's last one in that window is gone, so is the segment from the window.
     ShmDetach = 18,
-    /// shmctl. args: id, command; for IPC_SET the payload holds a `ShmidDs`. Result as Linux; structures out
-    /// in the payload.
+    /// shmctl. args: id, command, and for SHM_LOCK the process's RLIMIT_MEMLOCK in bytes + 1 (infinity: all ones; 0:
+    /// the group's limit counts); for IPC_SET the payload holds a `ShmidDs`. Result as Linux; structures out in the
+    /// payload.
     ShmControl = 19,
     /// An attach was split or inherited (mprotect, fork): args as [`Call::ShmDetach`]; nattch + how many, without
     /// permission checks; the request's pid becomes lpid.
@@ -155,7 +157,8 @@ calls! {
     /// Result: bytes, 0 at the end.
     ProcRead = 22,
     /// Writes a limit ([`PROC_SHMMAX`] …), by root only (the guest kernel checks that). args: which, GPA, length
-    /// (to one page). Result: bytes taken, or EINVAL for what is not a number.
+    /// (to one page). Result: bytes taken, or EINVAL for what is not a number, EPERM unless euid is 0. (Linux takes
+    /// writes at other offsets than 0 and ignores them; of a longer text it looks at the first page.)
     ProcWrite = 23,
 }
 

@@ -4,7 +4,7 @@ use crate::arch::cpu::Cpu;
 use crate::arch::entry::TrapFrame;
 use crate::arch::lock::{BigLock, Held};
 use crate::arch::trap::Trap;
-use crate::arch::{apic, context, given, machine, probe};
+use crate::arch::{apic, given, machine, probe};
 use crate::futex::Futexes;
 use crate::hypercall::{self, Requester};
 use crate::mm::world::{self, KernelWorld};
@@ -127,7 +127,6 @@ pub fn start(boot: u64, index: u32) -> ! {
     while !READY.load(Ordering::Acquire) {
         machine::wait_for_interrupt();
     }
-    context::init_fpu(probe::arrives_in_ring_3());
     let frame = sched::next(KERNEL.lock(cpu), cpu);
     crate::arch::switch::resume(frame)
 }
@@ -142,7 +141,6 @@ fn probed(cpu: &'static Cpu, frame: &TrapFrame) -> *mut TrapFrame {
         );
     }
     let emulated = probe::ring_0_is_emulated();
-    context::init_fpu(probe::arrives_in_ring_3());
     world::set_host_copies(emulated);
     let mut kernel = KERNEL.lock(cpu);
     let boot = kernel.boot();

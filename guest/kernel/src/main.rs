@@ -16,6 +16,10 @@
 //! | `epitaph` | last words |
 //! | `time`, `log` | the clock; the host's log |
 #![cfg_attr(target_os = "none", no_std, no_main)]
+#![expect(
+    unreachable_pub,
+    reason = "in a program nothing is reachable; `pub` says what a module offers the others"
+)]
 #![cfg_attr(
     not(target_os = "none"),
     expect(dead_code, reason = "on the host only unit tests run")

@@ -142,17 +142,19 @@ impl<B> Registry<B> {
         Ok(None)
     }
 
-    /// SHM_LOCK. Only the mark and the account: keeping the pages in memory is up to the backing's owner.
+    /// SHM_LOCK. Only the mark and the account: keeping the pages in memory is up to the backing's owner. `limit` is
+    /// the caller's RLIMIT_MEMLOCK in bytes, `None` the group's ([`crate::Limits::memlock`]). A segment of huge pages
+    /// is neither marked nor counted.
     ///
     /// # Errors
     /// EINVAL; EPERM for a stranger, or where nothing may be locked at all; ENOMEM over the limit.
-    pub fn lock(&mut self, who: &Credentials<'_>, id: i32) -> Result<(), Errno> {
-        let limit = self.limits.memlock;
+    pub fn lock(&mut self, who: &Credentials<'_>, id: i32, limit: Option<u64>) -> Result<(), Errno> {
+        let limit = limit.unwrap_or(self.limits.memlock);
         let segment = self.segment(id)?;
         if !who.is_privileged() && (!segment.is_owned_by(who) || limit == 0) {
             return Err(Errno::EPERM);
         }
-        if segment.mode & SHM_LOCKED != 0 {
+        if segment.huge || segment.mode & SHM_LOCKED != 0 {
             return Ok(());
         }
         let locked = self

@@ -20,10 +20,12 @@ extern crate alloc;
 
 mod control;
 mod ids;
+mod proc;
 mod registry;
 
 pub use control::{Command, Found};
 pub use ids::index_of;
+pub use proc::{Limit, TABLE_HEADER, TableLine};
 pub use registry::{Got, NewSegment, Registry, Segment};
 
 /// Who asks: the process's group-wide id and its effective credentials.
@@ -46,7 +48,9 @@ impl Credentials<'_> {
         self.uid == 0
     }
 
-    fn is_in_group(&self, gid: u32) -> bool {
+    /// Whether `gid` is the caller's effective group or one of the supplementary ones.
+    #[must_use]
+    pub fn is_in_group(&self, gid: u32) -> bool {
         self.gid == gid || self.groups.contains(&gid)
     }
 }
@@ -60,7 +64,7 @@ pub struct Limits {
     pub max: u64,
     /// Most pages of all segments together (`kernel.shmall`).
     pub all: u64,
-    /// Bytes each unprivileged user may lock (RLIMIT_MEMLOCK).
+    /// Bytes each unprivileged user may lock (RLIMIT_MEMLOCK) where the caller does not say its own.
     pub memlock: u64,
 }
 

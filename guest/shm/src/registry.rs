@@ -3,12 +3,15 @@
 use crate::ids::{self, IdSpace, index_of};
 use crate::{Credentials, Limits};
 use abi::ipc::{
-    IPC_CREAT, IPC_EXCL, IPC_PRIVATE, SHM_DEST, SHM_EXEC, SHM_HUGETLB, SHM_NORESERVE, SHM_RDONLY, SHMMIN,
+    IPC_CREAT, IPC_EXCL, IPC_PRIVATE, SHM_DEST, SHM_EXEC, SHM_HUGE_SHIFT, SHM_HUGETLB, SHM_NORESERVE,
+    SHM_RDONLY, SHMMIN,
 };
 use abi::{Errno, PAGE_SIZE};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+/// `SHM_HUGE_MASK`: the logarithm has six bits, the highest of which is the flags' sign.
+const SHM_HUGE_MASK: u32 = 0x3f;
 /// Read, write and execute for all three classes.
 const PERMISSION_BITS: u32 = 0o777;
 const READ: u32 = 0o444;
@@ -46,6 +49,8 @@ pub struct Segment<B> {
     pub dtime: i64,
     /// Creation or last `IPC_SET`, seconds since 1970.
     pub ctime: i64,
+    /// Whether it is made of huge pages ([`SHM_HUGETLB`]): those are never swapped, so locking does nothing.
+    pub huge: bool,
     /// What it is made of.
     pub backing: B,
     /// The user whose locked memory it counts as.
@@ -89,12 +94,14 @@ impl<B> Segment<B> {
 pub struct NewSegment {
     /// The key asked for.
     pub key: i32,
-    /// Size in bytes, from 1 to `i64::MAX`.
+    /// Size in bytes, from 1; to `i64::MAX` unless huge pages are asked for.
     pub size: u64,
     /// Pages that takes.
     pub pages: u64,
     /// Whether the memory must not be accounted for (SHM_NORESERVE).
     pub no_reserve: bool,
+    /// The logarithm of the size of the huge pages it is to be made of (SHM_HUGETLB), 0 for the host's default.
+    pub huge_page_shift: Option<u32>,
 }
 
 /// What `shmget` found.
@@ -129,6 +136,17 @@ pub struct Registry<B> {
 }
 
 impl<B> Registry<B> {
+    /// The limits.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The limits, to be changed: they hold for what is made from now on.
+    pub fn limits_mut(&mut self) -> &mut Limits {
+        &mut self.limits
+    }
+
     /// An empty table.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
@@ -143,11 +161,11 @@ impl<B> Registry<B> {
     }
 
     /// `shmget(2)`. `make` is asked for the backing of a new segment once everything else but the number of
-    /// segments has been checked, as Linux does.
+    /// segments has been checked, as Linux does. For huge pages it also checks, in this order, that there are such
+    /// (EINVAL), that the caller may have them (EPERM), and that enough are free (ENOMEM).
     ///
     /// # Errors
-    /// ENOENT, EEXIST, EINVAL (size; [`SHM_HUGETLB`]: there are no huge page pools here), EACCES, ENOSPC (pages,
-    /// segments), and what `make` returns.
+    /// ENOENT, EEXIST, EINVAL (size), EACCES, ENOSPC (pages, segments), and what `make` returns.
     pub fn get(
         &mut self,
         who: &Credentials<'_>,
@@ -200,11 +218,9 @@ impl<B> Registry<B> {
         {
             return Err(Errno::ENOSPC);
         }
-        if flags & SHM_HUGETLB != 0 {
-            return Err(Errno::EINVAL);
-        }
-        // MAX_LFS_FILESIZE: no file is larger (`__shmem_file_setup`).
-        if size > i64::MAX as u64 {
+        let huge = flags & SHM_HUGETLB != 0;
+        // MAX_LFS_FILESIZE: no file is larger (`__shmem_file_setup`). A file of huge pages lacks pages instead.
+        if size > i64::MAX as u64 && !huge {
             return Err(Errno::EINVAL);
         }
         let backing = make(&NewSegment {
@@ -212,6 +228,7 @@ impl<B> Registry<B> {
             size,
             pages,
             no_reserve: flags & SHM_NORESERVE != 0,
+            huge_page_shift: huge.then_some(flags >> SHM_HUGE_SHIFT & SHM_HUGE_MASK),
         })?;
         if u64::from(self.ids.in_use()) >= self.limits.mni {
             return Err(Errno::ENOSPC);
@@ -240,6 +257,7 @@ impl<B> Registry<B> {
             atime: 0,
             dtime: 0,
             ctime: now,
+            huge,
             backing,
             locked_by: None,
         });

@@ -191,13 +191,55 @@ fn the_backing_is_told_what_it_must_provide() {
             key: 5,
             size: 4097,
             pages: 2,
-            no_reserve: true
+            no_reserve: true,
+            huge_page_shift: None,
         })
     );
-    assert_eq!(
-        get(&mut table, &ROOT, 6, 4096, IPC_CREAT | SHM_HUGETLB),
-        Err(Errno::EINVAL)
-    );
+    let mut huge = |size, flags| {
+        let mut asked = None;
+        let result = table.get(&ROOT, IPC_PRIVATE, size, SHM_HUGETLB | flags, 1, |new| {
+            asked = new.huge_page_shift;
+            Err(Errno::EPERM)
+        });
+        (result, asked)
+    };
+    assert_eq!(huge(1, 0), (Err(Errno::EPERM), Some(0)));
+    assert_eq!(huge(1 << 63, 63 << 26), (Err(Errno::EPERM), Some(63)));
+    assert_eq!(huge(0, 0), (Err(Errno::EINVAL), None));
+}
+
+#[test]
+fn locking_a_segment_of_huge_pages_is_checked_but_neither_marked_nor_counted() {
+    let mut table: Table = Registry::new(Limits {
+        memlock: 4096,
+        ..Limits::default()
+    });
+    let id = make(&mut table, &OWNER, 5, 1 << 20, SHM_HUGETLB | 0o600);
+    assert_eq!(table.lock(&STRANGER, id, None), Err(Errno::EPERM));
+    assert_eq!(table.lock(&OWNER, id, Some(0)), Err(Errno::EPERM));
+    assert_eq!(table.lock(&OWNER, id, None), Ok(()));
+    assert_eq!(table.segment(id).unwrap().mode, 0o600);
+    assert_eq!(table.unlock(&OWNER, id), Ok(()));
+}
+
+#[test]
+fn limits_can_be_changed_while_there_are_segments() {
+    let mut table = table();
+    make(&mut table, &OWNER, 1, 9000, 0o600);
+    *table.limits_mut() = Limits {
+        mni: 1,
+        max: 5000,
+        all: 4,
+        memlock: 0,
+    };
+    let create = |table: &mut Table, size| get(table, &OWNER, IPC_PRIVATE, size, 0);
+    assert_eq!(create(&mut table, 5001), Err(Errno::EINVAL));
+    assert_eq!(create(&mut table, 4097), Err(Errno::ENOSPC));
+    assert_eq!(create(&mut table, 1), Err(Errno::ENOSPC));
+    assert_eq!(get(&mut table, &OWNER, 1, 9000, 0), Ok(Got::Existing(0)));
+    table.limits_mut().mni = 2;
+    assert_eq!(create(&mut table, 1), Ok(Got::Created(1)));
+    assert_eq!(table.limits_info().1.shmmni, 2);
 }
 
 #[test]
@@ -377,7 +419,7 @@ fn stat_needs_read_permission_but_stat_any_does_not_and_neither_changes_anything
 fn set_changes_owner_group_and_permission_bits_only() {
     let mut table = table();
     let id = make(&mut table, &OWNER, 5, 5000, 0o600);
-    table.lock(&OWNER, id).unwrap();
+    table.lock(&OWNER, id, None).unwrap();
     let wanted = IpcPerm {
         key: 99,
         uid: 1002,
@@ -418,31 +460,31 @@ fn locking_marks_the_segment_and_is_limited_for_the_unprivileged() {
     });
     let two = make(&mut table, &OWNER, 1, 8192, 0o666);
     let one = make(&mut table, &OWNER, 2, 1, 0o666);
-    assert_eq!(table.lock(&STRANGER, two), Err(Errno::EPERM));
-    assert_eq!(table.lock(&OWNER, two + 5), Err(Errno::EINVAL));
-    table.lock(&OWNER, two).unwrap();
-    table.lock(&OWNER, two).unwrap();
+    assert_eq!(table.lock(&STRANGER, two, None), Err(Errno::EPERM));
+    assert_eq!(table.lock(&OWNER, two + 5, None), Err(Errno::EINVAL));
+    table.lock(&OWNER, two, None).unwrap();
+    table.lock(&OWNER, two, None).unwrap();
     assert_eq!(table.segment(two).unwrap().mode, 0o666 | SHM_LOCKED);
     assert_eq!(table.segment(two).unwrap().ctime, 50);
-    assert_eq!(table.lock(&OWNER, one), Err(Errno::ENOMEM));
-    table.lock(&ROOT, one).unwrap();
+    assert_eq!(table.lock(&OWNER, one, None), Err(Errno::ENOMEM));
+    table.lock(&ROOT, one, None).unwrap();
     assert_eq!(table.unlock(&STRANGER, two), Err(Errno::EPERM));
     table.unlock(&OWNER, one).unwrap();
     table.unlock(&OWNER, two).unwrap();
     table.unlock(&OWNER, two).unwrap();
     assert_eq!(table.segment(two).unwrap().mode, 0o666);
-    table.lock(&OWNER, one).unwrap();
+    table.lock(&OWNER, one, None).unwrap();
     // A destroyed segment no longer counts.
     table.remove(&OWNER, one).unwrap();
-    table.lock(&OWNER, two).unwrap();
+    table.lock(&OWNER, two, None).unwrap();
     let mut none: Table = Registry::new(Limits {
         memlock: 0,
         ..Limits::default()
     });
     let id = make(&mut none, &OWNER, 1, 1, 0o666);
-    assert_eq!(none.lock(&OWNER, id), Err(Errno::EPERM));
+    assert_eq!(none.lock(&OWNER, id, None), Err(Errno::EPERM));
     assert_eq!(none.unlock(&OWNER, id), Ok(()));
-    assert_eq!(none.lock(&ROOT, id), Ok(()));
+    assert_eq!(none.lock(&ROOT, id, None), Ok(()));
 }
 
 #[test]

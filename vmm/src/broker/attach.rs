@@ -4,12 +4,13 @@
 //! the guest's own word as far as they go up (to [`MAX_COUNT`]), and exact when they go down: a guest that lies
 //! about them harms no other.
 
-use super::{GuestPolicy, WindowKind};
+use super::WindowKind;
+use super::memory::Memory;
 use crate::window::Window;
 use abi::{Errno, group_pid, guest_of_pid};
 use paging::GuestPhys;
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 /// Most attaches of one segment that a guest may hold in one window. More than its tasks could ever have, and so
 /// few that all guests' together can't overflow nattch.
@@ -37,16 +38,14 @@ pub(super) struct Holding {
 
 /// One guest, as the broker knows it.
 pub(super) struct Home {
-    pub(super) policy: GuestPolicy,
     /// `None` once the guest is gone.
     window: Option<Window>,
     holdings: BTreeMap<(i32, WindowKind), Holding>,
 }
 
 impl Home {
-    pub(super) fn new(policy: GuestPolicy, window: Window) -> Home {
+    pub(super) fn new(window: Window) -> Home {
         Home {
-            policy,
             window: Some(window),
             holdings: BTreeMap::new(),
         }
@@ -60,8 +59,7 @@ impl Home {
         &mut self,
         id: i32,
         which: WindowKind,
-        memory: &OwnedFd,
-        pages: u64,
+        memory: &Memory,
         pid: u32,
     ) -> Result<GuestPhys, Errno> {
         if let Some(holding) = self.holdings.get_mut(&(id, which)) {
@@ -69,7 +67,7 @@ impl Home {
             return Ok(holding.gpa);
         }
         let window = self.window.as_mut().ok_or(Errno::EINVAL)?;
-        let gpa = window.splice(which, memory.as_fd(), pages)?;
+        let gpa = window.splice(which, memory.as_fd(), memory.pages, memory.page_size)?;
         self.holdings.insert(
             (id, which),
             Holding {

@@ -6,14 +6,20 @@
 //! last. Its answers are [`Errno`]s: nothing a guest sends can make it panic, block or spend another guest's.
 //!
 //! Key types: [`SegmentService`] is what a machine sees of it, [`Broker`] the implementation; `segment` holds
-//! one segment's memory and life, `attach` what one guest has attached.
+//! one segment's life, `memory` what it is made of, `attach` what one guest has attached, `rights` what one guest may
+//! do at all, `proc` the texts of guests' /proc.
 //!
 //! Locks, always taken in this order: one guest's (`attach::Home`), then the registry's. The registry's lock is
 //! never held across a system call that can take long (registering a chunk with KVM, unmapping, freeing memory).
 
 mod attach;
+mod memory;
+mod proc;
+mod rights;
 mod segment;
 
+pub use proc::ProcFile;
+pub use rights::{Caller, GuestPolicy, GuestRights, Quota};
 pub use segment::{SegmentLife, SegmentState};
 
 pub use crate::window::WindowKind;
@@ -22,26 +28,14 @@ use crate::window::{Window, WindowKind as Kind};
 use abi::ipc::{SHM_RDONLY, ShmidDs};
 use abi::{Errno, PAGE_SIZE};
 use attach::Home;
-use segment::{Backing, History, MemoryRule};
-use shm::{Command, Credentials, Got, Registry, Segment};
+use memory::{HugePages, Memory, MemoryRule};
+use rights::Made;
+use segment::{Backing, History};
+use shm::{Command, Got, Limit, Registry, Segment};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
-
-/// The process on whose behalf a guest asks. What the guest says, except that the broker maps a `pid` outside
-/// the guest's range to the guest's first process.
-#[derive(Clone, Copy, Debug)]
-pub struct Caller<'a> {
-    /// Group-wide process id, 0 for the guest's kernel itself.
-    pub pid: u32,
-    /// Effective user id; 0 has every capability.
-    pub euid: u32,
-    /// Effective group id.
-    pub egid: u32,
-    /// Supplementary groups.
-    pub groups: &'a [u32],
-}
 
 /// Where an attached segment lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +107,18 @@ pub trait SegmentService: Send + Sync {
         payload: &mut [u8; 256],
     ) -> Result<u64, Errno>;
 
+    /// Reads at most `len` bytes, and at most a page, of a file in /proc. Nothing at the end.
+    ///
+    /// # Errors
+    /// EINVAL if the guest is gone.
+    fn proc_read(&self, guest: u32, file: ProcFile, offset: u64, len: u64) -> Result<Vec<u8>, Errno>;
+
+    /// Writes to a limit's file: it holds for the whole group from now on. Returns how many bytes were taken.
+    ///
+    /// # Errors
+    /// EPERM unless the caller is root of the group, EINVAL for what is not a number in range.
+    fn proc_write(&self, guest: u32, caller: &Caller<'_>, limit: Limit, text: &[u8]) -> Result<u64, Errno>;
+
     /// The guest is dead and its vCPUs have been joined: every attach it held ends, its windows are unmapped.
     fn guest_gone(&self, guest: u32);
 }
@@ -135,42 +141,26 @@ impl Default for BrokerLimits {
     }
 }
 
-/// Which segments a guest may only read: a read-write `shmat` of one is EACCES, whatever its mode says and whoever
-/// made it; SHM_RDONLY is not affected. A segment is known by the key it was made with, also after its removal.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum GuestPolicy {
-    /// None: only permissions count.
-    #[default]
-    Unrestricted,
-    /// Those made with one of these keys; 0 stands for every IPC_PRIVATE segment.
-    ReadOnlyKeys(Vec<i32>),
-    /// All, also IPC_PRIVATE ones and those this guest made itself: such a guest can write to no segment.
-    ReadOnlyAll,
-}
-
-impl GuestPolicy {
-    fn allows(&self, key: i32, window: Kind) -> bool {
-        window == Kind::ReadOnly
-            || match self {
-                GuestPolicy::Unrestricted => true,
-                GuestPolicy::ReadOnlyKeys(keys) => !keys.contains(&key),
-                GuestPolicy::ReadOnlyAll => false,
-            }
-    }
-}
-
 /// The segments of a group and who has attached them.
 pub struct Broker {
-    homes: RwLock<BTreeMap<u32, Arc<Mutex<Home>>>>,
+    members: RwLock<BTreeMap<u32, Arc<Member>>>,
     table: Mutex<Table>,
     memory: MemoryRule,
+    huge_pages: HugePages,
     started: Instant,
     realtime: Box<dyn Fn() -> i64 + Send + Sync>,
+}
+
+/// A guest.
+struct Member {
+    rights: GuestRights,
+    home: Mutex<Home>,
 }
 
 /// What the registry's lock guards.
 struct Table {
     registry: Registry<Backing>,
+    made: Made,
     history: History,
 }
 
@@ -191,24 +181,29 @@ impl Broker {
     pub fn with_clock(limits: BrokerLimits, realtime: impl Fn() -> i64 + Send + Sync + 'static) -> Broker {
         segment::raise_open_file_limit();
         Broker {
-            homes: RwLock::default(),
+            members: RwLock::default(),
             table: Mutex::new(Table {
                 registry: Registry::new(limits.shm),
+                made: Made::default(),
                 history: History::new(limits.history),
             }),
             memory: MemoryRule::of_host(),
+            huge_pages: HugePages::of_host(),
             started: Instant::now(),
             realtime: Box::new(realtime),
         }
     }
 
     /// Lets guest number `guest` in; its segments appear in `window`.
-    pub fn add_guest(&self, guest: u32, policy: GuestPolicy, window: Window) {
-        let home = Arc::new(Mutex::new(Home::new(policy, window)));
-        self.homes
+    pub fn add_guest(&self, guest: u32, rights: GuestRights, window: Window) {
+        let member = Arc::new(Member {
+            rights,
+            home: Mutex::new(Home::new(window)),
+        });
+        self.members
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(guest, home);
+            .insert(guest, member);
     }
 
     /// Every segment there is now, by index: what `ipcs -m` shows.
@@ -237,8 +232,8 @@ impl Broker {
     }
 
     /// A guest that is not, or no longer, known has nothing and gets nothing.
-    fn home(&self, guest: u32) -> Result<Arc<Mutex<Home>>, Errno> {
-        self.homes
+    fn member(&self, guest: u32) -> Result<Arc<Member>, Errno> {
+        self.members
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .get(&guest)
@@ -280,6 +275,9 @@ impl Broker {
             life.removed_ns.get_or_insert(age);
             life.destroyed_ns = Some(age);
             table.history.push(life.clone());
+            table
+                .made
+                .give_back(segment.backing.life.creator_guest, segment.backing.bytes());
             tracing::debug!("segment {} destroyed", segment.id);
         }
         destroyed
@@ -292,29 +290,32 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a guest says of its process, with a pid that is really of this guest.
-fn credentials<'a>(guest: u32, caller: &Caller<'a>) -> Credentials<'a> {
-    Credentials {
-        pid: attach::own_pid(guest, caller.pid),
-        uid: caller.euid,
-        gid: caller.egid,
-        groups: caller.groups,
-    }
-}
-
 impl SegmentService for Broker {
     fn shmget(&self, guest: u32, caller: &Caller<'_>, key: i32, size: u64, flags: u32) -> Result<u64, Errno> {
-        self.home(guest)?;
-        let who = credentials(guest, caller);
+        let member = self.member(guest)?;
+        let quota = &member.rights.quota;
+        let who = member.rights.credentials(guest, caller);
         let now = self.now();
         let mut table = self.table();
-        let got = table.registry.get(&who, key, size, flags, now, |new| {
-            self.memory.check(new)?;
-            Backing::new(guest, &who, flags, new, self.age_ns())
+        let Table { registry, made, .. } = &mut *table;
+        let got = registry.get(&who, key, size, flags, now, |new| {
+            let huge_page_shift = match new.huge_page_shift {
+                Some(asked) => Some(self.huge_pages.check(&who, asked)?),
+                None => {
+                    self.memory.check(new)?;
+                    None
+                }
+            };
+            made.check_bytes(guest, quota, memory::len(new, huge_page_shift)?)?;
+            made.check_segments(guest, quota)?;
+            let memory = Memory::new(new, huge_page_shift)?;
+            Ok(Backing::new(guest, &who, flags, new, memory, self.age_ns()))
         })?;
         let id = got.id();
         if let Got::Created(id) = got {
-            table.registry.backing_mut(id)?.life.id = id;
+            let backing = registry.backing_mut(id)?;
+            backing.life.id = id;
+            made.add(guest, backing.bytes());
             tracing::debug!("guest {guest}: segment {id} made, key {key:#x}, {size} bytes");
         }
         Ok(id as u64)
@@ -334,25 +335,31 @@ impl SegmentService for Broker {
         } else {
             Kind::ReadWrite
         };
-        let who = credentials(guest, caller);
-        let home = self.home(guest)?;
-        let mut home = lock(&home);
-        let (memory, size, pages) = {
+        let member = self.member(guest)?;
+        let who = member.rights.credentials(guest, caller);
+        let mut home = lock(&member.home);
+        let (memory, size) = {
             let mut table = self.table();
             let segment = table.registry.may_attach(&who, id, flags)?;
-            if !home.policy.allows(segment.backing.life.key, which) {
+            if !member.rights.policy.allows(segment.backing.life.key, which) {
                 return Err(Errno::EACCES);
             }
-            // Rounded up as an address range; a size from `i64::MAX` down can't overflow.
-            if segment.pages() * PAGE_SIZE > room {
+            let memory = segment.backing.memory();
+            // Rounded up to its pages; no file is longer than `i64::MAX`.
+            if memory.pages * PAGE_SIZE > room {
                 return Err(no_room);
             }
-            let found = (segment.backing.memory(), segment.size, segment.pages());
+            // An attach of huge pages covers the last one whole.
+            let size = if segment.huge {
+                memory.pages * PAGE_SIZE
+            } else {
+                segment.size
+            };
             table.registry.hold(id)?;
-            found
+            (memory, size)
         };
         // The registry is unlocked here; the hold keeps the segment.
-        let gpa = home.attach(id, which, &memory, pages, who.pid);
+        let gpa = home.attach(id, which, &memory, who.pid);
         let mut table = self.table();
         let released = match gpa {
             Ok(_) => {
@@ -382,8 +389,8 @@ impl SegmentService for Broker {
         count: u64,
     ) -> Result<(), Errno> {
         let pid = attach::own_pid(guest, caller.pid);
-        let home = self.home(guest)?;
-        let mut home = lock(&home);
+        let member = self.member(guest)?;
+        let mut home = lock(&member.home);
         home.attach_more(id, window, count, pid)?;
         let now = self.now();
         let mut table = self.table();
@@ -401,8 +408,8 @@ impl SegmentService for Broker {
         window: WindowKind,
         count: u64,
     ) -> Result<(), Errno> {
-        let home = self.home(guest)?;
-        let mut home = lock(&home);
+        let member = self.member(guest)?;
+        let mut home = lock(&member.home);
         home.detach(id, window, count)?;
         let destroyed = self.end_attaches(guest, attach::own_pid(guest, caller.pid), id, count);
         drop(home);
@@ -418,8 +425,7 @@ impl SegmentService for Broker {
         command: i32,
         payload: &mut [u8; 256],
     ) -> Result<u64, Errno> {
-        self.home(guest)?;
-        let who = credentials(guest, caller);
+        let who = self.member(guest)?.rights.credentials(guest, caller);
         let command = Command::check(id, command)?;
         let mut table = self.table();
         let registry = &mut table.registry;
@@ -443,7 +449,7 @@ impl SegmentService for Broker {
                 let (wanted, _) = ShmidDs::read_from_prefix(payload).map_err(|_| Errno::EINVAL)?;
                 registry.set(&who, id, &wanted.perm, self.now()).map(|()| 0)?
             }
-            Command::Lock => registry.lock(&who, id).map(|()| 0)?,
+            Command::Lock => registry.lock(&who, id, caller.memlock).map(|()| 0)?,
             Command::Unlock => registry.unlock(&who, id).map(|()| 0)?,
             Command::Remove => {
                 let destroyed = registry.remove(&who, id)?;
@@ -458,14 +464,34 @@ impl SegmentService for Broker {
         })
     }
 
+    fn proc_read(&self, guest: u32, file: ProcFile, offset: u64, len: u64) -> Result<Vec<u8>, Errno> {
+        self.member(guest)?;
+        Ok(proc::read(&self.table().registry, file, offset, len))
+    }
+
+    fn proc_write(&self, guest: u32, caller: &Caller<'_>, limit: Limit, text: &[u8]) -> Result<u64, Errno> {
+        let who = self.member(guest)?.rights.credentials(guest, caller);
+        if !who.is_privileged() {
+            return Err(Errno::EPERM);
+        }
+        let mut table = self.table();
+        let limits = table.registry.limits_mut();
+        let before = *limits;
+        let taken = limit.write(text, limits)?;
+        if before != *limits {
+            tracing::info!("guest {guest} set {limit:?} to {}", limit.of(limits));
+        }
+        Ok(taken as u64)
+    }
+
     fn guest_gone(&self, guest: u32) {
-        let home = self
-            .homes
+        let member = self
+            .members
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&guest);
-        let Some(home) = home else { return };
-        let held = lock(&home).leave();
+        let Some(member) = member else { return };
+        let held = lock(&member.home).leave();
         for (id, holding) in held {
             drop(self.end_attaches(guest, holding.last_pid, id, holding.count));
         }

@@ -1,15 +1,11 @@
-//! One segment's memory and its life: a sealed memfd, who made it, who attached it when.
-//!
-//! The memory has no name in any file system, so nothing outlives the process, and no size but the one it was made
-//! with: it is sealed against growing, shrinking and further seals. Pages come when first touched.
+//! One segment's life: its memory ([`Memory`]), who made it, who attached it when.
 
-use abi::{Errno, PAGE_SIZE};
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, ftruncate, memfd_create};
+use super::memory::Memory;
+use abi::PAGE_SIZE;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 use shm::{Credentials, NewSegment, Segment};
 use std::collections::{BTreeMap, VecDeque};
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Once};
 
 /// Each segment is an open file, so as many as the host lets this process have.
@@ -29,87 +25,26 @@ pub(super) fn raise_open_file_limit() {
     });
 }
 
-/// How much memory a new segment may ask for: the host's own rule (`__vm_enough_memory`, vm.overcommit_memory).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum MemoryRule {
-    /// Mode 0: no single request for more pages than RAM and swap together have.
-    Guess { pages: u64 },
-    /// Mode 1: anything.
-    Always,
-    /// Mode 2: what is left of the commit limit, SHM_NORESERVE or not.
-    Never,
-}
-
-impl MemoryRule {
-    pub(super) fn of_host() -> MemoryRule {
-        let mode = std::fs::read_to_string("/proc/sys/vm/overcommit_memory").unwrap_or_default();
-        match mode.trim() {
-            "1" => MemoryRule::Always,
-            "2" => MemoryRule::Never,
-            _ => {
-                let info = rustix::system::sysinfo();
-                let units = info.totalram.saturating_add(info.totalswap);
-                MemoryRule::Guess {
-                    pages: units.saturating_mul(u64::from(info.mem_unit)) / PAGE_SIZE,
-                }
-            }
-        }
-    }
-
-    /// # Errors
-    /// ENOMEM if it is too much.
-    pub(super) fn check(self, new: &NewSegment) -> Result<(), Errno> {
-        let enough = match self {
-            MemoryRule::Guess { pages } => new.no_reserve || new.pages <= pages,
-            MemoryRule::Always => true,
-            MemoryRule::Never => new.pages <= commit_pages_left(),
-        };
-        if enough { Ok(()) } else { Err(Errno::ENOMEM) }
-    }
-}
-
-fn commit_pages_left() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let field = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name));
-        let kib: u64 = line
-            .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
-            .unwrap_or(0);
-        kib * 1024 / PAGE_SIZE
-    };
-    field("CommitLimit:").saturating_sub(field("Committed_AS:"))
-}
-
 /// What the broker keeps with each segment.
 #[derive(Debug)]
 pub(super) struct Backing {
-    memory: Arc<OwnedFd>,
+    memory: Arc<Memory>,
     pub(super) life: SegmentLife,
     /// Attaches of each guest now; no zeros.
     nattch: BTreeMap<u32, u64>,
 }
 
 impl Backing {
-    /// Makes the memory of a new segment, zero-filled.
-    ///
-    /// # Errors
-    /// ENOSPC when this process or the host has no open file left, ENOMEM for lack of memory or a size no file can
-    /// have.
+    /// A new segment's, by the process `who` of guest `guest`.
     pub(super) fn new(
         guest: u32,
         who: &Credentials<'_>,
         flags: u32,
         new: &NewSegment,
+        memory: Memory,
         age_ns: u64,
-    ) -> Result<Backing, Errno> {
-        let memory = sealed_memory(new.pages).map_err(|error| {
-            tracing::warn!("no memory for a segment of {} bytes: {error}", new.size);
-            match error {
-                rustix::io::Errno::MFILE | rustix::io::Errno::NFILE => Errno::ENOSPC,
-                _ => Errno::ENOMEM,
-            }
-        })?;
-        Ok(Backing {
+    ) -> Backing {
+        Backing {
             memory: Arc::new(memory),
             life: SegmentLife {
                 // Known once the registry has given it.
@@ -127,19 +62,21 @@ impl Backing {
                 attaches: BTreeMap::new(),
             },
             nattch: BTreeMap::new(),
-        })
+        }
     }
 
-    pub(super) fn memory(&self) -> Arc<OwnedFd> {
+    /// Bytes it counts for in its maker's quota.
+    pub(super) fn bytes(&self) -> u64 {
+        self.memory.pages * PAGE_SIZE
+    }
+
+    pub(super) fn memory(&self) -> Arc<Memory> {
         Arc::clone(&self.memory)
     }
 
     /// Pages in memory: those that have been touched.
     pub(super) fn resident_pages(&self) -> u64 {
-        // st_blocks counts 512 bytes (stat(2)).
-        fstat(&self.memory).map_or(0, |stat| {
-            u64::try_from(stat.st_blocks).unwrap_or(0) * 512 / PAGE_SIZE
-        })
+        self.memory.resident() / PAGE_SIZE
     }
 
     pub(super) fn count_attach(&mut self, guest: u32, count: u64) {
@@ -157,14 +94,6 @@ impl Backing {
             }
         }
     }
-}
-
-fn sealed_memory(pages: u64) -> rustix::io::Result<OwnedFd> {
-    let size = pages.checked_mul(PAGE_SIZE).ok_or(rustix::io::Errno::FBIG)?;
-    let memory = memfd_create("tombolo-segment", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    ftruncate(&memory, size)?;
-    fcntl_add_seals(&memory, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
-    Ok(memory)
 }
 
 /// A segment as it is at one moment.

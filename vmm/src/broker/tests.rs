@@ -2,6 +2,10 @@
 // UNSAFETY: reads and writes the memory behind the windows.
 #![expect(unsafe_code, reason = "plays the guest: touches attached memory")]
 
+mod death;
+mod huge;
+mod rights;
+
 use super::*;
 use crate::window::SlotRegistrar;
 use abi::group_pid;
@@ -25,6 +29,7 @@ const ROOT: Caller<'static> = Caller {
     euid: 0,
     egid: 0,
     groups: &[],
+    memlock: None,
 };
 
 /// The chunks a guest's VM would have: GPA to host address and length.
@@ -73,11 +78,18 @@ struct Group {
 }
 
 fn group(guests: u32) -> Group {
-    group_with(guests, BrokerLimits::default(), GuestPolicy::Unrestricted)
+    group_with(guests, BrokerLimits::default(), GuestRights::default())
 }
 
-/// The policy is the last guest's.
-fn group_with(guests: u32, limits: BrokerLimits, policy: GuestPolicy) -> Group {
+fn only(policy: GuestPolicy) -> GuestRights {
+    GuestRights {
+        policy,
+        ..GuestRights::default()
+    }
+}
+
+/// The rights are the last guest's.
+fn group_with(guests: u32, limits: BrokerLimits, rights: GuestRights) -> Group {
     static ALONE: Mutex<()> = Mutex::new(());
     let alone = lock(&ALONE);
     let clock = Arc::new(AtomicI64::new(1000));
@@ -87,12 +99,12 @@ fn group_with(guests: u32, limits: BrokerLimits, policy: GuestPolicy) -> Group {
         .map(|guest| {
             let chunks = Chunks::default();
             let window = Window::new(LAYOUT, 0, Box::new(chunks.clone())).unwrap();
-            let policy = if guest + 1 == guests {
-                policy.clone()
+            let rights = if guest + 1 == guests {
+                rights.clone()
             } else {
-                GuestPolicy::Unrestricted
+                GuestRights::default()
             };
-            broker.add_guest(guest, policy, window);
+            broker.add_guest(guest, rights, window);
             chunks
         })
         .collect();
@@ -350,6 +362,7 @@ fn more_memory_than_the_host_has_is_enomem_unless_it_is_not_accounted_for() {
         size: pages * PAGE_SIZE,
         pages,
         no_reserve,
+        huge_page_shift: None,
     };
     let guess = MemoryRule::Guess { pages: 100 };
     assert_eq!(guess.check(&new(100, false)), Ok(()));
@@ -362,7 +375,11 @@ fn more_memory_than_the_host_has_is_enomem_unless_it_is_not_accounted_for() {
 
 #[test]
 fn a_guest_with_a_read_only_key_may_read_but_not_write_it() {
-    let group = group_with(2, BrokerLimits::default(), GuestPolicy::ReadOnlyKeys(vec![5]));
+    let group = group_with(
+        2,
+        BrokerLimits::default(),
+        only(GuestPolicy::ReadOnlyKeys(vec![5])),
+    );
     let (five, six) = (group.make(0, 5, 4096), group.make(0, 6, 4096));
     assert_eq!(group.attach(1, five, 0), Err(Errno::EACCES));
     assert!(group.attach(1, five, SHM_RDONLY).is_ok());
@@ -375,7 +392,7 @@ fn a_guest_with_a_read_only_key_may_read_but_not_write_it() {
 
 #[test]
 fn a_guest_that_may_only_read_can_not_even_write_its_own_private_segment() {
-    let group = group_with(1, BrokerLimits::default(), GuestPolicy::ReadOnlyAll);
+    let group = group_with(1, BrokerLimits::default(), only(GuestPolicy::ReadOnlyAll));
     let id = group.make(0, IPC_PRIVATE, 4096);
     assert_eq!(group.attach(0, id, 0), Err(Errno::EACCES));
     assert!(group.attach(0, id, SHM_RDONLY).is_ok());
@@ -494,7 +511,7 @@ fn the_history_tells_of_every_segment_and_forgets_the_oldest() {
         history: 2,
         ..BrokerLimits::default()
     };
-    let group = group_with(2, limits, GuestPolicy::Unrestricted);
+    let group = group_with(2, limits, GuestRights::default());
     for key in 1..=3 {
         let id = group.make(0, key, 4096);
         group.attach(0, id, 0).unwrap();

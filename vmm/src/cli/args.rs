@@ -3,13 +3,14 @@
 //! clap reads the options; `tombolo run`'s `:` and what may stand where is decided here. Every error is one line
 //! ([`Refused::Wrong`]), for the caller to print and exit with 125.
 
-use super::values::{self, ReadOnly};
+use super::values::{self, FileArg, ReadOnly};
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use shm::Limits;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
-use tombolo::broker::GuestPolicy;
+use tombolo::broker::{GuestPolicy, Quota};
 use tombolo::config::DEFAULT_MEMORY;
 
 const EXAMPLES: &str = "\
@@ -30,6 +31,8 @@ Examples:
   tombolo run ./producer : -n 2 --read-only 0x4d2 ./consumer
   echo hello | tombolo run busybox sha256sum      stdin goes to the first process
   tombolo run --timeout 10 --report run.json -n 2 ./shm
+  tombolo run --file words.txt:/etc/words --uid 1000 ./reader
+  tombolo run --shmmni 16 ./server : -n 3 --max-segments 2 --max-bytes 64M ./client
 
 PROGRAM is a static Linux x86-64 ELF file (cc -static, musl-gcc -static, Rust with
 -C target-feature=+crt-static). Without a slash it is searched for in PATH.
@@ -76,7 +79,7 @@ enum Command {
     Demo(DemoArgs),
     /// Run programs in guests that share their segments
     #[command(after_help = RUN_EXAMPLES, override_usage = RUN_USAGE)]
-    Run(RunArgs),
+    Run(Box<RunArgs>),
 }
 
 const RUN_USAGE: &str = "tombolo run [OPTIONS] PROGRAM [ARGS]... [: [OPTIONS] PROGRAM [ARGS]...]...";
@@ -128,6 +131,15 @@ struct WholeOptions {
     /// Begin each line with `guest.process| ` (auto: if there are several processes)
     #[arg(long, value_name = "WHEN", value_enum)]
     prefix: Option<Prefix>,
+    /// Most segments of the group (kernel.shmmni) [default: 4096]
+    #[arg(long, value_name = "N", value_parser = values::segments_limit, allow_hyphen_values = true)]
+    shmmni: Option<u64>,
+    /// Largest segment: bytes, or with K, M, G, T (kernel.shmmax) [default: as Linux, without limit]
+    #[arg(long, value_name = "SIZE", value_parser = values::size, allow_hyphen_values = true)]
+    shmmax: Option<u64>,
+    /// Most pages of 4096 bytes of all segments (kernel.shmall) [default: as Linux, without limit]
+    #[arg(long, value_name = "PAGES", value_parser = values::pages_limit, allow_hyphen_values = true)]
+    shmall: Option<u64>,
 }
 
 /// Options of one part.
@@ -152,6 +164,21 @@ struct PartOptions {
     /// Allow only read-only attaches of segments with this key, or of all
     #[arg(long, value_name = "KEY|all", value_parser = values::read_only, allow_hyphen_values = true)]
     read_only: Vec<ReadOnly>,
+    /// Segments that each guest may have made at one time; one more is ENOSPC
+    #[arg(long, value_name = "N", value_parser = values::segments_quota, allow_hyphen_values = true)]
+    max_segments: Option<u64>,
+    /// Bytes, or with K, M, G, T, of all segments each guest has made; more is ENOMEM
+    #[arg(long, value_name = "SIZE", value_parser = values::size, allow_hyphen_values = true)]
+    max_bytes: Option<u64>,
+    /// User the programs run as; none but 0 can become another
+    #[arg(long, value_name = "ID", default_value = "0", value_parser = values::id, allow_hyphen_values = true)]
+    uid: u32,
+    /// Group the programs run with
+    #[arg(long, value_name = "ID", default_value = "0", value_parser = values::id, allow_hyphen_values = true)]
+    gid: u32,
+    /// Give each guest a file, by the name GUEST [default: HOST as an absolute path]
+    #[arg(long, value_name = "HOST[:GUEST]")]
+    file: Vec<OsString>,
 }
 
 /// What comes after a `:`.
@@ -191,6 +218,8 @@ pub(super) struct Run {
     pub(super) timeout: Option<Duration>,
     /// When to prefix lines.
     pub(super) prefix: Prefix,
+    /// Limits of the group's segments.
+    pub(super) limits: Limits,
 }
 
 /// Guests that run the same program.
@@ -208,6 +237,14 @@ pub(super) struct Part {
     pub(super) env: Vec<Vec<u8>>,
     /// Segments they may only read.
     pub(super) policy: GuestPolicy,
+    /// How much each may make.
+    pub(super) quota: Quota,
+    /// User the programs run as.
+    pub(super) uid: u32,
+    /// Group the programs run with.
+    pub(super) gid: u32,
+    /// Files that travel with each guest.
+    pub(super) files: Vec<FileArg>,
     /// The program as named.
     pub(super) program: OsString,
     /// Its arguments, without its name.
@@ -260,7 +297,7 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request
     let task = match line.command {
         None => Task::Demo(DemoArgs { format: Format::Text }),
         Some(Command::Demo(demo)) => Task::Demo(demo),
-        Some(Command::Run(run)) => Task::Run(Run::new(run)?),
+        Some(Command::Run(run)) => Task::Run(Run::new(*run)?),
     };
     Ok(Request {
         common: line.common,
@@ -276,7 +313,15 @@ impl Run {
         if own.is_empty() {
             return Err(Refused::Wrong("no PROGRAM before the first `:`".into()));
         }
-        let (timeout, prefix) = (first.whole.timeout, first.whole.prefix.unwrap_or_default());
+        let whole = first.whole;
+        let (timeout, prefix) = (whole.timeout, whole.prefix.unwrap_or_default());
+        let usual = Limits::default();
+        let limits = Limits {
+            mni: whole.shmmni.unwrap_or(usual.mni),
+            max: whole.shmmax.unwrap_or(usual.max),
+            all: whole.shmall.unwrap_or(usual.all),
+            ..usual
+        };
         let mut parts = vec![Part::new(first.part, own)?];
         for piece in pieces {
             let number = parts.len() + 1;
@@ -296,6 +341,7 @@ impl Run {
             parts,
             timeout,
             prefix,
+            limits,
         })
     }
 
@@ -316,6 +362,9 @@ fn later_part(words: &[OsString]) -> Result<Part, Refused> {
     let misplaced = [
         (run.whole.timeout.is_some(), "--timeout"),
         (run.whole.prefix.is_some(), "--prefix"),
+        (run.whole.shmmni.is_some(), "--shmmni"),
+        (run.whole.shmmax.is_some(), "--shmmax"),
+        (run.whole.shmall.is_some(), "--shmall"),
         (common.report.is_some(), "--report"),
         (common.verbose > 0, "--verbose"),
     ];
@@ -339,6 +388,13 @@ impl Part {
             .map(values::variable)
             .collect::<Result<_, _>>()
             .map_err(Refused::Wrong)?;
+        let files = options
+            .file
+            .into_iter()
+            .map(values::file)
+            .collect::<Result<_, _>>()
+            .map_err(Refused::Wrong)?;
+        let usual = Quota::default();
         Ok(Part {
             guests: options.guests,
             vcpus: options.vcpus,
@@ -346,6 +402,13 @@ impl Part {
             memory: options.memory.unwrap_or(DEFAULT_MEMORY),
             env,
             policy: policy(&options.read_only),
+            quota: Quota {
+                segments: options.max_segments.unwrap_or(usual.segments),
+                bytes: options.max_bytes.unwrap_or(usual.bytes),
+            },
+            uid: options.uid,
+            gid: options.gid,
+            files,
             program,
             args,
         })

@@ -123,7 +123,15 @@ fn options_of_the_whole_run_stand_before_the_first_colon() {
             ..
         })
     ));
-    for option in ["--timeout 3", "--prefix never", "--report x", "-v"] {
+    for option in [
+        "--timeout 3",
+        "--shmmni 3",
+        "--shmmax 3",
+        "--shmall 3",
+        "--prefix never",
+        "--report x",
+        "-v",
+    ] {
         let message = wrong(&format!("tombolo run ./a : {option} ./b"));
         assert!(
             message.contains("whole run") && message.contains("part 2"),
@@ -142,6 +150,45 @@ fn read_only_keys_are_collected() {
         run("tombolo run --read-only 7 --read-only all a").parts[0].policy,
         GuestPolicy::ReadOnlyAll
     );
+}
+
+#[test]
+fn limits_are_the_groups_and_quotas_ids_and_files_a_parts() {
+    let run = run(
+        "tombolo run --shmmni 5 --shmmax 1M --shmall 100 --max-segments 2 --max-bytes 64K --uid 1000 --file a:/b \
+         --file /c ./a : --gid 7 ./b",
+    );
+    let usual = Limits::default();
+    assert_eq!(
+        run.limits,
+        Limits {
+            mni: 5,
+            max: 1 << 20,
+            all: 100,
+            ..usual
+        }
+    );
+    let [first, second] = &run.parts[..] else {
+        panic!("{run:?}")
+    };
+    let quota = Quota {
+        segments: 2,
+        bytes: 65536,
+    };
+    assert_eq!((first.quota, first.uid, first.gid), (quota, 1000, 0));
+    let names: Vec<_> = first
+        .files
+        .iter()
+        .map(|file| {
+            (
+                file.host.to_str(),
+                file.guest.as_deref().and_then(|path| path.to_str()),
+            )
+        })
+        .collect();
+    assert_eq!(names, [(Some("a"), Some("/b")), (Some("/c"), None)]);
+    assert_eq!((second.quota, second.uid, second.gid), (Quota::default(), 0, 7));
+    assert!(second.files.is_empty());
 }
 
 #[test]
@@ -168,6 +215,12 @@ fn mistakes_are_named_in_one_line() {
         ("tombolo run --env X a", "NAME=value"),
         ("tombolo run --read-only foo a", "0x4d2"),
         ("tombolo run --prefix sometimes a", "auto, always, never"),
+        ("tombolo run --shmmni 32769 a", "0 to 32768"),
+        ("tombolo run --shmmax x a", "such as 64M"),
+        ("tombolo run --shmall -1 a", "pages"),
+        ("tombolo run --uid 4294967295 a", "0 to 4294967294"),
+        ("tombolo run --file x:y a", "must be absolute"),
+        ("tombolo run --max-bytes -1 a", "such as 64M"),
         ("tombolo run --memry 64M a", "--memory"),
         ("tombolo frobnicate", "frobnicate"),
         ("tombolo demo x", "x"),

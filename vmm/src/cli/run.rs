@@ -4,6 +4,7 @@ use super::args::{Common, Part, Prefix, Run};
 use super::output::{Lines, Streams};
 use super::report::Destination;
 use super::signals::Signals;
+use super::values::FileArg;
 use super::{tell, verdict};
 use abi::boot::BootFlags;
 use anyhow::{Context, Result};
@@ -18,6 +19,7 @@ use tombolo::broker::BrokerLimits;
 use tombolo::config::{GroupConfig, GuestConfig, Output, ProcessConfig, Stdin};
 use tombolo::error::VmmError;
 use tombolo::group::Group;
+use tombolo::guest_file::GuestFile;
 use tombolo::image::Program;
 use tombolo::outcome::StopRequest;
 
@@ -51,7 +53,10 @@ pub(super) fn run(run: &Run, common: &Common) -> Result<u8> {
         timeout: run.timeout,
         stdin: Stdin::Inherit,
         output,
-        limits: BrokerLimits::default(),
+        limits: BrokerLimits {
+            shm: run.limits,
+            ..BrokerLimits::default()
+        },
         kernel: None,
         observer: None,
     })?;
@@ -87,12 +92,23 @@ fn guests_of(part: &Part, search: Option<&OsStr>) -> Result<Vec<GuestConfig>, Vm
         memory: part.memory,
         processes: vec![process; part.procs as usize],
         policy: part.policy.clone(),
-        uid: 0,
-        gid: 0,
+        quota: part.quota,
+        uid: part.uid,
+        gid: part.gid,
+        files: part.files.iter().map(load_file).collect::<Result<_, _>>()?,
         flags: log_flags(),
         inject: None,
     };
     Ok(vec![guest; part.guests as usize])
+}
+
+/// # Errors
+/// A [`VmmError`] that names the option.
+fn load_file(file: &FileArg) -> Result<Arc<GuestFile>, VmmError> {
+    match GuestFile::load(&file.host, file.guest.as_deref()) {
+        Ok(loaded) => Ok(Arc::new(loaded)),
+        Err(error) => Err(VmmError::Config(format!("--file {error}"))),
+    }
 }
 
 /// Guest kernels make debug messages only if they will be shown.

@@ -1,8 +1,10 @@
 //! Values of options: each parser says in its error what the value was and what it may be.
 
-use abi::{MAX_GUESTS, MAX_TASKS, MAX_VCPUS};
+use abi::{MAX_GUESTS, MAX_TASKS, MAX_VCPUS, PAGE_SIZE};
+use shm::Limit;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::time::Duration;
 use tombolo::config::MIN_MEMORY;
 
@@ -19,6 +21,64 @@ pub(super) enum ReadOnly {
     All,
     /// Those made with this key.
     Key(i32),
+}
+
+/// `--file HOST[:GUEST]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FileArg {
+    /// Where it is on the host.
+    pub(super) host: PathBuf,
+    /// What it is called in the guest, `None` for the same absolute path.
+    pub(super) guest: Option<PathBuf>,
+}
+
+/// The last colon parts the two names: a host path with a colon in it needs both.
+pub(super) fn file(text: OsString) -> Result<FileArg, String> {
+    let shown = text.to_string_lossy().into_owned();
+    let bytes = text.into_vec();
+    let path = |bytes: &[u8]| PathBuf::from(OsString::from_vec(bytes.to_vec()));
+    let (host, guest) = match bytes.iter().rposition(|&byte| byte == b':') {
+        Some(colon) => (path(&bytes[..colon]), Some(path(&bytes[colon + 1..]))),
+        None => (path(&bytes), None),
+    };
+    if host.as_os_str().is_empty() {
+        return Err(format!("--file {shown}: HOST is an empty name"));
+    }
+    match &guest {
+        Some(guest) if !guest.is_absolute() => {
+            Err(format!("--file {shown}: the name in the guest must be absolute"))
+        }
+        _ => Ok(FileArg { host, guest }),
+    }
+}
+
+/// The group's limit of segments.
+pub(super) fn segments_limit(text: &str) -> Result<u64, String> {
+    let most = Limit::Mni.most();
+    match text.parse() {
+        Ok(number) if number <= most => Ok(number),
+        _ => Err(format!("a number of segments is 0 to {most}")),
+    }
+}
+
+/// The group's limit of pages.
+pub(super) fn pages_limit(text: &str) -> Result<u64, String> {
+    text.parse()
+        .map_err(|_| format!("a number of pages of {PAGE_SIZE} bytes is 0 to {}", u64::MAX))
+}
+
+/// How many segments a guest may have made.
+pub(super) fn segments_quota(text: &str) -> Result<u64, String> {
+    text.parse()
+        .map_err(|_| "a number of segments, such as 16".into())
+}
+
+/// A user or group id.
+pub(super) fn id(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(id) if id != u32::MAX => Ok(id),
+        _ => Err(format!("an id is a number from 0 to {}", u32::MAX - 1)),
+    }
 }
 
 /// A number of guests.
@@ -53,7 +113,7 @@ pub(super) fn memory(text: &str) -> Result<u64, String> {
 }
 
 /// A size in bytes; K, M, G, T, P and E (also with `iB` or `B`) are powers of 1024.
-fn size(text: &str) -> Result<u64, String> {
+pub(super) fn size(text: &str) -> Result<u64, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let shift = match unit.trim_end_matches("iB").trim_end_matches('B') {
@@ -178,6 +238,40 @@ mod tests {
             "64MM",
         ] {
             assert!(memory(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_file_has_a_host_name_and_perhaps_one_in_the_guest() {
+        let arg = |host: &str, guest: Option<&str>| {
+            Ok(FileArg {
+                host: host.into(),
+                guest: guest.map(Into::into),
+            })
+        };
+        assert_eq!(file("a/b".into()), arg("a/b", None));
+        assert_eq!(file("a:/b".into()), arg("a", Some("/b")));
+        assert_eq!(file("a:b:/c".into()), arg("a:b", Some("/c")));
+        for bad in ["", ":/b", "a:", "a:b", "a:/b:c"] {
+            assert!(file(bad.into()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn limits_quotas_and_ids_are_numbers_in_range() {
+        assert_eq!((segments_limit("0"), segments_limit("32768")), (Ok(0), Ok(32768)));
+        assert_eq!(
+            (pages_limit("18446744073709551615"), size("0")),
+            (Ok(u64::MAX), Ok(0))
+        );
+        assert_eq!((id("0"), id("4294967294")), (Ok(0), Ok(u32::MAX - 1)));
+        assert!(segments_limit("32769").is_err() && id("4294967295").is_err());
+        for bad in ["", "-1", "x", "1.5", "18446744073709551616"] {
+            assert!(
+                segments_limit(bad).is_err() && pages_limit(bad).is_err() && size(bad).is_err(),
+                "{bad}"
+            );
+            assert!(id(bad).is_err() && segments_quota(bad).is_err(), "{bad}");
         }
     }
 

@@ -128,6 +128,10 @@ impl Service {
             euid: request.euid,
             egid: request.egid,
             groups: &groups[..(request.group_count as usize).min(MAX_GROUPS)],
+            memlock: match *hypercall {
+                Hypercall::ShmControl { memlock, .. } => memlock,
+                _ => None,
+            },
         };
         match *hypercall {
             Hypercall::Nop => Ok(0),
@@ -171,12 +175,23 @@ impl Service {
             Hypercall::ShmDetach { id, window, count } => {
                 segments.detach(guest, &caller, id, window, count).map(|()| 0)
             }
-            Hypercall::ShmControl { id, command } => {
+            Hypercall::ShmControl { id, command, .. } => {
                 segments.shmctl(guest, &caller, id, command, &mut request.payload)
             }
             Hypercall::ShmAttachMore { id, window, count } => segments
                 .attach_more(guest, &caller, id, window, count)
                 .map(|()| 0),
+            Hypercall::ProcRead { file, offset, into } => {
+                if !self.ram().contains(into.gpa, into.len) {
+                    return Err(Errno::EFAULT);
+                }
+                let text = segments.proc_read(guest, file, offset, into.len)?;
+                self.ram().write(into.gpa, &text)?;
+                Ok(text.len() as u64)
+            }
+            Hypercall::ProcWrite { limit, text } => {
+                segments.proc_write(guest, &caller, limit, &self.bytes(text)?)
+            }
             Hypercall::Usage { free_frames } => {
                 ledger.usage(free_frames);
                 Ok(0)

@@ -50,6 +50,26 @@ fn arguments_are_taken_as_linux_means_them() {
             no_room: Errno::ENOMEM
         })
     );
+    for (said, memlock) in [(0, None), (1, Some(0)), (u64::MAX, Some(u64::MAX - 1))] {
+        assert_eq!(
+            decoded(Call::ShmControl, [7, 11, said, 0, 0, 0]),
+            Ok(Hypercall::ShmControl {
+                id: 7,
+                command: 11,
+                memlock
+            })
+        );
+    }
+    assert_eq!(
+        decoded(Call::ProcWrite, [abi::hypercall::PROC_SHMMNI, 0x5000, 3, 0, 0, 0]),
+        Ok(Hypercall::ProcWrite {
+            limit: Limit::Mni,
+            text: Buffer {
+                gpa: GuestPhys::new(0x5000),
+                len: 3
+            }
+        })
+    );
     let mut bulk = request(Call::Zero as u32, [1, 0, 0, 0, 0, 0]);
     bulk.payload[..24].copy_from_slice(
         BulkEntry {
@@ -84,6 +104,14 @@ fn what_means_nothing_is_refused() {
         (Call::ShmAttach, [0, 0, 0, 4096, 0, 0], Errno::EINVAL),
         (Call::ShmDetach, [0, 2, 1, 0, 0, 0], Errno::EINVAL),
         (Call::ShmAttachMore, [0, u64::MAX, 1, 0, 0, 0], Errno::EINVAL),
+        (Call::ProcRead, [4, 0, 0, 1, 0, 0], Errno::EINVAL),
+        (Call::ProcRead, [0, 0, 0, abi::PAGE_SIZE + 1, 0, 0], Errno::EINVAL),
+        (Call::ProcWrite, [0, 0, 1, 0, 0, 0], Errno::EINVAL),
+        (
+            Call::ProcWrite,
+            [1, 0, abi::PAGE_SIZE + 1, 0, 0, 0],
+            Errno::EINVAL,
+        ),
     ] {
         assert_eq!(decoded(call, args), Err(errno), "{call:?} {args:?}");
     }
@@ -102,7 +130,7 @@ fn number() -> impl Strategy<Value = u64> {
 proptest! {
     #[test]
     fn garbage_in_every_field_is_answered(
-        call in 0u32..24,
+        call in 0u32..26,
         args in prop::array::uniform6(number()),
         group_count in prop_oneof![any::<u32>(), 0u32..40],
         payload in prop::collection::vec(any::<u8>(), 256),
@@ -115,6 +143,9 @@ proptest! {
                 prop_assert!(text.len <= MAX_WRITE, "{call:?}");
             }
             Ok((_, Hypercall::Read { into })) => prop_assert!(into.len <= MAX_WRITE),
+            Ok((_, Hypercall::ProcRead { into, .. } | Hypercall::ProcWrite { text: into, .. })) => {
+                prop_assert!(into.len <= abi::PAGE_SIZE);
+            }
             Ok((_, Hypercall::Random { into })) => prop_assert!(into.len <= abi::PAGE_SIZE),
             Ok((_, Hypercall::Copy(bulk) | Hypercall::Zero(bulk))) => {
                 prop_assert!(bulk.pieces().count() <= MAX_BULK);

@@ -81,8 +81,12 @@ fn read(at: *mut u8) -> u8 {
 fn both_windows_show_the_same_pages_and_the_read_only_one_is_not_writable() {
     let (mut window, _) = window(8);
     let fd = memory(3);
-    let rw = window.splice(WindowKind::ReadWrite, fd.as_fd(), 3).unwrap();
-    let ro = window.splice(WindowKind::ReadOnly, fd.as_fd(), 3).unwrap();
+    let rw = window
+        .splice(WindowKind::ReadWrite, fd.as_fd(), 3, PAGE_SIZE)
+        .unwrap();
+    let ro = window
+        .splice(WindowKind::ReadOnly, fd.as_fd(), 3, PAGE_SIZE)
+        .unwrap();
     let (rw_host, ro_host) = (
         window.host_address(WindowKind::ReadWrite, rw).unwrap(),
         window.host_address(WindowKind::ReadOnly, ro).unwrap(),
@@ -103,8 +107,12 @@ fn both_windows_show_the_same_pages_and_the_read_only_one_is_not_writable() {
 fn an_unspliced_range_is_closed_and_used_again() {
     let (mut window, _) = window(8);
     let fd = memory(1);
-    let first = window.splice(WindowKind::ReadWrite, fd.as_fd(), 1).unwrap();
-    let second = window.splice(WindowKind::ReadWrite, fd.as_fd(), 1).unwrap();
+    let first = window
+        .splice(WindowKind::ReadWrite, fd.as_fd(), 1, PAGE_SIZE)
+        .unwrap();
+    let second = window
+        .splice(WindowKind::ReadWrite, fd.as_fd(), 1, PAGE_SIZE)
+        .unwrap();
     assert_ne!(first, second);
     window.unsplice(WindowKind::ReadWrite, first).unwrap();
     let host = window.host_address(WindowKind::ReadWrite, first).unwrap();
@@ -112,20 +120,25 @@ fn an_unspliced_range_is_closed_and_used_again() {
     assert_eq!(permissions(host.wrapping_add(4096)).as_deref(), Some("rw-s"));
     assert_eq!(window.unsplice(WindowKind::ReadWrite, first), Err(Errno::EINVAL));
     assert_eq!(window.unsplice(WindowKind::ReadOnly, second), Err(Errno::EINVAL));
-    assert_eq!(window.splice(WindowKind::ReadWrite, fd.as_fd(), 1), Ok(first));
+    assert_eq!(
+        window.splice(WindowKind::ReadWrite, fd.as_fd(), 1, PAGE_SIZE),
+        Ok(first)
+    );
 }
 
 #[test]
 fn large_segments_are_aligned_in_the_guest_and_in_the_host() {
     let (mut window, slots) = window(8);
     let (small, large) = (memory(1), memory(LARGE_PAGES));
-    window.splice(WindowKind::ReadWrite, small.as_fd(), 1).unwrap();
+    window
+        .splice(WindowKind::ReadWrite, small.as_fd(), 1, PAGE_SIZE)
+        .unwrap();
     let gpa = window
-        .splice(WindowKind::ReadWrite, large.as_fd(), LARGE_PAGES)
+        .splice(WindowKind::ReadWrite, large.as_fd(), LARGE_PAGES, PAGE_SIZE)
         .unwrap();
     assert_eq!(gpa.get() % LARGE_PAGE_SIZE, 0);
     window
-        .splice(WindowKind::ReadOnly, large.as_fd(), LARGE_PAGES)
+        .splice(WindowKind::ReadOnly, large.as_fd(), LARGE_PAGES, PAGE_SIZE)
         .unwrap();
     for &(_, gpa, host, _, _) in slots.lock().unwrap().iter() {
         assert_eq!((host as u64).wrapping_sub(gpa) % LARGE_PAGE_SIZE, 0);
@@ -137,14 +150,20 @@ fn chunks_become_memory_slots_when_a_segment_first_touches_them() {
     let (mut window, slots) = window(8);
     assert!(slots.lock().unwrap().is_empty());
     let small = memory(1);
-    window.splice(WindowKind::ReadWrite, small.as_fd(), 1).unwrap();
-    window.splice(WindowKind::ReadWrite, small.as_fd(), 1).unwrap();
+    window
+        .splice(WindowKind::ReadWrite, small.as_fd(), 1, PAGE_SIZE)
+        .unwrap();
+    window
+        .splice(WindowKind::ReadWrite, small.as_fd(), 1, PAGE_SIZE)
+        .unwrap();
     let pages = WINDOW_CHUNK / PAGE_SIZE + 1;
     let spanning = memory(pages);
     window
-        .splice(WindowKind::ReadWrite, spanning.as_fd(), pages)
+        .splice(WindowKind::ReadWrite, spanning.as_fd(), pages, PAGE_SIZE)
         .unwrap();
-    window.splice(WindowKind::ReadOnly, small.as_fd(), 1).unwrap();
+    window
+        .splice(WindowKind::ReadOnly, small.as_fd(), 1, PAGE_SIZE)
+        .unwrap();
     let seen: Vec<_> = slots
         .lock()
         .unwrap()
@@ -170,17 +189,21 @@ fn what_does_not_fit_is_enomem() {
     let all = LAYOUT.size / PAGE_SIZE;
     for pages in [all + 1, u64::MAX / PAGE_SIZE, u64::MAX, 0] {
         assert_eq!(
-            window.splice(WindowKind::ReadWrite, fd.as_fd(), pages),
+            window.splice(WindowKind::ReadWrite, fd.as_fd(), pages, PAGE_SIZE),
             Err(Errno::ENOMEM)
         );
     }
-    let gpa = window.splice(WindowKind::ReadWrite, fd.as_fd(), all).unwrap();
+    let gpa = window
+        .splice(WindowKind::ReadWrite, fd.as_fd(), all, PAGE_SIZE)
+        .unwrap();
     assert_eq!(
-        window.splice(WindowKind::ReadWrite, fd.as_fd(), 1),
+        window.splice(WindowKind::ReadWrite, fd.as_fd(), 1, PAGE_SIZE),
         Err(Errno::ENOMEM)
     );
     window.unsplice(WindowKind::ReadWrite, gpa).unwrap();
-    window.splice(WindowKind::ReadWrite, fd.as_fd(), 1).unwrap();
+    window
+        .splice(WindowKind::ReadWrite, fd.as_fd(), 1, PAGE_SIZE)
+        .unwrap();
 }
 
 #[test]
@@ -189,17 +212,17 @@ fn a_chunk_that_kvm_refuses_is_enomem_and_leaves_nothing() {
     let fd = memory(1);
     let pages = WINDOW_CHUNK / PAGE_SIZE + 1;
     assert_eq!(
-        window.splice(WindowKind::ReadWrite, fd.as_fd(), pages),
+        window.splice(WindowKind::ReadWrite, fd.as_fd(), pages, PAGE_SIZE),
         Err(Errno::ENOMEM)
     );
     assert_eq!(window.spliced(WindowKind::ReadWrite), 0);
     // The chunk that was registered is of use; the range is free again.
     assert_eq!(
-        window.splice(WindowKind::ReadWrite, fd.as_fd(), 1),
+        window.splice(WindowKind::ReadWrite, fd.as_fd(), 1, PAGE_SIZE),
         Ok(GuestPhys::new(LAYOUT.rw_base))
     );
     assert_eq!(
-        window.splice(WindowKind::ReadOnly, fd.as_fd(), 1),
+        window.splice(WindowKind::ReadOnly, fd.as_fd(), 1, PAGE_SIZE),
         Err(Errno::ENOMEM)
     );
 }
@@ -208,7 +231,9 @@ fn a_chunk_that_kvm_refuses_is_enomem_and_leaves_nothing() {
 fn dropping_the_windows_unmaps_them() {
     let (mut window, _) = window(8);
     let fd = memory(1);
-    let gpa = window.splice(WindowKind::ReadWrite, fd.as_fd(), 1).unwrap();
+    let gpa = window
+        .splice(WindowKind::ReadWrite, fd.as_fd(), 1, PAGE_SIZE)
+        .unwrap();
     let host = window.host_address(WindowKind::ReadWrite, gpa).unwrap();
     let inode = rustix::fs::fstat(&fd).unwrap().st_ino;
     assert!(is_mapped(host, inode));

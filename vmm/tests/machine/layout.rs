@@ -12,14 +12,18 @@ use abi::memory::{
 };
 use paging::{GuestPhys, GuestVirt, LARGE_PAGE_SIZE, Leaf, Rights, for_each_leaf, lookup};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use tombolo::boot::{IDT_LEN, Loaded, PROBE_VIRT, Plan, TREE_ID, load};
 use tombolo::clock::Clock;
 use tombolo::config::GuestConfig;
+use tombolo::guest_file::GuestFile;
 use tombolo::image::KernelImage;
 use tombolo::memory::GuestRam;
 use zerocopy::FromBytes;
 
 const VCPUS: u32 = 3;
+/// Files beside the program: a page and a byte, and nothing.
+const FILES: [(&str, &[u8]); 2] = [("/etc/data", &[0x5a; 4097]), ("/empty", b"")];
 
 struct Guest {
     ram: GuestRam,
@@ -39,6 +43,10 @@ impl Guest {
         config.processes[0].args = vec![b"p".to_vec(), b"".to_vec(), b"two words".to_vec()];
         config.processes[0].env = vec![b"A=1".to_vec(), b"TOMBOLO_PROC=9".to_vec()];
         config.processes.push(config.processes[0].clone());
+        for (name, bytes) in FILES {
+            let file = GuestFile::from_bytes(name, bytes).unwrap();
+            config.files.push(Arc::new(file));
+        }
         let kernel = KernelImage::parse(Some(kernels::done())).unwrap();
         let ram = GuestRam::new(memory).unwrap();
         let clock = Clock::read(2_000_000);
@@ -274,7 +282,16 @@ fn boot_info_tells_where_everything_is() {
     assert_eq!(expected.mult, 1 << 31);
 
     let files: Vec<BootFile> = guest.array(info.files, info.file_count);
-    assert_eq!(files.len(), 1, "both processes run the same file");
+    assert_eq!(files.len(), 1 + FILES.len(), "both processes run the same file");
+    for (file, (name, bytes)) in files[1..].iter().zip(FILES) {
+        assert_eq!(file.contents.start % PAGE_SIZE, 0);
+        assert_eq!(guest.bytes(file.name.start, file.name.len), name.as_bytes());
+        let padded = file.contents.len.next_multiple_of(PAGE_SIZE);
+        let mut expected = bytes.to_vec();
+        expected.resize(padded as usize, 0);
+        assert_eq!(guest.bytes(file.contents.start, padded), expected);
+        assert!(file.contents.start + padded <= info.free_start);
+    }
     let contents = files[0].contents;
     assert_eq!(contents.start % PAGE_SIZE, 0);
     assert_eq!(

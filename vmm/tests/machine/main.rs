@@ -71,8 +71,10 @@ fn guest(vcpus: u32) -> GuestConfig {
             env: vec![],
         }],
         policy: GuestPolicy::default(),
+        quota: Default::default(),
         uid: 0,
         gid: 0,
+        files: Vec::new(),
         flags: BootFlags::empty(),
         inject: None,
     }

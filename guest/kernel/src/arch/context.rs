@@ -6,9 +6,9 @@
 //! lock guards and are reached through raw pointers.
 //!
 //! FPU state is saved when a task leaves a vCPU and loaded when one comes, never on the way of a system call
-//! (the kernel is compiled without floating point). On the software KVM that is FXSAVE64, because ring 0 has
-//! no XSAVE there and CR4.OSXSAVE stays 0 so that programs keep to SSE; on hardware XSAVE with what CPUID
-//! and [`XCR0_WANTED`] have in common (SDM 1, chapter 13).
+//! (the kernel is compiled without floating point). FXSAVE64 is enough on both kinds of KVM: the VMM hides XSAVE
+//! and what is encoded with VEX or EVEX, and CR4.OSXSAVE stays 0, so programs keep to SSE
+//! (docs/decisions/0005-no-avx.md).
 // UNSAFETY: raw access to contexts; FPU and segment-base instructions.
 #![expect(unsafe_code, reason = "saves and loads what only the CPU knows")]
 
@@ -17,21 +17,14 @@ use super::machine::{MSR_FS_BASE, MSR_KERNEL_GS_BASE, read_msr, write_msr};
 use abi::MAX_TASKS;
 use abi::boot::selector::{USER_CODE, USER_DATA};
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// x87, SSE, AVX and the three parts of AVX-512: what the kernel saves, and so what programs may use.
-const XCR0_WANTED: u64 = 0b1110_0111;
-/// Bytes of the largest XSAVE area these need in the standard form (SDM 1, 13.5).
-const FPU_LEN: usize = 2752;
-/// Bytes that FXSAVE64 uses (SDM 1, 10.5).
-const FXSAVE_LEN: usize = 512;
+/// Bytes of an FXSAVE area (SDM 1, 10.5).
+const FPU_LEN: usize = 512;
 /// FCW after FNINIT, and MXCSR after reset: what Linux gives a new program.
 const INITIAL_FCW: u16 = 0x37f;
 const INITIAL_MXCSR: u32 = 0x1f80;
 
-static USE_XSAVE: AtomicBool = AtomicBool::new(false);
-
-#[repr(C, align(64))]
+#[repr(C, align(16))]
 struct Fpu([u8; FPU_LEN]);
 
 #[repr(C)]
@@ -85,9 +78,7 @@ impl Context {
                 ..TrapFrame::ZERO
             };
             let fpu = &raw mut (*saved).fpu.0;
-            // The parts a fresh context needs: control words, and an XSAVE header that says "all initial".
-            // What lies beyond is only loaded where the header says so; FXRSTOR loads the first 512 bytes.
-            fpu.cast::<u64>().write_bytes(0, 576 / 8);
+            fpu.cast::<u64>().write_bytes(0, FPU_LEN / 8);
             fpu.cast::<u16>().write(INITIAL_FCW);
             fpu.byte_add(24).cast::<u32>().write(INITIAL_MXCSR);
         }
@@ -96,17 +87,12 @@ impl Context {
     /// Makes it that of a child of `parent`, which has been saved: the same registers, but the call that made
     /// it returns 0; with another stack pointer or FS base if given (0 is none).
     pub fn copy_for_child(&self, parent: &Context, stack: u64, tls: Option<u64>) {
-        let len = if USE_XSAVE.load(Relaxed) {
-            FPU_LEN
-        } else {
-            FXSAVE_LEN
-        };
         // SAFETY: the child does not run yet, the parent's registers are this vCPU's; the caller holds the
         // kernel lock. The copy stays inside both FPU areas.
         unsafe {
             let (from, to) = (parent.0.get(), self.0.get());
             let (source, target) = (&raw const (*from).fpu.0, &raw mut (*to).fpu.0);
-            core::ptr::copy_nonoverlapping(source.cast::<u8>(), target.cast(), len);
+            core::ptr::copy_nonoverlapping(source.cast::<u8>(), target.cast(), FPU_LEN);
             (*to).fs_base = tls.unwrap_or((*from).fs_base);
             (*to).gs_base = (*from).gs_base;
             (*to).frame = (*from).frame;
@@ -135,15 +121,11 @@ impl Context {
 
     /// Takes the CPU's state of the task that ran here.
     pub fn save(&self) {
-        // SAFETY: this vCPU runs the task, so the context is its own; the area is 64-aligned and large enough.
+        // SAFETY: this vCPU runs the task, so the context is its own; the area is 16-aligned and large enough.
         unsafe {
             let saved = self.0.get();
             let fpu = (&raw mut (*saved).fpu).cast::<u8>();
-            if USE_XSAVE.load(Relaxed) {
-                core::arch::asm!("xsave64 [{}]", in(reg) fpu, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack, preserves_flags));
-            } else {
-                core::arch::asm!("fxsave64 [{}]", in(reg) fpu, options(nostack, preserves_flags));
-            }
+            core::arch::asm!("fxsave64 [{}]", in(reg) fpu, options(nostack, preserves_flags));
             (*saved).fs_base = read_msr(MSR_FS_BASE);
             (*saved).gs_base = read_msr(MSR_KERNEL_GS_BASE);
         }
@@ -156,11 +138,7 @@ impl Context {
         unsafe {
             let saved = self.0.get();
             let fpu = (&raw mut (*saved).fpu).cast::<u8>();
-            if USE_XSAVE.load(Relaxed) {
-                core::arch::asm!("xrstor64 [{}]", in(reg) fpu, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack, preserves_flags));
-            } else {
-                core::arch::asm!("fxrstor64 [{}]", in(reg) fpu, options(nostack, preserves_flags));
-            }
+            core::arch::asm!("fxrstor64 [{}]", in(reg) fpu, options(nostack, preserves_flags));
             write_msr(MSR_FS_BASE, (*saved).fs_base);
             write_msr(MSR_KERNEL_GS_BASE, (*saved).gs_base);
         }
@@ -172,34 +150,19 @@ pub const RFLAGS_INITIAL: u64 = 0x202;
 /// The flags a program may change (CF PF AF ZF SF TF DF OF NT AC ID), as Linux's POPF in ring 3.
 pub const RFLAGS_USER: u64 = 0x24_4dd5;
 
-/// Chooses how this vCPU saves FPU state. `emulated`: ring 0 has no XSAVE.
-pub fn init_fpu(emulated: bool) {
-    if emulated {
-        return;
-    }
-    // SAFETY: CPUID is there; OSXSAVE is set only where CPUID offers XSAVE, XCR0 gets only bits it offers.
-    unsafe {
-        let features = core::arch::x86_64::__cpuid(1);
-        if features.ecx & (1 << 26) == 0 {
-            return;
-        }
-        let offered = core::arch::x86_64::__cpuid_count(0xd, 0);
-        let mut cr4: u64;
-        core::arch::asm!("mov {}, cr4", out(reg) cr4, options(nostack, preserves_flags));
-        cr4 |= 1 << 18;
-        core::arch::asm!("mov cr4, {}", in(reg) cr4, options(nostack, preserves_flags));
-        let xcr0 = (u64::from(offered.edx) << 32 | u64::from(offered.eax)) & XCR0_WANTED;
-        core::arch::asm!("xsetbv", in("ecx") 0, in("eax") xcr0 as u32, in("edx") (xcr0 >> 32) as u32, options(nostack, preserves_flags));
-    }
-    USE_XSAVE.store(true, Relaxed);
-}
-
-/// The registers of the task that has just been loaded on `cpu`, which its entry code does not touch before
-/// the kernel returns to it.
-pub fn frame_of_running<'a>(cpu: &'a super::cpu::Cpu, context: &'static Context) -> &'a mut TrapFrame {
-    debug_assert!(cpu.current_task().is_some());
+/// Works on the registers of the task that has just been loaded on `cpu`, which its entry code does not touch
+/// before the kernel returns to it.
+pub fn with_frame_of_running<R>(
+    cpu: &super::cpu::Cpu,
+    task: u16,
+    work: impl FnOnce(&mut TrapFrame) -> R,
+) -> R {
+    assert!(
+        cpu.current_task() == Some(task),
+        "task {task} is not the one on this vCPU"
+    );
     // SAFETY: the context is this vCPU's own, and this vCPU is in the kernel.
-    unsafe { &mut *context.frame() }
+    work(unsafe { &mut *Context::of(task).frame() })
 }
 
 /// FS base of the running task.

@@ -21,7 +21,6 @@ use abi::boot::{HEADER_MAGIC, KernelHeader};
 /// CPU push them; [`TrapFrame::vector`] says what brought the program here.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(16))]
-#[expect(missing_docs, reason = "registers by their names")]
 pub struct TrapFrame {
     pub r15: u64,
     pub r14: u64,

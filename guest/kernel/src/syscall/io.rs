@@ -101,15 +101,46 @@ pub fn write(call: &mut Call<'_>) -> Result<u64, Errno> {
     write_bytes(call, fd, address, len.min(MOST))
 }
 
-/// The `index`-th element of a program's array of vectors, and the array's checks.
-fn vector(call: &mut Call<'_>, array: u64, count: u64, index: u64) -> Result<IoVec, Errno> {
-    if count > MOST_VECTORS {
-        return Err(Errno::EINVAL);
+/// How many vectors of an array are kept at hand.
+const AT_HAND: usize = 8;
+
+/// A program's array of vectors, all of it checked before anything is moved (readv(2): EINVAL and EFAULT come
+/// first). Those beyond the first few are read again when their turn comes, and checked again.
+struct Vectors {
+    first: [IoVec; AT_HAND],
+    array: u64,
+    count: u64,
+}
+
+impl Vectors {
+    fn new(call: &mut Call<'_>, array: u64, count: u64) -> Result<Vectors, Errno> {
+        if count > MOST_VECTORS {
+            return Err(Errno::EINVAL);
+        }
+        let mut vectors = Vectors {
+            first: [IoVec { base: 0, len: 0 }; AT_HAND],
+            array,
+            count,
+        };
+        let here = &mut vectors.first[..AT_HAND.min(count as usize)];
+        call.with_space(|space, memory, world| space.read(memory, world, array, here.as_mut_bytes()))?;
+        if here.iter().any(|vector| vector.len > i64::MAX as u64) {
+            return Err(Errno::EINVAL);
+        }
+        for index in AT_HAND as u64..count {
+            vectors.get(call, index)?;
+        }
+        Ok(vectors)
     }
-    let vector: IoVec = call.read(array.wrapping_add(index * size_of::<IoVec>() as u64))?;
-    if vector.len > i64::MAX as u64 {
-        Err(Errno::EINVAL)
-    } else {
+
+    fn get(&self, call: &mut Call<'_>, index: u64) -> Result<IoVec, Errno> {
+        if let Some(vector) = self.first.get(index as usize) {
+            return Ok(*vector);
+        }
+        let vector: IoVec = call.read(self.array.wrapping_add(index * size_of::<IoVec>() as u64))?;
+        if vector.len > i64::MAX as u64 {
+            return Err(Errno::EINVAL);
+        }
         Ok(vector)
     }
 }
@@ -118,12 +149,10 @@ fn vector(call: &mut Call<'_>, array: u64, count: u64, index: u64) -> Result<IoV
 pub fn writev(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [fd, array, count, ..] = call.args;
     let fd = descriptor(call, fd)?;
-    if count > MOST_VECTORS {
-        return Err(Errno::EINVAL);
-    }
+    let vectors = Vectors::new(call, array, count)?;
     let mut done = 0u64;
-    for index in 0..count {
-        let part = vector(call, array, count, index).and_then(|vector| {
+    for index in 0..vectors.count {
+        let part = vectors.get(call, index).and_then(|vector| {
             let len = vector.len.min(MOST - done.min(MOST));
             write_bytes(call, fd, vector.base, len).map(|written| (written, len))
         });
@@ -190,12 +219,11 @@ pub fn read(call: &mut Call<'_>) -> Reply {
 pub fn readv(call: &mut Call<'_>) -> Reply {
     let [fd, array, count, ..] = call.args;
     if procfs::is_open(call, fd) {
-        return match vector(call, array, count, 0) {
-            Ok(vector) if count > 0 => {
+        return match Vectors::new(call, array, count).and_then(|vectors| vectors.get(call, 0)) {
+            Ok(vector) => {
                 call.args = [fd, vector.base, vector.len, 0, 0, 0];
                 procfs::read(call).into()
             }
-            Ok(_) => Reply::Value(0),
             Err(error) => Reply::Error(error),
         };
     }
@@ -204,17 +232,19 @@ pub fn readv(call: &mut Call<'_>) -> Reply {
         Ok(_) => return Reply::Error(Errno::EBADF),
         Err(error) => return Reply::Error(error),
     }
-    if count > MOST_VECTORS {
-        return Reply::Error(Errno::EINVAL);
-    }
-    for index in 0..count {
-        match vector(call, array, count, index) {
-            Ok(vector) if vector.len > 0 => return read_one(call, vector.base, vector.len),
-            Ok(_) => {}
-            Err(error) => return Reply::Error(error),
+    let with_room = Vectors::new(call, array, count).and_then(|vectors| {
+        for index in 0..vectors.count {
+            let vector = vectors.get(call, index)?;
+            if vector.len > 0 {
+                return Ok(vector);
+            }
         }
+        Ok(IoVec { base: 0, len: 0 })
+    });
+    match with_room {
+        Ok(vector) => read_one(call, vector.base, vector.len),
+        Err(error) => Reply::Error(error),
     }
-    Reply::Value(0)
 }
 
 /// What of `events` descriptor `fd` is ready for.

@@ -33,7 +33,7 @@ mod signal;
 mod thread;
 mod time;
 
-use crate::arch::context::Context;
+use crate::arch::context::with_frame_of_running;
 use crate::arch::cpu::Cpu;
 use crate::arch::entry::TrapFrame;
 use crate::hypercall::Requester;
@@ -177,8 +177,7 @@ pub fn made(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, frame: &mut TrapF
 
 /// Makes the call again that task `task`, now on this vCPU, waited in.
 pub fn again(kernel: &mut Kernel, cpu: &'static Cpu, task: u16) {
-    let frame = crate::arch::context::frame_of_running(cpu, Context::of(task));
-    made(kernel, cpu, task, frame);
+    with_frame_of_running(cpu, task, |frame| made(kernel, cpu, task, frame));
 }
 
 fn serve(call: &mut Call<'_>, which: u64) -> Reply {

@@ -1,5 +1,4 @@
 //! Numbers of the Linux x86-64 system calls this kernel serves (arch/x86/entry/syscalls/syscall_64.tbl).
-#![expect(missing_docs, reason = "calls by their names")]
 
 macro_rules! numbers {
     ($($name:ident = $value:literal,)*) => {

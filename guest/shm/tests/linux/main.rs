@@ -4,6 +4,7 @@
 #![expect(unsafe_code, reason = "calls the host's System V shared memory")]
 
 mod actor;
+mod proc;
 
 use abi::Errno;
 use abi::ipc::{
@@ -424,7 +425,7 @@ impl World {
         let mut status = None;
         let result = Command::check(id, command).and_then(|command| match command {
             Command::Remove => model.remove(&who, id).map(|_| 0),
-            Command::Lock => model.lock(&who, id).map(|()| 0),
+            Command::Lock => model.lock(&who, id, None).map(|()| 0),
             Command::Unlock => model.unlock(&who, id).map(|()| 0),
             Command::Set => unreachable!(),
             Command::Stat(found) => model.stat(&who, id, found).map(|(result, found)| {

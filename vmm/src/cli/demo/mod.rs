@@ -136,8 +136,10 @@ fn guests() -> Result<Vec<GuestConfig>> {
         memory: DEFAULT_MEMORY,
         processes: vec![process; PROCESSES as usize],
         policy: GuestPolicy::default(),
+        quota: Default::default(),
         uid: 0,
         gid: 0,
+        files: Vec::new(),
         flags: log_flags(),
         inject: None,
     };

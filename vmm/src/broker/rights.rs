@@ -1,0 +1,155 @@
+//! What one guest may do: whom its claims make it, which segments it may write, how much it may make.
+
+use super::attach::own_pid;
+use crate::window::WindowKind;
+use abi::Errno;
+use shm::Credentials;
+use std::collections::BTreeMap;
+
+/// The process on whose behalf a guest asks. What the guest says: the broker maps a `pid` outside the guest's range
+/// to the guest's first process, and holds the ids to what [`GuestRights`] allow.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    /// Group-wide process id, 0 for the guest's kernel itself.
+    pub pid: u32,
+    /// Effective user id; 0 has every capability.
+    pub euid: u32,
+    /// Effective group id.
+    pub egid: u32,
+    /// Supplementary groups.
+    pub groups: &'a [u32],
+    /// RLIMIT_MEMLOCK in bytes, `None` for the group's ([`shm::Limits::memlock`]).
+    pub memlock: Option<u64>,
+}
+
+/// What a guest may do with the group's segments; whatever it says, its configuration decides.
+#[derive(Clone, Debug, Default)]
+pub struct GuestRights {
+    /// Which segments it may only read.
+    pub policy: GuestPolicy,
+    /// The user its processes start as. 0: root of the guest is root of the group, and may become anyone. Any other
+    /// user can't become another on Linux, so every claim of such a guest counts as this user.
+    pub uid: u32,
+    /// The group its processes start with; unless `uid` is 0, every claim counts as this group and no other.
+    pub gid: u32,
+    /// How much it may make.
+    pub quota: Quota,
+}
+
+/// How much a guest may have made at one time, counted from shmget until the segment is destroyed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Segments; one more is ENOSPC.
+    pub segments: u64,
+    /// Bytes of all of them, each rounded up to its pages; more is ENOMEM.
+    pub bytes: u64,
+}
+
+impl Default for Quota {
+    /// No limit but the group's.
+    fn default() -> Self {
+        Quota {
+            segments: u64::MAX,
+            bytes: u64::MAX,
+        }
+    }
+}
+
+/// Which segments a guest may only read: a read-write `shmat` of one is EACCES, whatever its mode says and whoever
+/// made it; SHM_RDONLY is not affected. A segment is known by the key it was made with, also after its removal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum GuestPolicy {
+    /// None: only permissions count.
+    #[default]
+    Unrestricted,
+    /// Those made with one of these keys; 0 stands for every IPC_PRIVATE segment.
+    ReadOnlyKeys(Vec<i32>),
+    /// All, also IPC_PRIVATE ones and those this guest made itself: such a guest can write to no segment.
+    ReadOnlyAll,
+}
+
+impl GuestPolicy {
+    pub(super) fn allows(&self, key: i32, window: WindowKind) -> bool {
+        window == WindowKind::ReadOnly
+            || match self {
+                GuestPolicy::Unrestricted => true,
+                GuestPolicy::ReadOnlyKeys(keys) => !keys.contains(&key),
+                GuestPolicy::ReadOnlyAll => false,
+            }
+    }
+}
+
+impl GuestRights {
+    /// Who the process is, as far as the guest is believed.
+    pub(super) fn credentials<'a>(&self, guest: u32, caller: &Caller<'a>) -> Credentials<'a> {
+        let pid = own_pid(guest, caller.pid);
+        if self.uid == 0 {
+            return Credentials {
+                pid,
+                uid: caller.euid,
+                gid: caller.egid,
+                groups: caller.groups,
+            };
+        }
+        Credentials {
+            pid,
+            uid: self.uid,
+            gid: self.gid,
+            groups: &[],
+        }
+    }
+}
+
+/// What each guest has made that is still there; no zeros.
+#[derive(Debug, Default)]
+pub(super) struct Made(BTreeMap<u32, Quota>);
+
+impl Made {
+    /// Whether guest `guest` may make `bytes` bytes more.
+    ///
+    /// # Errors
+    /// ENOMEM if it may not.
+    pub(super) fn check_bytes(&self, guest: u32, quota: &Quota, bytes: u64) -> Result<(), Errno> {
+        match self.of(guest).bytes.checked_add(bytes) {
+            Some(total) if total <= quota.bytes => Ok(()),
+            _ => Err(Errno::ENOMEM),
+        }
+    }
+
+    /// Whether guest `guest` may make one segment more.
+    ///
+    /// # Errors
+    /// ENOSPC if it may not.
+    pub(super) fn check_segments(&self, guest: u32, quota: &Quota) -> Result<(), Errno> {
+        if self.of(guest).segments < quota.segments {
+            Ok(())
+        } else {
+            Err(Errno::ENOSPC)
+        }
+    }
+
+    pub(super) fn of(&self, guest: u32) -> Quota {
+        self.0.get(&guest).copied().unwrap_or(Quota {
+            segments: 0,
+            bytes: 0,
+        })
+    }
+
+    pub(super) fn add(&mut self, guest: u32, bytes: u64) {
+        let mut made = self.of(guest);
+        made.segments += 1;
+        made.bytes = made.bytes.saturating_add(bytes);
+        self.0.insert(guest, made);
+    }
+
+    pub(super) fn give_back(&mut self, guest: u32, bytes: u64) {
+        let mut made = self.of(guest);
+        made.segments = made.segments.saturating_sub(1);
+        made.bytes = made.bytes.saturating_sub(bytes);
+        if made.segments == 0 {
+            self.0.remove(&guest);
+        } else {
+            self.0.insert(guest, made);
+        }
+    }
+}
