@@ -117,7 +117,18 @@ fn remove_leaves<M: TableMemoryMut>(
 ) -> u64 {
     let (first, stop) = span.indices(1);
     let mut gone = 0;
+    // Stacks grow down: what is in use of their last table lies at its end, and the search begins there.
+    let is_present = |index| Entry::new(mem.load(table, index)).is_present();
     let mut index = first;
+    if live < (stop - first) as u64 && !is_present(first) && is_present(stop - 1) {
+        let mut found = 0;
+        index = stop;
+        while found < live && index > first {
+            index -= 1;
+            found += u64::from(is_present(index));
+        }
+    }
+    let virt_at = |index| virt_of(span.start + (index - first) as u64);
     while index < stop && gone < live {
         let mut entry = Entry::new(mem.load(table, index));
         if !entry.is_present() {
@@ -127,8 +138,7 @@ fn remove_leaves<M: TableMemoryMut>(
             (index, entry) = next;
         }
         mem.store(table, index, 0);
-        let virt = virt_of(span.start + (index - first) as u64);
-        removed(mem, entry.to_leaf(1, virt, Entry::ALL_ALLOWED));
+        removed(mem, entry.to_leaf(1, virt_at(index), Entry::ALL_ALLOWED));
         gone += 1;
         index += 1;
     }

@@ -3,7 +3,7 @@
 //! The VMM leaves the frames above the image, and all of the second range of RAM, free and zero. Frames that
 //! have never been used are handed out by bumping: single ones from below, aligned runs of 2 MiB from above.
 //! Frames that come back go into lists, linked through the frame table (a 32-bit word a frame), in the order
-//! they came, so that runs stay runs. What comes back is dirty unless it was a page table: those are zero when
+//! they came, and runs as runs: the first word leads on, the second one says how many. What comes back is dirty unless it was a page table: those are zero when
 //! they retire, and become tables again.
 //!
 //! *Retired* frames wait in queues of their own until [`Frames::release`]: the caller flushes first, so that
@@ -24,6 +24,9 @@ use abi::{LARGE_PAGE_SIZE, PAGE_SIZE};
 use paging::{GuestPhys, Leaf, Rights, TableMemory, TableMemoryMut};
 
 const LARGE_FRAMES: u64 = LARGE_PAGE_SIZE / PAGE_SIZE;
+
+/// In the word of the first frame of a run in a list: the run has more frames, and the next word their number.
+const MORE: u32 = 1 << 31;
 
 /// In the word of a large leaf's first frame: the count is that of all its frames, and of large leaves.
 const WHOLE: u32 = 1 << 31;
@@ -75,7 +78,8 @@ impl Span {
     }
 }
 
-/// A list of frames through the frame table: numbers plus 1, 0 is none. `tail` means nothing if it is empty.
+/// A list of runs through the frame table: numbers of first frames plus 1, 0 is none. `tail` is kept by
+/// `append` only, and means nothing if the list is empty.
 #[derive(Clone, Copy)]
 struct List {
     head: u32,
@@ -99,6 +103,8 @@ pub struct Frames {
     dirty: List,
     clean: List,
     large: List,
+    /// Retired frames, in a row, that are in no list yet.
+    retiring: Span,
     retired: List,
     retired_clean: List,
     retired_large: List,
@@ -123,6 +129,7 @@ impl Frames {
             dirty: List::EMPTY,
             clean: List::EMPTY,
             large: List::EMPTY,
+            retiring: Span::EMPTY,
             retired: List::EMPTY,
             retired_clean: List::EMPTY,
             retired_large: List::EMPTY,
@@ -234,25 +241,51 @@ impl Frames {
     /// Takes back frames that no table has ever shown to anybody.
     pub fn give_back(&mut self, run: FrameRun) {
         self.free += run.count;
+        let number = self.number(run.start);
         if run.count == LARGE_FRAMES && run.start.is_aligned(LARGE_PAGE_SIZE) {
-            let number = self.number(run.start);
-            return self.push(|frames| &mut frames.large, number);
+            return self.push(|frames| &mut frames.large, number, 1);
         }
-        let first = self.number(run.start);
-        for number in (first..first + run.count as u32).rev() {
-            self.push(|frames| &mut frames.dirty, number);
-        }
+        self.push(|frames| &mut frames.dirty, number, run.count as u32);
     }
 
     /// Takes back the `size` bytes (4 KiB, or aligned 2 MiB) a leaf mapped, to be used again after
     /// [`Frames::release`].
+    #[inline(always)]
     pub fn retire_frames(&mut self, start: GuestPhys, size: u64) {
-        self.retired_frames += size / PAGE_SIZE;
-        let number = self.number(start);
-        if size == PAGE_SIZE {
-            self.append(|frames| &mut frames.retired, number);
+        // The common case by far is a few instructions.
+        if size != PAGE_SIZE {
+            self.retire_large(start);
+        } else if start.get() == self.retiring.end {
+            self.retiring.end += PAGE_SIZE;
         } else {
-            self.append(|frames| &mut frames.retired_large, number);
+            self.retire_next(start);
+        }
+    }
+
+    #[cold]
+    fn retire_large(&mut self, start: GuestPhys) {
+        self.retired_frames += LARGE_FRAMES;
+        let number = self.number(start);
+        self.append(|frames| &mut frames.retired_large, number, 1);
+    }
+
+    /// Begins a new run of retired frames.
+    #[inline(never)]
+    fn retire_next(&mut self, start: GuestPhys) {
+        self.finish_run();
+        self.retiring = Span {
+            next: start.get(),
+            end: start.get() + PAGE_SIZE,
+        };
+    }
+
+    fn finish_run(&mut self) {
+        let Span { next, end } = core::mem::replace(&mut self.retiring, Span::EMPTY);
+        if next != end {
+            let count = (end - next) / PAGE_SIZE;
+            self.retired_frames += count;
+            let number = self.number(GuestPhys::new(next));
+            self.append(|frames| &mut frames.retired, number, count as u32);
         }
     }
 
@@ -282,35 +315,31 @@ impl Frames {
 
     /// `leaf` maps its memory no more. Frames that no other leaf maps retire. Memory that isn't handed out here
     /// is left alone.
-    #[inline]
+    #[inline(always)]
     pub fn drop_leaf(&mut self, leaf: &Leaf) {
         if !self.owns(leaf.phys) {
         } else if leaf.rights.contains(Rights::COUNTED) {
-            self.uncount(leaf);
+            self.uncount(leaf.phys, leaf.size);
         } else {
             self.retire_frames(leaf.phys, leaf.size);
         }
     }
 
-    fn uncount(&mut self, leaf: &Leaf) {
-        let number = self.number(leaf.phys);
-        let whole = if leaf.size == PAGE_SIZE { 0 } else { WHOLE };
+    #[inline(never)]
+    fn uncount(&mut self, phys: GuestPhys, size: u64) {
+        let number = self.number(phys);
+        let whole = if size == PAGE_SIZE { 0 } else { WHOLE };
         let word = self.link(number);
         if word & WHOLE == whole {
             if word & !WHOLE == 1 {
-                self.retire_frames(leaf.phys, leaf.size);
+                self.retire_frames(phys, size);
             } else {
                 self.set_link(number, word - 1);
             }
             return;
         }
         for offset in 0..LARGE_FRAMES {
-            let phys = leaf.phys.add(offset * PAGE_SIZE);
-            self.uncount(&Leaf {
-                phys,
-                size: PAGE_SIZE,
-                ..*leaf
-            });
+            self.uncount(phys.add(offset * PAGE_SIZE), PAGE_SIZE);
         }
     }
 
@@ -337,6 +366,7 @@ impl Frames {
 
     /// What has been retired may be used again: no vCPU can reach it any more.
     pub fn release(&mut self) {
+        self.finish_run();
         if self.retired_frames == 0 {
             return;
         }
@@ -349,21 +379,30 @@ impl Frames {
         self.retired_large = List::EMPTY;
     }
 
-    /// A run from the head of the dirty list, as long as its frames follow each other.
+    /// A run from the head of the dirty list, with those after it that continue it.
     fn take_dirty(&mut self, most: u64) -> Option<(GuestPhys, u64)> {
         let first = self.dirty.head.checked_sub(1)?;
-        let mut count = 1;
-        let mut next = self.link(first);
-        while count < most && u64::from(next) == u64::from(first) + 1 + count {
-            // The second range does not follow the first.
-            if u64::from(next) - 1 == self.ranges[1].number {
+        let most = most.min(1 << 30) as u32;
+        let mut count = 0;
+        loop {
+            let at = first + count;
+            let word = self.link(at);
+            let len = if word & MORE == 0 { 1 } else { self.link(at + 1) };
+            if len > most - count {
+                self.dirty.head = word & !MORE;
+                self.push(|frames| &mut frames.dirty, first + most, len - (most - count));
+                count = most;
                 break;
             }
-            next = self.link(next - 1);
-            count += 1;
+            count += len;
+            self.dirty.head = word & !MORE;
+            // The second range does not follow the first.
+            let boundary = u64::from(first + count) == self.ranges[1].number;
+            if count == most || self.dirty.head != first + count + 1 || boundary {
+                break;
+            }
         }
-        self.dirty.head = next;
-        Some((self.gpa(first), count))
+        Some((self.gpa(first), u64::from(count)))
     }
 
     fn take_fresh(&mut self, most: u64) -> Option<(GuestPhys, u64)> {
@@ -405,28 +444,31 @@ impl Frames {
         Some(self.gpa(number))
     }
 
-    fn push(&mut self, list: impl Fn(&mut Frames) -> &mut List, number: u32) {
-        let head = list(self).head;
-        self.set_link(number, head);
-        let list = list(self);
-        list.head = number + 1;
-        if head == 0 {
-            list.tail = number + 1;
+    /// Makes the words of a run say that `next` follows it.
+    fn set_run(&self, number: u32, count: u32, next: u32) {
+        if count == 1 {
+            self.set_link(number, next);
+        } else {
+            self.set_link(number, next | MORE);
+            self.set_link(number + 1, count);
         }
     }
 
-    fn append(&mut self, list: impl Fn(&mut Frames) -> &mut List, number: u32) {
+    fn push(&mut self, list: impl Fn(&mut Frames) -> &mut List, number: u32, count: u32) {
+        let head = list(self).head;
+        self.set_run(number, count, head);
+        list(self).head = number + 1;
+    }
+
+    fn append(&mut self, list: impl Fn(&mut Frames) -> &mut List, number: u32, count: u32) {
         let List { head, tail } = *list(self);
-        self.set_link(number, 0);
+        self.set_run(number, count, 0);
         if head == 0 {
-            *list(self) = List {
-                head: number + 1,
-                tail: number + 1,
-            };
+            list(self).head = number + 1;
         } else {
-            self.set_link(tail - 1, number + 1);
-            list(self).tail = number + 1;
+            self.set_link(tail - 1, self.link(tail - 1) | (number + 1));
         }
+        list(self).tail = number + 1;
     }
 
     /// `first`, then `second`.
@@ -434,11 +476,10 @@ impl Frames {
         if first.head == 0 {
             return second;
         }
-        self.set_link(first.tail - 1, second.head);
-        let tail = if second.head == 0 { first.tail } else { second.tail };
+        self.set_link(first.tail - 1, self.link(first.tail - 1) | second.head);
         List {
             head: first.head,
-            tail,
+            tail: 0,
         }
     }
 }
@@ -473,7 +514,7 @@ impl TableMemoryMut for Frames {
     fn retire(&mut self, table: GuestPhys) {
         self.retired_frames += 1;
         let number = self.number(table);
-        self.append(|frames| &mut frames.retired_clean, number);
+        self.append(|frames| &mut frames.retired_clean, number, 1);
     }
 
     fn splits(&mut self, leaf: &Leaf) {
