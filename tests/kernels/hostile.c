@@ -12,6 +12,7 @@
 #define UNKNOWN_EXIT 7
 #define STRINGS 9
 #define LIES 11
+#define BAD_SLOT 12
 
 enum { HYPERCALL_PORT = 0x500, EXIT_PORT = 0x504 };
 
@@ -63,7 +64,7 @@ static uint64_t nasty(uint64_t *state, const struct boot *boot) {
     case 11: return boot->ram[0] + boot->ram[1];
     case 12: return boot->window_rw[0];
     case 13: return boot->window_ro[0] + boot->window_ro[1] - 8;
-    case 14: return 0x200000;
+    case 14: return boot->free_start; /* Not the image: clearing itself would end it too soon. */
     case 15: return boot->free_start + (next(state) & 0xfffff8);
     case 16: return next(state) & 0xfff;
     case 17: return 1 << 20;
@@ -89,7 +90,7 @@ static void garbage(const struct boot *boot, volatile struct request *slots, uin
         for (int a = 0; a < 6; a++) r->args[a] = nasty(&state, boot);
         volatile uint64_t *payload = (volatile uint64_t *)r->payload;
         for (int p = 0; p < 6; p++) payload[p] = nasty(&state, boot);
-        out32(HYPERCALL_PORT, next(&state) % 100 == 0 ? (uint32_t)nasty(&state, boot) : slot);
+        out32(HYPERCALL_PORT, slot);
     }
 }
 
@@ -136,6 +137,9 @@ void main(const struct boot *boot, unsigned long index) {
     out8(HYPERCALL_PORT, 0);
     uint32_t value;
     __asm__ volatile("inl %1, %0" : "=a"(value) : "d"((uint16_t)HYPERCALL_PORT));
+    out32(EXIT_PORT, 0);
+#elif MODE == BAD_SLOT
+    out32(HYPERCALL_PORT, SEED);
     out32(EXIT_PORT, 0);
 #elif MODE == LIES
     /* Says it is done although no process has run, and twice. */

@@ -8,7 +8,7 @@ int main(int argc, char **argv) {
     /* Without a place to aim at, each copy takes another one in the image. */
     if (argc > 1 && strcmp(argv[1], "spread") == 0) address = 0xffffffff80200000UL + (unsigned long)rank() * 0x240;
     const char *where = argc > 2 ? argv[2] : "good";
-    unsigned long flags = argc > 3 ? strtoul(argv[3], NULL, 0) : 0x3f7fd7, after, result;
+    unsigned long flags = argc > 3 ? strtoul(argv[3], NULL, 0) : 0x3f7ed7, after, result;
     unsigned long back = strcmp(where, "kernel") == 0         ? 0xffffffff80200010UL
                          : strcmp(where, "noncanonical") == 0 ? 0x8000000000000000UL
                                                               : 0;

@@ -10,7 +10,7 @@ int main(void) {
         for (size_t i = 0; i < size; i += 512) zero &= p[i] == 0, p[i] = (char)0xff;
         if (rounds % 3 == 0) madvise(p, size, MADV_DONTNEED);
         if (rounds % 3 == 1)
-            for (size_t i = 0; i < size; i += 3 * PAGE) munmap(p + i, PAGE);
+            for (size_t i = 0; i < 3 * MIB; i += 3 * PAGE) munmap(p + i, PAGE);
         munmap(p, size);
     }
     printf("%d rounds\n", rounds);

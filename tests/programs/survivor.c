@@ -51,7 +51,16 @@ int main(int argc, char **argv) {
     if (strcmp(how, "fault") == 0) *(volatile int *)16 = 1;
     if (strcmp(how, "trespass") == 0) ro[2 * MIB + PAGE - 1] = 0x22;
     if (strcmp(how, "getpid") == 0) syscall(SYS_getpid);
-    if (strcmp(how, "spin") == 0)
-        for (;;) nap(1000);
+    if (strcmp(how, "spin") == 0) {
+        /* On each vCPU in turn, asking the host for something each time. */
+        cpu_set_t all, one;
+        sched_getaffinity(0, sizeof all, &all);
+        for (int cpu = 0;; cpu = (cpu + 1) % CPU_COUNT(&all)) {
+            CPU_ZERO(&one);
+            CPU_SET(cpu, &one);
+            sched_setaffinity(0, sizeof one, &one);
+            nattch(id);
+        }
+    }
     return 0;
 }

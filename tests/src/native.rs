@@ -14,7 +14,8 @@ use rustix::thread::UnshareFlags;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -27,6 +28,8 @@ pub(crate) struct Copy<'a> {
     pub(crate) args: &'a [Vec<u8>],
     pub(crate) env: Vec<(String, String)>,
     pub(crate) stdin: &'a [u8],
+    /// User and group, if not this process's.
+    pub(crate) user: Option<(u32, u32)>,
 }
 
 /// Runs all copies at once and waits for them. Copies that are not done in time are killed and have no status.
@@ -60,6 +63,15 @@ fn run_here(copies: &[Copy<'_>], timeout: Duration) -> BTreeMap<(u32, u32), Proc
             .expect("a temporary file");
         let create = |name| fs::File::create(file(copy, name)).expect("a temporary file");
         let mut command = Command::new(copy.program);
+        if let Some((uid, gid)) = copy.user {
+            // Another user need not be able to reach the target directory.
+            let reachable = scratch.path().join("program");
+            fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755))
+                .and_then(|()| fs::copy(copy.program, &reachable))
+                .expect("a temporary file");
+            command = Command::new(reachable);
+            command.uid(uid).gid(gid);
+        }
         command
             .args(copy.args.iter().map(|arg| os_string(arg)))
             .env_clear()

@@ -30,6 +30,7 @@ pub struct Run {
     timeout: Duration,
     leaves_segments: bool,
     lying: bool,
+    users: BTreeMap<u32, (u32, u32)>,
     adjust: Vec<Adjust>,
 }
 
@@ -68,6 +69,7 @@ impl Run {
             timeout: Duration::from_secs(60),
             leaves_segments: false,
             lying: false,
+            users: BTreeMap::new(),
             adjust: Vec::new(),
         }
     }
@@ -134,6 +136,13 @@ impl Run {
     pub fn leaving_segments(mut self) -> Run {
         self.leaves_segments = true;
         self
+    }
+
+    /// The user and group that guest number `guest`'s processes have; root otherwise.
+    #[must_use]
+    pub fn user(mut self, guest: u32, uid: u32, gid: u32) -> Run {
+        self.users.insert(guest, (uid, gid));
+        self.guest(guest, move |config| (config.uid, config.gid) = (uid, gid))
     }
 
     /// The kernel is hostile: what it says of its frames and processes counts for nothing.
@@ -285,6 +294,7 @@ impl Run {
                 args: &self.args,
                 env,
                 stdin,
+                user: self.users.get(&guest).copied(),
             });
         }
         alone(|| native::run(&copies, self.timeout))

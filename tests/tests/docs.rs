@@ -70,7 +70,7 @@ fn modules_with_unsafe_code_say_why_at_their_top() {
         let says = text.lines().any(|line| line.starts_with("// UNSAFETY:"));
         assert_eq!(
             expects, says,
-            "{name}: `expect(unsafe_code)` and `// UNSAFETY:` go together"
+            "{name}: unsafe code and `// UNSAFETY:` go together"
         );
     }
 }

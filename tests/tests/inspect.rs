@@ -147,3 +147,35 @@ fn each_process_has_its_own_attaches_in_its_own_page_tables() {
         80,
     );
 }
+
+/// Remembers where in the windows segments have been.
+#[derive(Default)]
+struct Places(Mutex<BTreeMap<u64, u32>>);
+
+impl Observer for Places {
+    fn after_hypercall(&self, _: &GuestView<'_>, _: u32, call: Call, request: &Request) {
+        if call == Call::ShmAttach && request.result == 0 {
+            *self
+                .0
+                .lock()
+                .expect("no look panics")
+                .entry(request.out[0])
+                .or_default() += 1;
+        }
+    }
+}
+
+#[test]
+fn ranges_of_the_windows_are_used_again() {
+    for size in ["4096", "3145728"] {
+        let places = Arc::new(Places::default());
+        let observer: Arc<dyn Observer> = places.clone();
+        let run = Run::with("rounds.c", Toolchain::Musl).args(["400", size]);
+        run.go_with(|config| config.observer = Some(observer), |_| {})
+            .expect_all(0);
+        let places = places.0.lock().expect("no look panics");
+        assert!(places.values().sum::<u32>() >= 400);
+        // One in each window would do; nobody says it must be the same one each time.
+        assert!(places.len() <= 8, "{places:x?}");
+    }
+}

@@ -12,7 +12,7 @@ fn the_calls_follow_linux_rules() {
 #[test]
 fn frames_and_window_are_back_after_1000_rounds_of_attach_and_detach() {
     // The harness compares the free frames.
-    for (rounds, size) in [(1000, 4096), (1000, 3 << 20), (50, (1u64 << 30) + 1)] {
+    for (rounds, size) in [(1000, 4096), (1000, 3 << 20), (100, (1u64 << 30) + 1)] {
         let (rounds, size) = (rounds.to_string(), size.to_string());
         let run = Run::with("rounds.c", Toolchain::Musl).args([&rounds, &size]).go();
         run.expect_all(0);
@@ -59,4 +59,16 @@ fn segments_that_nobody_removed_end_with_the_group() {
     assert_eq!(run.outcome.segments.len(), 1, "{run:?}");
     let segment = &run.outcome.segments[0];
     assert_eq!((segment.key, segment.destroyed_ns), (0xb5, None), "{run:?}");
+}
+
+#[test]
+fn permissions_are_checked_as_on_linux_across_guests() {
+    Run::with("permissions.c", Toolchain::Musl)
+        .guests(2)
+        .user(1, 1000, 1001)
+        .compare();
+    Run::with("permissions.c", Toolchain::Musl)
+        .guests(2)
+        .user(1, 1000, 0)
+        .compare();
 }

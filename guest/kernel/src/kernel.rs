@@ -7,11 +7,13 @@ use crate::arch::trap::Trap;
 use crate::arch::{apic, given, machine, probe};
 use crate::futex::Futexes;
 use crate::hypercall::{self, Requester};
+use crate::mm::space::Lowest;
 use crate::mm::world::{self, KernelWorld};
 use crate::mm::{Access, AddressSpace, Fault, Memory};
 use crate::process::sched::{self, Scheduler};
 use crate::process::task::{self, State, Tasks};
 use crate::process::{Process, Processes, exit, signal, start};
+use crate::syscall::procfs::{OpenFile, OpenFiles};
 use crate::{log, process, syscall, time};
 use abi::boot::{BootFlags, BootInfo};
 use abi::hypercall::Call;
@@ -33,6 +35,8 @@ pub struct Kernel {
     pub sched: Scheduler,
     /// Who waits for which word.
     pub futexes: Futexes,
+    /// Open files.
+    pub open_files: OpenFiles,
     /// Processes that have not ended.
     pub alive: u32,
     /// The last local process id given.
@@ -59,6 +63,7 @@ pub static KERNEL: BigLock<Kernel> = BigLock::new(Kernel {
     processes: &mut [],
     sched: Scheduler::new(),
     futexes: Futexes::new(),
+    open_files: [OpenFile::NONE; size_of::<OpenFiles>() / size_of::<OpenFile>()],
     alive: 0,
     last_pid: 0,
     last_slot: 0,
@@ -94,7 +99,13 @@ impl Kernel {
             cpu,
             who: process.requester(),
         };
+        let lowest = if process.credentials.is_privileged() {
+            Lowest::Zero
+        } else {
+            Lowest::MinAddr
+        };
         let space = process.space.as_mut().expect("a process that lives has memory");
+        space.lowest = lowest;
         work(space, &mut self.memory, &mut world)
     }
 

@@ -10,6 +10,7 @@ use crate::hypercall;
 use crate::mm::area::{Prot, SegmentRef, Window};
 use crate::syscall::Call;
 use abi::Errno;
+use abi::LARGE_PAGE_SIZE;
 use abi::hypercall::Call as Host;
 use abi::ipc::{
     IPC_INFO, IPC_SET, IPC_STAT, SHM_EXEC, SHM_INFO, SHM_RDONLY, SHM_REMAP, SHM_RND, SHM_STAT, SHM_STAT_ANY,
@@ -17,6 +18,12 @@ use abi::ipc::{
 };
 use abi::memory::USER_END;
 use paging::{GuestPhys, GuestVirt};
+
+/// The limit of locked memory (getrlimit(2)).
+const RLIMIT_MEMLOCK: usize = 8;
+
+/// Page tables above those that hold the leaves, for an attach of any size; and one at either end of it.
+const FRAMES_FOR_UPPER_TABLES: u64 = 8;
 
 /// Asks the broker something it checks permissions for.
 fn ask(call: &mut Call<'_>, what: Host, args: &[u64]) -> Result<u64, Errno> {
@@ -54,27 +61,40 @@ fn address(shmaddr: u64, flags: u32) -> Result<Option<u64>, Errno> {
     }
 }
 
-/// How many bytes there are for the attach, and the error if they are too few.
+/// How many bytes there are for the attach, and the error if they are too few: what is checked after id and
+/// permission, in Linux's order (do_shmat, get_unmapped_area).
 fn room(call: &mut Call<'_>, at: Option<u64>, flags: u32) -> (u64, Errno) {
-    match at {
-        // As get_unmapped_area has it for addresses beyond a program's.
+    let (room, why) = call.with_space(|space, memory, _| match at {
+        // A segment that would end beyond the last address of all is EINVAL before it is too much. How large it
+        // is only the broker knows: a page is the least.
+        Some(at) if at >= 0u64.wrapping_sub(SHMLBA) => (0, Errno::EINVAL),
         Some(at) if at >= USER_END => (0, Errno::ENOMEM),
-        Some(at) if flags & SHM_REMAP != 0 => (USER_END - at, Errno::ENOMEM),
         Some(at) => {
-            let room = call.with_space(|space, memory, _| space.room_at(memory, Some(GuestVirt::new(at))));
-            (
-                room,
-                if at + room >= USER_END {
-                    Errno::ENOMEM
-                } else {
-                    Errno::EINVAL
-                },
-            )
+            let free = if flags & SHM_REMAP != 0 {
+                USER_END - at
+            } else {
+                space.room_at(memory, Some(GuestVirt::new(at)))
+            };
+            let may = space.can_attach(memory, Some(GuestVirt::new(at)), 1);
+            match may {
+                Err(Errno::EPERM) if free > 0 => (0, Errno::EPERM),
+                Err(Errno::ENOMEM) if free > 0 => (0, Errno::ENOMEM),
+                _ if at + free >= USER_END => (free, Errno::ENOMEM),
+                _ => (free, Errno::EINVAL),
+            }
         }
-        None => (
-            call.with_space(|space, memory, _| space.room_at(memory, None)),
-            Errno::ENOMEM,
-        ),
+        None if space.can_attach(memory, None, 1).is_err() => (0, Errno::ENOMEM),
+        None => (space.room_at(memory, None), Errno::ENOMEM),
+    });
+    // What the page tables there are frames for could map.
+    let frames = call.kernel.memory.frames.free_frames();
+    let tables = frames
+        .saturating_sub(FRAMES_FOR_UPPER_TABLES)
+        .saturating_mul(LARGE_PAGE_SIZE);
+    if tables < room {
+        (tables, Errno::ENOMEM)
+    } else {
+        (room, why)
     }
 }
 
@@ -87,11 +107,10 @@ pub fn attach(call: &mut Call<'_>) -> Result<u64, Errno> {
     }
     let at = address(shmaddr, flags)?;
     let (room, no_room) = room(call, at, flags);
-    let who = call.requester();
     let wanted = u64::from(flags & (SHM_RDONLY | SHM_EXEC));
-    hypercall::call(
+    ask(
+        call,
         Host::ShmAttach,
-        who,
         &[id as u64, wanted, room, no_room.raw() as u64],
     )?;
     let [gpa, size] = hypercall::out();
@@ -102,26 +121,23 @@ pub fn attach(call: &mut Call<'_>) -> Result<u64, Errno> {
         (Window::ReadWrite, Prot::READ | Prot::WRITE)
     };
     prot.set(Prot::EXECUTE, flags & SHM_EXEC != 0);
+    let gpa = GuestPhys::new(gpa);
     let segment = SegmentRef {
         id,
         window,
-        gpa: GuestPhys::new(gpa),
+        gpa,
         size,
         offset: 0,
     };
-    let mapped = call.with_space(|space, memory, world| {
-        let at = at.map(GuestVirt::new);
-        if let Some(at) = at
-            && flags & SHM_REMAP != 0
-        {
-            space.unmap(memory, world, at, size.next_multiple_of(SHMLBA))?;
-        }
-        space.attach(memory, world, at, segment, prot)
+    let mapped = call.with_space(|space, memory, world| match at.map(GuestVirt::new) {
+        Some(at) if flags & SHM_REMAP != 0 => space.attach_replacing(memory, world, at, segment, prot),
+        at => space.attach(memory, world, at, segment, prot),
     });
     match mapped {
         Ok(address) => Ok(address.get()),
         Err(error) => {
             // Counted, but not mapped: undo.
+            let who = call.requester();
             hypercall::call(Host::ShmDetach, who, &[id as u64, window.raw(), 1])?;
             Err(error)
         }
@@ -150,7 +166,13 @@ pub fn control(call: &mut Call<'_>) -> Result<u64, Errno> {
         let wanted: ShmidDs = call.read(buffer)?;
         hypercall::set_payload(&wanted);
     }
-    let result = ask(call, Host::ShmControl, &[id as u64, command as u64])?;
+    // What the caller may lock; one more, so that 0 can mean that a kernel does not say.
+    let [memlock, _] = call.process().limit(RLIMIT_MEMLOCK);
+    let result = ask(
+        call,
+        Host::ShmControl,
+        &[id as u64, command as u64, memlock.saturating_add(1)],
+    )?;
     match command {
         IPC_STAT | SHM_STAT | SHM_STAT_ANY => {
             let state: ShmidDs = hypercall::payload();

@@ -145,7 +145,7 @@ impl Memory {
         let page_size = huge_page_shift.map_or(PAGE_SIZE, |shift| 1 << shift);
         let len = len(new, huge_page_shift)?;
         let file = file(len, huge_page_shift, new.no_reserve).map_err(|error| {
-            tracing::warn!("no memory for a segment of {} bytes: {error}", new.size);
+            tracing::debug!("no memory for a segment of {} bytes: {error}", new.size);
             match error {
                 rustix::io::Errno::MFILE | rustix::io::Errno::NFILE => Errno::ENOSPC,
                 _ => Errno::ENOMEM,

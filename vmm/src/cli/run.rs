@@ -21,7 +21,7 @@ use tombolo::error::VmmError;
 use tombolo::group::Group;
 use tombolo::guest_file::GuestFile;
 use tombolo::image::Program;
-use tombolo::outcome::StopRequest;
+use tombolo::outcome::{Outcome, StopRequest};
 
 /// Where programs are looked for without a PATH, as execvp(3) does.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -68,6 +68,7 @@ pub(super) fn run(run: &Run, common: &Common) -> Result<u8> {
     });
     let outcome = group.wait();
     streams.finish();
+    log_outcome(&outcome);
 
     let status = verdict::exit_status(&outcome);
     for message in verdict::messages(&outcome, run.timeout) {
@@ -108,6 +109,36 @@ fn load_file(file: &FileArg) -> Result<Arc<GuestFile>, VmmError> {
     match GuestFile::load(&file.host, file.guest.as_deref()) {
         Ok(loaded) => Ok(Arc::new(loaded)),
         Err(error) => Err(VmmError::Config(format!("--file {error}"))),
+    }
+}
+
+/// For `-v`: what became of each guest.
+pub(super) fn log_outcome(outcome: &Outcome) {
+    for guest in &outcome.guests {
+        let millis = |time: Option<u64>| time.map(|ns| ns as f64 / 1e6);
+        tracing::info!(
+            kvm = ?outcome.kvm,
+            kernel_ready_ms = millis(guest.start.kernel_ready_ns),
+            first_program_ms = millis(guest.start.first_program_ns),
+            gone_ms = millis(guest.start.gone_ns),
+            attaches = guest.attaches,
+            "guest {}: {:?}",
+            guest.guest,
+            guest.end
+        );
+        for process in &guest.processes {
+            let status = process.shell_status();
+            tracing::info!(
+                pid = process.pid,
+                ?status,
+                "guest {} process {} ended",
+                guest.guest,
+                process.process
+            );
+        }
+    }
+    for life in &outcome.segments {
+        tracing::info!(key = life.key, size = life.size, attaches = ?life.attaches, "segment {}", life.id);
     }
 }
 

@@ -50,6 +50,7 @@ impl<T> Reserve<T> {
     }
 
     /// The value, to whom asks first.
+    #[expect(clippy::mut_from_ref, reason = "one caller gets it, ever")]
     pub fn take(&'static self) -> Option<&'static mut T> {
         if self.0.taken.swap(true, Ordering::Acquire) {
             return None;

@@ -27,10 +27,13 @@ static ROOM: Lent<[u8; MOST_BYTES]> = Lent::new([0; MOST_BYTES]);
 /// Returns how many there are, and how much is used then.
 fn gather(call: &mut Call<'_>, array: u64, room: &mut [u8], mut used: usize) -> Result<(u32, usize), Errno> {
     const POINTERS: u64 = 16;
+    if array == 0 {
+        // Linux takes a null array for an empty one.
+        return Ok((0, used));
+    }
     let mut count = 0u32;
-    // Linux takes a null array for an empty one.
     let mut at = array;
-    while array != 0 {
+    loop {
         // As many pointers as lie on this page: the next one may not be there.
         let here = POINTERS.min((PAGE_SIZE - at % PAGE_SIZE) / 8).max(1);
         let mut bytes = [0; 8 * POINTERS as usize];
@@ -51,7 +54,6 @@ fn gather(call: &mut Call<'_>, array: u64, room: &mut [u8], mut used: usize) -> 
         }
         at = at.wrapping_add(8 * here);
     }
-    Ok((0, used))
 }
 
 /// Has the calling process run the guest's file number `file`, with the arguments and environment at

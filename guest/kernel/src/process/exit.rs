@@ -37,6 +37,12 @@ pub fn discard(kernel: &mut Kernel, cpu: &'static Cpu, number: u16, status: u32)
     }
     let process = &kernel.processes[usize::from(number)];
     let (who, index) = (process.requester(), process.index);
+    let Kernel {
+        processes,
+        open_files,
+        ..
+    } = kernel;
+    processes[usize::from(number)].files.close_all(open_files);
     kernel.orphan_children(number);
     kernel.alive -= 1;
     if index != NO_INDEX {

@@ -137,6 +137,7 @@ impl Kernel {
         to.file = from.file;
         to.closed = from.closed;
         to.files = from.files;
+        to.files.shared(&mut self.open_files);
         to.credentials = from.credentials;
         to.actions_set = from.actions_set;
         let mut set = from.actions_set;

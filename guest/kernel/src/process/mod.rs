@@ -43,6 +43,8 @@ pub struct Credentials {
     pub uid: [u32; 3],
     /// Real, effective and saved group id.
     pub gid: [u32; 3],
+    /// User and group id for files.
+    pub fs: [u32; 2],
     /// How many of `groups` are set.
     pub group_count: u32,
     /// Supplementary groups.
@@ -54,6 +56,7 @@ impl Credentials {
     pub const ROOT: Credentials = Credentials {
         uid: [0; 3],
         gid: [0; 3],
+        fs: [0; 2],
         group_count: 0,
         groups: [0; MAX_GROUPS],
     };

@@ -147,15 +147,15 @@ impl Kernel {
         entry.expired = false;
         entry.deadline = deadline.unwrap_or(0);
         if deadline.is_some() {
-            self.sched.sleep(&mut self.tasks, task, cpu.index.get());
+            self.sched.sleep(self.tasks, task, cpu.index.get());
         }
     }
 
     /// Makes a parked or new task ready, and sees to it that a vCPU looks. The caller has delivered the
     /// result of the call it waited in.
     pub fn wake(&mut self, cpu: &Cpu, task: u16) {
-        self.sched.unsleep(&mut self.tasks, task);
-        self.sched.push(&mut self.tasks, task);
+        self.sched.unsleep(self.tasks, task);
+        self.sched.push(self.tasks, task);
         let affinity = self.tasks[usize::from(task)].affinity;
         let last = u32::from(self.tasks[usize::from(task)].last_cpu);
         let idle = |index: u32| affinity & (1 << index) != 0 && Cpu::of(index).idle.load(Relaxed);
@@ -196,7 +196,7 @@ impl Kernel {
             match self.tasks[usize::from(task)].state {
                 State::Parked(Wait::Sleep) => Context::of(task).set_result(0),
                 State::Parked(Wait::Futex { key, .. }) => {
-                    self.futexes.remove(&mut self.tasks, key, task);
+                    self.futexes.remove(self.tasks, key, task);
                     Context::of(task).set_result(Errno::ETIMEDOUT.to_result());
                 }
                 State::Parked(Wait::Input) => {
@@ -288,7 +288,7 @@ pub fn next(mut kernel: Held<'static, Kernel>, cpu: &'static Cpu) -> *mut TrapFr
         if let Some(task) = cpu.current_task()
             && kernel.tasks[usize::from(task)].state == State::Running
         {
-            if kernel.sched.ready == 0 || !kernel.sched.wanted(&kernel.tasks, cpu.bit()) {
+            if kernel.sched.ready == 0 || !kernel.sched.wanted(kernel.tasks, cpu.bit()) {
                 arm(&kernel, cpu, false);
                 return Context::of(task).frame();
             }

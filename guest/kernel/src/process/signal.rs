@@ -76,7 +76,7 @@ pub fn send(kernel: &mut Kernel, cpu: &Cpu, task: u16, signal: u32) {
         State::Parked(Wait::Vfork) => {}
         State::Parked(wait) => {
             if let Wait::Futex { key, .. } = wait {
-                kernel.futexes.remove(&mut kernel.tasks, key, task);
+                kernel.futexes.remove(kernel.tasks, key, task);
             }
             Context::of(task).set_result(Errno::EINTR.to_result());
             kernel.wake(cpu, task);

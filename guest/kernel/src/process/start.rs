@@ -14,6 +14,8 @@ use abi::hypercall::Call;
 use abi::{Errno, MAX_TASKS, PID_BITS_IN_GUEST, group_pid};
 use paging::GuestPhys;
 
+/// The process outside that starts everyone; its group and session have its id.
+const INIT: u32 = 1;
 /// Exit status of a program that can't be run, as a shell gives it.
 const NOT_RUNNABLE: u32 = 126;
 
@@ -29,11 +31,12 @@ pub fn all(kernel: &mut Kernel, cpu: &'static Cpu) {
         slot.index = process.index;
         slot.origin = process.index;
         (slot.parent, slot.child, slot.sibling, slot.borrowed_from) = (NOBODY, NOBODY, NOBODY, NOBODY);
-        // As at a shell: it leads its group, in the session of whoever started it.
-        (slot.group, slot.session) = (pid, 1);
+        // As a script's commands: in the group and session of whoever started them.
+        (slot.group, slot.session) = (INIT, INIT);
         slot.file = process.file;
         slot.credentials.uid = [boot.uid; 3];
         slot.credentials.gid = [boot.gid; 3];
+        slot.credentials.fs = [boot.uid, boot.gid];
         match prepare(kernel, cpu, at, process) {
             Ok((rip, rsp)) => {
                 begin(kernel, cpu, at as u16, rip, rsp);

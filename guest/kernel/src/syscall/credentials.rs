@@ -14,9 +14,9 @@ const MOST_GROUPS_ON_LINUX: u64 = 65536;
 #[derive(Clone, Copy)]
 pub enum Ids {
     /// User ids.
-    User,
+    User = 0,
     /// Group ids.
-    Group,
+    Group = 1,
 }
 
 fn ids(credentials: &mut Credentials, which: Ids) -> &mut [u32; 3] {
@@ -24,6 +24,12 @@ fn ids(credentials: &mut Credentials, which: Ids) -> &mut [u32; 3] {
         Ids::User => &mut credentials.uid,
         Ids::Group => &mut credentials.gid,
     }
+}
+
+/// The id for files follows the effective one whenever that is set.
+fn file_id_follows(call: &mut Call<'_>, which: Ids) {
+    let credentials = &mut call.process().credentials;
+    credentials.fs[which as usize] = ids(credentials, which)[1];
 }
 
 /// setuid(2), setgid(2).
@@ -41,6 +47,7 @@ pub fn set_id(call: &mut Call<'_>, which: Ids) -> Result<u64, Errno> {
     } else {
         return Err(Errno::EPERM);
     }
+    file_id_follows(call, which);
     Ok(0)
 }
 
@@ -66,6 +73,7 @@ pub fn set_re(call: &mut Call<'_>, which: Ids) -> Result<u64, Errno> {
         new[2] = new[1];
     }
     *old = new;
+    file_id_follows(call, which);
     Ok(0)
 }
 
@@ -83,6 +91,7 @@ pub fn set_res(call: &mut Call<'_>, which: Ids) -> Result<u64, Errno> {
             *id = *wanted;
         }
     }
+    file_id_follows(call, which);
     Ok(0)
 }
 
@@ -96,10 +105,18 @@ pub fn get_res(call: &mut Call<'_>, which: Ids) -> Result<u64, Errno> {
     Ok(0)
 }
 
-/// setfsuid(2), setfsgid(2): there are no files they would matter for; the effective id is told, as it always is
-/// where nobody has set another.
+/// setfsuid(2), setfsgid(2): returns the one there was. There are no files it would matter for.
 pub fn set_fs(call: &mut Call<'_>, which: Ids) -> Result<u64, Errno> {
-    Ok(u64::from(ids(&mut call.process().credentials, which)[1]))
+    let wanted = call.args[0] as u32;
+    let credentials = &mut call.process().credentials;
+    let privileged = credentials.is_privileged();
+    let known = *ids(credentials, which);
+    let fs = &mut credentials.fs[which as usize];
+    let before = *fs;
+    if wanted != KEEP && (privileged || wanted == before || known.contains(&wanted)) {
+        *fs = wanted;
+    }
+    Ok(u64::from(before))
 }
 
 /// getgroups(2).
@@ -185,14 +202,23 @@ pub fn setpgid(call: &mut Call<'_>) -> Result<u64, Errno> {
     Ok(0)
 }
 
+/// The process outside that starts everyone: a group and a session of its own.
+const INIT: u64 = 1;
+
 /// getpgid(2).
 pub fn getpgid(call: &mut Call<'_>) -> Result<u64, Errno> {
+    if call.args[0] == INIT {
+        return Ok(INIT);
+    }
     let target = process_of(call, call.args[0])?;
     Ok(u64::from(call.kernel.processes[usize::from(target)].group))
 }
 
 /// getsid(2).
 pub fn getsid(call: &mut Call<'_>) -> Result<u64, Errno> {
+    if call.args[0] == INIT {
+        return Ok(INIT);
+    }
     let target = process_of(call, call.args[0])?;
     Ok(u64::from(call.kernel.processes[usize::from(target)].session))
 }

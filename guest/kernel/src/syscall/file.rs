@@ -54,7 +54,7 @@ fn stat_descriptor(call: &mut Call<'_>, fd: u64, to: u64) -> Result<u64, Errno> 
         let mode = MODE_REGULAR | permissions;
         let stat = Stat {
             dev,
-            ino: which + 100,
+            ino: procfs::inode(which),
             nlink: 1,
             mode,
             blksize: 1024,
@@ -135,12 +135,14 @@ fn path_stat(call: &mut Call<'_>, path: &[u8]) -> Result<Stat, Errno> {
             (stat.ino, stat.mode) = (boot.tree_id, MODE_DIRECTORY)
         }
         b"tmp" | b"tmp/" => (stat.ino, stat.mode) = (boot.tree_id + 1, MODE_STICKY_DIRECTORY),
+        _ if let Some((which, permissions)) = procfs::find(path) => {
+            (stat.ino, stat.nlink, stat.blksize) = (procfs::inode(which), 1, 1024);
+            stat.mode = MODE_REGULAR | permissions;
+        }
+        _ if procfs::is_below_file(path) => return Err(Errno::ENOTDIR),
         _ => {
-            let file = given::files(boot)
-                .iter()
-                .find(|file| given::bytes(file.name) == path);
-            let file = file.ok_or(Errno::ENOENT)?;
-            stat.ino = number_of(path);
+            let (_, file) = find(call, path).ok_or(Errno::ENOENT)?;
+            stat.ino = number_of(given::bytes(file.name));
             (stat.mode, stat.nlink) = (MODE_PROGRAM, 1);
             stat.size = file.contents.len as i64;
             stat.blocks = (stat.size + 511) / 512;

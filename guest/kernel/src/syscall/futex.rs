@@ -108,7 +108,7 @@ fn wait(
         Ok((deadline, (key, _))) => {
             call.kernel
                 .park(call.cpu, call.task, Wait::Futex { key, bitset }, deadline);
-            call.kernel.futexes.add(&mut call.kernel.tasks, key, call.task);
+            call.kernel.futexes.add(call.kernel.tasks, key, call.task);
             Reply::Parked
         }
     }
@@ -123,7 +123,7 @@ fn wake(call: &mut Call<'_>, address: u64, count: u64, bitset: u32) -> Result<u6
     let count = i64::from(count as u32 as i32).max(1) as u64;
     let mut woken = 0;
     while woken < count
-        && let Some(task) = call.kernel.futexes.take(&mut call.kernel.tasks, key, bitset)
+        && let Some(task) = call.kernel.futexes.take(call.kernel.tasks, key, bitset)
     {
         Context::of(task).set_result(0);
         call.kernel.wake(call.cpu, task);

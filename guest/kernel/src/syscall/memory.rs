@@ -9,7 +9,6 @@ use paging::GuestVirt;
 const MAP_SHARED: u64 = 1;
 const MAP_TYPE: u64 = 0xf;
 const MAP_PRIVATE: u64 = 2;
-const MAP_SHARED_VALIDATE: u64 = 3;
 const MAP_FIXED: u64 = 0x10;
 const MAP_ANONYMOUS: u64 = 0x20;
 const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
@@ -34,10 +33,11 @@ pub fn mmap(call: &mut Call<'_>) -> Result<u64, Errno> {
             Errno::EBADF
         });
     }
-    // Shared anonymous memory differs from private only after fork.
-    if !matches!(flags & MAP_TYPE, MAP_SHARED | MAP_PRIVATE) || flags & MAP_TYPE == MAP_SHARED_VALIDATE {
-        return Err(Errno::EINVAL);
-    }
+    let backing = match flags & MAP_TYPE {
+        MAP_SHARED => Backing::SharedAnonymous,
+        MAP_PRIVATE => Backing::Anonymous,
+        _ => return Err(Errno::EINVAL),
+    };
     let at = GuestVirt::new(address);
     let placement = if flags & MAP_FIXED_NOREPLACE != 0 {
         Placement::FixedNoReplace(at)
@@ -52,9 +52,8 @@ pub fn mmap(call: &mut Call<'_>) -> Result<u64, Errno> {
         return Err(Errno::EINVAL);
     }
     let all = Prot::READ | Prot::WRITE | Prot::EXECUTE;
-    let mapped = call.with_space(|space, memory, world| {
-        space.map(memory, world, placement, len, prot, all, Backing::Anonymous)
-    })?;
+    let mapped =
+        call.with_space(|space, memory, world| space.map(memory, world, placement, len, prot, all, backing))?;
     Ok(mapped.get())
 }
 

@@ -1,7 +1,7 @@
 //! The files of System V shared memory: /proc/sysvipc/shm and /proc/sys/kernel/shm{max,all,mni}.
 //!
-//! Their text is the broker's, asked for with each read. A descriptor is a few bytes in its process, copied at
-//! fork (the offset too, where Linux has one for both).
+//! Their text is the broker's, asked for with each read. Descriptors that came from each other by fork mean one
+//! open file, with one offset.
 
 use super::{Call, io};
 use crate::arch::lent::{Lent, gpa_of};
@@ -30,29 +30,73 @@ const NAMES: [(&[u8], u64); 4] = [
     (b"/proc/sys/kernel/shmmni", PROC_SHMMNI),
 ];
 
-/// An open descriptor.
+/// An open file: what descriptors that came from each other by fork share.
 #[derive(Clone, Copy)]
-struct File {
-    open: bool,
+pub struct OpenFile {
+    /// Descriptors that mean it; 0 in a free slot.
+    users: u16,
     which: u8,
     mode: u8,
     offset: u64,
 }
 
-/// A process's descriptors from 3 on.
+/// All open files of the guest.
+pub type OpenFiles = [OpenFile; MOST_OPEN];
+
+/// Most open files of a guest.
+const MOST_OPEN: usize = 256;
+
+impl OpenFile {
+    /// None.
+    pub const NONE: OpenFile = OpenFile {
+        users: 0,
+        which: 0,
+        mode: 0,
+        offset: 0,
+    };
+}
+
+/// A process's descriptors from 3 on: numbers of open files plus 1, 0 where there is none.
 #[derive(Clone, Copy)]
-pub struct Files([File; MOST]);
+pub struct Files([u16; MOST]);
 
 impl Files {
     /// None is open.
-    pub const NONE: Files = Files(
-        [File {
-            open: false,
-            which: 0,
-            mode: 0,
-            offset: 0,
-        }; MOST],
-    );
+    pub const NONE: Files = Files([0; MOST]);
+
+    fn open(&self) -> impl Iterator<Item = usize> {
+        self.0
+            .into_iter()
+            .filter_map(|entry| usize::from(entry).checked_sub(1))
+    }
+
+    /// Another process has the same descriptors now.
+    pub fn shared(&self, all: &mut OpenFiles) {
+        for file in self.open() {
+            all[file].users += 1;
+        }
+    }
+
+    /// The process has ended.
+    pub fn close_all(&mut self, all: &mut OpenFiles) {
+        for file in self.open() {
+            all[file].users -= 1;
+        }
+        *self = Files::NONE;
+    }
+}
+
+/// The inode number of file `which`.
+pub const fn inode(which: u64) -> u64 {
+    100 + which
+}
+
+/// Whether `path` leads through one of these files, as if it were a directory.
+pub fn is_below_file(path: &[u8]) -> bool {
+    NAMES.iter().any(|(name, _)| {
+        path.strip_prefix(*name)
+            .is_some_and(|rest| rest.starts_with(b"/"))
+    })
 }
 
 /// For text on its way between a program and the host.
@@ -64,10 +108,19 @@ pub fn find(path: &[u8]) -> Option<(u64, u32)> {
     Some((*which, if *which == PROC_SHM { 0o444 } else { 0o644 }))
 }
 
-/// The descriptor `fd`, if it is one of these files.
-fn file<'a>(call: &'a mut Call<'_>, fd: u64) -> Option<&'a mut File> {
-    let at = (fd as u32 as u64).checked_sub(FIRST)? as usize;
-    call.process().files.0.get_mut(at).filter(|file| file.open)
+/// Where a process keeps descriptor `fd`.
+fn place(fd: u64) -> Option<usize> {
+    (fd as u32 as u64)
+        .checked_sub(FIRST)
+        .map(|at| at as usize)
+        .filter(|at| *at < MOST)
+}
+
+/// The open file that descriptor `fd` means, if it is one of these.
+fn file<'a>(call: &'a mut Call<'_>, fd: u64) -> Option<&'a mut OpenFile> {
+    let at = place(fd)?;
+    let number = usize::from(call.process().files.0[at]).checked_sub(1)?;
+    call.kernel.open_files.get_mut(number)
 }
 
 /// Whether `fd` is one of these files.
@@ -112,6 +165,9 @@ fn open_path(call: &mut Call<'_>, path: u64, flags: u64) -> Result<u64, Errno> {
     if path.is_empty() {
         return Err(Errno::ENOENT);
     }
+    if is_below_file(path) {
+        return Err(Errno::ENOTDIR);
+    }
     let (which, permissions) = find(path).ok_or(Errno::ENOENT)?;
     if flags & O_CREAT != 0 && flags & O_EXCL != 0 {
         return Err(Errno::EEXIST);
@@ -126,21 +182,36 @@ fn open_path(call: &mut Call<'_>, path: u64, flags: u64) -> Result<u64, Errno> {
         return Err(Errno::EACCES);
     }
     debug_assert!(permissions & 0o444 == 0o444);
-    let files = &mut call.process().files.0;
-    let at = files.iter().position(|file| !file.open).ok_or(Errno::EMFILE)?;
-    files[at] = File {
-        open: true,
+    let at = call
+        .process()
+        .files
+        .0
+        .iter()
+        .position(|entry| *entry == 0)
+        .ok_or(Errno::EMFILE)?;
+    let number = call
+        .kernel
+        .open_files
+        .iter()
+        .position(|file| file.users == 0)
+        .ok_or(Errno::ENFILE)?;
+    call.kernel.open_files[number] = OpenFile {
+        users: 1,
         which: which as u8,
         mode: mode as u8,
         offset: 0,
     };
+    call.process().files.0[at] = number as u16 + 1;
     Ok(FIRST + at as u64)
 }
 
 /// close(2) of one of these files.
 pub fn close(call: &mut Call<'_>, fd: u64) {
     if let Some(file) = file(call, fd) {
-        file.open = false;
+        file.users -= 1;
+        if let Some(at) = place(fd) {
+            call.process().files.0[at] = 0;
+        }
     }
 }
 
@@ -187,7 +258,9 @@ fn write_at(call: &mut Call<'_>, fd: u64, from: u64, len: u64, offset: u64) -> R
         let take = len.min(PAGE_SIZE);
         let text = &mut text[..take as usize];
         call.with_space(|space, memory, world| space.read(memory, world, from, text))?;
-        hypercall::call(Host::ProcWrite, who, &[which, gpa_of(text), take])
+        let taken = hypercall::call(Host::ProcWrite, who, &[which, gpa_of(text), take])?;
+        // Linux looks at the first page of a longer text, and takes the rest unseen.
+        Ok(len - (take - taken.min(take)))
     })
 }
 

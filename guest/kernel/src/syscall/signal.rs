@@ -106,8 +106,15 @@ fn may(call: &mut Call<'_>, target: u16) -> bool {
     sender[1] == 0 || sender[..2].iter().any(|&id| id == real || id == saved)
 }
 
-/// Sends `number` to process `target`; 0 only asks whether it could. One that has ended takes anything.
+/// The process outside that everyone descends from.
+const INIT: u32 = 1;
+
+/// Sends `number` to process `target`; 0 only asks whether it could. One that has ended takes anything. The order of
+/// errors is Linux's: no such process, no such signal, no permission.
 fn send(call: &mut Call<'_>, target: u16, number: u64) -> Result<(), Errno> {
+    if number as u32 > LAST {
+        return Err(Errno::EINVAL);
+    }
     if !may(call, target) {
         return Err(Errno::EPERM);
     }
@@ -116,6 +123,19 @@ fn send(call: &mut Call<'_>, target: u16, number: u64) -> Result<(), Errno> {
         signal::send(call.kernel, call.cpu, target, number as u32);
     }
     Ok(())
+}
+
+/// Sends to the process with id `pid`. Init is outside: it takes what only root may send, and nothing comes of it.
+fn send_to(call: &mut Call<'_>, pid: u32, number: u64) -> Result<u64, Errno> {
+    if pid == INIT {
+        return match number as u32 {
+            number if number > LAST => Err(Errno::EINVAL),
+            _ if call.process().credentials.is_privileged() => Ok(0),
+            _ => Err(Errno::EPERM),
+        };
+    }
+    let target = call.kernel.find_process(pid).ok_or(Errno::ESRCH)?;
+    send(call, target, number).map(|()| 0)
 }
 
 /// Sends to every process `meant` accepts. Succeeds if one took it.
@@ -138,47 +158,35 @@ fn send_to_all(call: &mut Call<'_>, number: u64, meant: impl Fn(&Process) -> boo
 /// kill(2): one process, one's own group (0), another group (negative), or everyone but oneself (-1).
 pub fn kill(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [pid, number, ..] = call.args;
-    let pid = pid as u32 as i32;
-    if number as u32 > LAST {
-        return Err(Errno::EINVAL);
-    }
     let own = call.process();
     let (own_pid, own_group) = (own.pid, own.group);
-    match pid {
+    match pid as u32 as i32 {
         i32::MIN => Err(Errno::ESRCH),
         -1 => send_to_all(call, number, |process| process.pid != own_pid),
         0 => send_to_all(call, number, |process| process.group == own_group),
-        1.. => {
-            let target = call.kernel.find_process(pid as u32).ok_or(Errno::ESRCH)?;
-            send(call, target, number).map(|()| 0)
-        }
+        1.. => send_to(call, pid as u32, number),
         group => send_to_all(call, number, |process| process.group == group.unsigned_abs()),
     }
 }
 
-/// Sends to the thread with id `id`, which is its process's only one.
-fn send_to_thread(call: &mut Call<'_>, id: u64, number: u64) -> Result<u64, Errno> {
-    if id as u32 as i32 <= 0 || number as u32 > LAST {
-        return Err(Errno::EINVAL);
-    }
-    let target = call.kernel.find_process(id as u32).ok_or(Errno::ESRCH)?;
-    send(call, target, number).map(|()| 0)
-}
-
-/// tkill(2).
+/// tkill(2): a process's only thread has its id.
 pub fn tkill(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [id, number, ..] = call.args;
-    send_to_thread(call, id, number)
+    if id as u32 as i32 <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    send_to(call, id as u32, number)
 }
 
 /// tgkill(2).
 pub fn tgkill(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [group, id, number, ..] = call.args;
-    if group as u32 as i32 <= 0 {
+    if group as u32 as i32 <= 0 || id as u32 as i32 <= 0 {
         return Err(Errno::EINVAL);
     }
-    if group as u32 != id as u32 && id as u32 as i32 > 0 {
-        return Err(Errno::ESRCH);
+    if group as u32 == id as u32 {
+        send_to(call, id as u32, number)
+    } else {
+        Err(Errno::ESRCH)
     }
-    send_to_thread(call, id, number)
 }

@@ -35,7 +35,7 @@ use layout::{
 use wait::doze;
 
 /// Longest wait for another member, at any step.
-const TIME_LIMIT: Duration = Duration::from_secs(10);
+const TIME_LIMIT: Duration = Duration::from_secs(20);
 
 /// Why a member gives up.
 #[derive(Debug, PartialEq, Eq)]

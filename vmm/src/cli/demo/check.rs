@@ -67,13 +67,18 @@ fn only(shown: &Shown) -> Option<&SegmentState> {
     }
 }
 
+/// What a program says that ends because another has (`guest/user`'s `Failure::OfAnother`).
+const FOLLOWED: &str = "error another process gave up";
+
 fn attached(shown: &Shown) -> Option<String> {
-    let odd = first(|member| {
-        shown.members[member as usize]
-            .odd
-            .first()
+    // The cause rather than what followed from it.
+    let said = |member: u32, cause: bool| {
+        let odd = &shown.members[member as usize].odd;
+        odd.iter()
+            .find(|line| (*line != FOLLOWED) == cause)
             .map(|line| format!("said `{line}`"))
-    });
+    };
+    let odd = first(|member| said(member, true)).or_else(|| first(|member| said(member, false)));
     let id = shown.members[0].attached;
     odd.or_else(|| {
         first(|member| match shown.members[member as usize].attached {
@@ -338,6 +343,17 @@ pub(super) mod tests {
                 "change {number}: {failed:?}"
             );
         }
+    }
+
+    #[test]
+    fn the_cause_is_told_rather_than_what_followed() {
+        let mut shown = good();
+        shown.members[0].odd.push(FOLLOWED.into());
+        shown.members[2].odd.push("error shmat: ENOMEM".into());
+        assert_eq!(
+            all(&shown)[0].wrong.as_deref(),
+            Some("1.0: said `error shmat: ENOMEM`")
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod show;
 
 use super::args::{Common, DemoArgs, Format};
 use super::report::Destination;
-use super::run::log_flags;
+use super::run::{log_flags, log_outcome};
 use super::signals::Signals;
 use super::table::Style;
 use super::{tell, verdict};
@@ -78,6 +78,7 @@ pub(super) fn run(demo: &DemoArgs, common: &Common) -> Result<u8> {
     let stopper = group.stopper();
     signals.on_first(move |signal| stopper.stop(StopRequest::Signal(signal)));
     let outcome = group.wait();
+    log_outcome(&outcome);
     let (members, segments) = (board.members(), board.segments());
     let shown = Shown {
         members,
