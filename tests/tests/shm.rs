@@ -29,7 +29,7 @@ fn several_processes_attach_and_detach_at_once_on_several_vcpus() {
         .guests(2)
         .vcpus(2)
         .procs(3)
-        .args(["150", "3145728"])
+        .args(["60", "3145728"])
         .go();
     run.expect_all(0);
 }

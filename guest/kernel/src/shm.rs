@@ -67,7 +67,7 @@ fn room(call: &mut Call<'_>, at: Option<u64>, flags: u32) -> (u64, Errno) {
     let (room, why) = call.with_space(|space, memory, _| match at {
         // A segment that would end beyond the last address of all is EINVAL before it is too much. How large it
         // is only the broker knows: a page is the least.
-        Some(at) if at >= 0u64.wrapping_sub(SHMLBA) => (0, Errno::EINVAL),
+        Some(at) if at >= 0u64.wrapping_sub(SHMLBA) && flags & SHM_REMAP == 0 => (0, Errno::EINVAL),
         Some(at) if at >= USER_END => (0, Errno::ENOMEM),
         Some(at) => {
             let free = if flags & SHM_REMAP != 0 {

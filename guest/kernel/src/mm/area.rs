@@ -126,13 +126,19 @@ impl Backing {
 }
 
 bitflags! {
-    /// What becomes of an area when its process forks (madvise(2)); empty: the child has it too.
+    /// What madvise(2) has said of an area. Areas with different advice are different areas, as Linux has it.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct AtFork: u8 {
-        /// The child has a hole there (`MADV_DONTFORK`).
+    pub struct Advice: u8 {
+        /// A forked child has a hole there (`MADV_DONTFORK`).
         const LEFT_OUT = 1;
-        /// The child has zeros there (`MADV_WIPEONFORK`; private anonymous memory only).
+        /// A forked child has zeros there (`MADV_WIPEONFORK`; private anonymous memory only).
         const WIPED = 2;
+        /// Touched in no order (`MADV_RANDOM`). Without effect.
+        const RANDOM = 4;
+        /// Touched in order (`MADV_SEQUENTIAL`). Without effect.
+        const SEQUENTIAL = 8;
+        /// Not for core dumps (`MADV_DONTDUMP`). Without effect.
+        const UNDUMPED = 16;
     }
 }
 
@@ -150,7 +156,7 @@ pub struct Area {
     /// What is behind it.
     pub backing: Backing,
     /// What a child gets of it.
-    pub at_fork: AtFork,
+    pub advice: Advice,
 }
 
 impl Area {
@@ -189,7 +195,7 @@ impl Area {
         self.end == next.start
             && self.prot == next.prot
             && self.may == next.may
-            && self.at_fork == next.at_fork
+            && self.advice == next.advice
             && match self.backing {
                 Backing::Image { .. } => false,
                 backing => backing.advanced(self.len()) == next.backing,

@@ -1,7 +1,7 @@
 //! shmat and shmdt, the part that concerns one process: where a segment appears, and that it goes again.
 //! Keys, permissions and counts are the broker's; [`crate::arch::shm`] edits the tables.
 
-use super::area::{Area, AtFork, Prot, SegmentRef};
+use super::area::{Advice, Area, Prot, SegmentRef};
 use super::space::check_fixed;
 use super::{AddressSpace, Memory, World};
 use crate::arch::shm::{self, PageList};
@@ -115,7 +115,7 @@ impl AddressSpace {
             prot,
             may,
             backing: super::area::Backing::Segment(segment),
-            at_fork: AtFork::empty(),
+            advice: Advice::empty(),
         };
         let rights = self.rights(mem, &area);
         let mut space = shm::Space {

@@ -6,7 +6,7 @@
 //! of the latter all pages are made first, so that none appears later in one process alone. Pages of the image
 //! that are shown in place are shown in the child, too.
 
-use super::area::{Area, AtFork, Backing};
+use super::area::{Advice, Area, Backing};
 use super::fault::{AHEAD, Fault, has_plenty};
 use super::space::NEAR;
 use super::{AddressSpace, Memory, World};
@@ -43,7 +43,7 @@ impl AddressSpace {
             return Err(error);
         }
         let mut flush = Flush::none();
-        let copied = self.copy_pages(mem, &mut child, &mut flush);
+        let copied = self.copy_pages(mem, &census, &mut child, &mut flush);
         // Also after a failure: leaves that are read-only already are not flushed next time.
         if flush.needs_flush() {
             world.flush(self.loaded, &flush);
@@ -60,7 +60,7 @@ impl AddressSpace {
         let mut census = Census::default();
         self.areas.for_each(&mem.areas, |area| {
             census.all += 1;
-            if area.at_fork.contains(AtFork::LEFT_OUT) {
+            if area.advice.contains(Advice::LEFT_OUT) {
                 census.left_out += 1;
                 return;
             }
@@ -78,7 +78,7 @@ impl AddressSpace {
         let mut at = GuestVirt::new(0);
         while let Some(&area) = self.areas.first_from(&mem.areas, at) {
             at = area.end;
-            if area.backing != Backing::SharedAnonymous || area.at_fork.contains(AtFork::LEFT_OUT) {
+            if area.backing != Backing::SharedAnonymous || area.advice.contains(Advice::LEFT_OUT) {
                 continue;
             }
             let mut page = area.start;
@@ -124,10 +124,7 @@ impl AddressSpace {
             && let Some(area) = self.areas.first_from(&mem.areas, at)
         {
             at = area.end;
-            if let Some(segment) = area
-                .segment()
-                .filter(|_| !area.at_fork.contains(AtFork::LEFT_OUT))
-            {
+            if let Some(segment) = area.segment().filter(|_| !area.advice.contains(Advice::LEFT_OUT)) {
                 if let Err(error) = world.attached_more(segment) {
                     self.uncount_attaches(mem, world, area.start);
                     return Err(error);
@@ -141,7 +138,7 @@ impl AddressSpace {
             && let Some(&area) = self.areas.first_from(&mem.areas, at)
         {
             at = area.end;
-            if area.at_fork.contains(AtFork::LEFT_OUT) {
+            if area.advice.contains(Advice::LEFT_OUT) {
                 child.areas.remove(&mut mem.areas, area.start);
                 left_out -= 1;
             }
@@ -158,10 +155,7 @@ impl AddressSpace {
             .filter(|area| area.start < end)
         {
             at = area.end;
-            if let Some(segment) = area
-                .segment()
-                .filter(|_| !area.at_fork.contains(AtFork::LEFT_OUT))
-            {
+            if let Some(segment) = area.segment().filter(|_| !area.advice.contains(Advice::LEFT_OUT)) {
                 world.detached(segment);
             }
         }
@@ -171,14 +165,17 @@ impl AddressSpace {
     fn copy_pages(
         &mut self,
         mem: &mut Memory,
+        census: &Census,
         child: &mut AddressSpace,
         flush: &mut Flush,
     ) -> Result<(), Errno> {
+        // A gap may be an area that is left out.
+        let near = if census.left_out == 0 { NEAR } else { 0 };
         let mut next = child.areas.first_from(&mem.areas, GuestVirt::new(0)).copied();
         while let Some(area) = next {
             let mut end = area.end;
             next = child.areas.first_from(&mem.areas, end).copied();
-            if area.at_fork.contains(AtFork::WIPED) {
+            if area.advice.contains(Advice::WIPED) {
                 continue;
             }
             if let Backing::Segment(part) = &area.backing {
@@ -186,11 +183,11 @@ impl AddressSpace {
                 continue;
             }
             // Where private areas lie close together one walk serves them.
-            let plain = |area: &Area| !area.is_shared() && area.at_fork.is_empty();
+            let plain = |area: &Area| !area.is_shared() && !area.advice.contains(Advice::WIPED);
             while plain(&area)
-                && let Some(near) = next.filter(|next| plain(next) && next.start.get() - end.get() <= NEAR)
+                && let Some(other) = next.filter(|next| plain(next) && next.start.get() - end.get() <= near)
             {
-                end = near.end;
+                end = other.end;
                 next = child.areas.first_from(&mem.areas, end).copied();
             }
             let lost = if area.is_shared() {

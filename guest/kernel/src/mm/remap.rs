@@ -11,12 +11,14 @@ use paging::{GuestPhys, GuestVirt, Leaf, Rights, for_each_leaf};
 
 const MREMAP_MAYMOVE: u64 = 1;
 const MREMAP_FIXED: u64 = 2;
+const MREMAP_DONTUNMAP: u64 = 4;
 
 /// Leaves that are moved before tables are looked at again.
 const BATCH: usize = 32;
 
 impl AddressSpace {
-    /// mremap(2). What is not there: DONTUNMAP, an old length of 0 (EINVAL both), and more than one area.
+    /// mremap(2). An old length of 0 gives a second view of a segment. What is not there: DONTUNMAP and second
+    /// views of other memory (EINVAL), and more than one area.
     ///
     /// # Errors
     /// EINVAL for crooked ranges and flags, EFAULT if the old range isn't one area's, ENOMEM for no room,
@@ -38,8 +40,9 @@ impl AddressSpace {
     ) -> Result<GuestVirt, Errno> {
         let fixed = flags & MREMAP_FIXED != 0;
         let may_move = flags & MREMAP_MAYMOVE != 0;
-        if flags & !(MREMAP_MAYMOVE | MREMAP_FIXED) != 0 || (fixed && !may_move) || !old.is_aligned(PAGE_SIZE)
-        {
+        let keep = flags & MREMAP_DONTUNMAP != 0;
+        let known = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
+        if flags & !known != 0 || ((fixed || keep) && !may_move) || !old.is_aligned(PAGE_SIZE) {
             return Err(Errno::EINVAL);
         }
         let old_len = page_up(old_len).ok_or(Errno::EINVAL)?;
@@ -53,8 +56,18 @@ impl AddressSpace {
             check_fixed(new_addr, new_len, self.lowest)?;
         }
         let mut area = *self.areas.find(&mem.areas, old).ok_or(Errno::EFAULT)?;
-        if old_len == 0 {
-            return Err(Errno::EINVAL);
+        if old_len == 0 || keep {
+            if keep && old_len != new_len || area.segment().is_none() {
+                return Err(Errno::EINVAL);
+            }
+            if !may_move {
+                return Err(Errno::ENOMEM);
+            }
+            if old_len > area.end.get() - old.get() {
+                return Err(Errno::EFAULT);
+            }
+            let to = fixed.then_some(new_addr);
+            return self.second_view(mem, world, &area.part(old, area.end), to, new_len);
         }
         if old_len >= new_len {
             let end = old
@@ -93,6 +106,65 @@ impl AddressSpace {
         };
         self.move_part(mem, world, &area, &area.part(old, old_end), to, new_len)?;
         Ok(to)
+    }
+
+    /// Maps `len` bytes of the segment that `part` shows, from its start, at a second place.
+    fn second_view(
+        &mut self,
+        mem: &mut Memory,
+        world: &mut impl World,
+        part: &Area,
+        to: Option<GuestVirt>,
+        len: u64,
+    ) -> Result<GuestVirt, Errno> {
+        let segment = *part.segment().ok_or(Errno::EINVAL)?;
+        if mem.areas.available() < 2 {
+            return Err(Errno::ENOMEM);
+        }
+        let start = match to {
+            Some(to) => {
+                self.clear(mem, world, to, to.add(len))?;
+                to
+            }
+            None => self.gap(mem, len, PAGE_SIZE).ok_or(Errno::ENOMEM)?,
+        };
+        let view = Area {
+            start,
+            end: start.add(len),
+            ..*part
+        };
+        world.attached_more(&segment)?;
+        if let Err(error) = self.map_fragment(mem, &view, &segment, start) {
+            world.detached(&segment);
+            return Err(error);
+        }
+        self.insert(mem, view)?;
+        Ok(start)
+    }
+
+    /// Adds `area`, a part of an attach that has been moved. Next to a fragment that it continues, it becomes part
+    /// of that one, as in Linux: the one before if there is one, else the one after, never both.
+    fn insert_moved(&mut self, mem: &mut Memory, world: &mut impl World, area: Area) -> Result<(), Errno> {
+        let Some(segment) = area.segment().copied() else {
+            return self.insert(mem, area);
+        };
+        let left = self.areas.ending_at(&mem.areas, area.start).copied();
+        let right = self.areas.find(&mem.areas, area.end).copied();
+        if let Some(left) = left.filter(|left| left.continues_in(&area)) {
+            self.areas
+                .update(&mut mem.areas, left.start, |left| left.end = area.end);
+        } else if let Some(right) = right.filter(|right| area.continues_in(right)) {
+            self.areas.remove(&mut mem.areas, right.start);
+            let whole = Area {
+                end: right.end,
+                ..area
+            };
+            self.areas.insert(&mut mem.areas, whole)?;
+        } else {
+            return self.insert(mem, area);
+        }
+        world.detached(&segment);
+        Ok(())
     }
 
     /// Lets the area end at `end` if it can.
@@ -136,14 +208,12 @@ impl AddressSpace {
             return Err(error);
         }
         self.cut(mem, part.start, part.end, |_| {})?;
-        self.insert(
-            mem,
-            Area {
-                start: to,
-                end: to.add(len),
-                ..*part
-            },
-        )
+        let moved = Area {
+            start: to,
+            end: to.add(len),
+            ..*part
+        };
+        self.insert_moved(mem, world, moved)
     }
 
     /// Maps the pages of `part` at `to`, and no longer where they are. All or nothing.

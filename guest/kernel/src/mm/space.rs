@@ -5,7 +5,7 @@
 //!
 //! Addresses and errors are Linux's (mmap(2), brk(2); `mm/mmap.c` for what these leave open).
 
-use super::area::{Area, AtFork, Backing, Prot};
+use super::area::{Advice, Area, Backing, Prot};
 use super::tree::AreaTree;
 use super::{Memory, World};
 use abi::memory::{DIRECT_MAP, KERNEL_VIRT, MMAP_MIN_ADDR, USER_END};
@@ -205,7 +205,7 @@ impl AddressSpace {
                 prot,
                 may,
                 backing,
-                at_fork: AtFork::empty(),
+                advice: Advice::empty(),
             },
         )?;
         Ok(start)
@@ -256,7 +256,7 @@ impl AddressSpace {
             prot,
             may: Prot::all(),
             backing: Backing::Anonymous,
-            at_fork: AtFork::empty(),
+            advice: Advice::empty(),
         };
         self.insert(mem, area)
     }

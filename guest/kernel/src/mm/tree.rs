@@ -7,7 +7,7 @@
 use super::area::Area;
 #[cfg(target_os = "none")]
 use crate::arch::lent::Reserve;
-use crate::mm::area::{AtFork, Backing, Prot};
+use crate::mm::area::{Advice, Backing, Prot};
 use abi::Errno;
 use paging::GuestVirt;
 
@@ -35,7 +35,7 @@ impl Node {
             prot: Prot::empty(),
             may: Prot::empty(),
             backing: Backing::Anonymous,
-            at_fork: AtFork::empty(),
+            advice: Advice::empty(),
         },
         first: 0,
         last: 0,

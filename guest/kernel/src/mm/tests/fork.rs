@@ -2,7 +2,7 @@
 //! holds. After each step: every leaf is right, the counts of frames are exactly the leaves over them, private
 //! memory has one writer, attaches are counted, nothing leaks, and what became stale has been flushed.
 
-use super::super::area::{AtFork, Backing, Prot, Window};
+use super::super::area::{Advice, Backing, Prot, Window};
 use super::super::fault::{Access, Fault};
 use super::super::frames::FrameRun;
 use super::super::space::Lowest;
@@ -45,7 +45,7 @@ enum Behind {
 struct Page {
     prot: Prot,
     behind: Behind,
-    at_fork: AtFork,
+    advice: Advice,
 }
 
 #[derive(Clone, Default)]
@@ -301,7 +301,7 @@ impl Test {
                             Page {
                                 prot,
                                 behind,
-                                at_fork: AtFork::empty(),
+                                advice: Advice::empty(),
                             },
                         );
                     }
@@ -360,10 +360,10 @@ impl Test {
                     for (_, page) in pages_of.range_mut(page..page + pages) {
                         match (advice, &mut page.behind) {
                             (DONTNEED, Behind::Private { written, .. }) => *written = None,
-                            (DONTFORK, _) => page.at_fork |= AtFork::LEFT_OUT,
-                            (DOFORK, _) => page.at_fork -= AtFork::LEFT_OUT,
-                            (WIPEONFORK, _) => page.at_fork |= AtFork::WIPED,
-                            (KEEPONFORK, _) => page.at_fork -= AtFork::WIPED,
+                            (DONTFORK, _) => page.advice |= Advice::LEFT_OUT,
+                            (DOFORK, _) => page.advice -= Advice::LEFT_OUT,
+                            (WIPEONFORK, _) => page.advice |= Advice::WIPED,
+                            (KEEPONFORK, _) => page.advice -= Advice::WIPED,
                             _ => {}
                         }
                     }
@@ -392,7 +392,7 @@ impl Test {
                             Page {
                                 prot: RW,
                                 behind,
-                                at_fork: AtFork::empty(),
+                                advice: Advice::empty(),
                             },
                         );
                     }
@@ -439,10 +439,10 @@ impl Test {
                     child.loaded = LOADED;
                     assert_eq!(child.lowest, Lowest::Zero);
                     let mut pages = pages_of.clone();
-                    pages.retain(|_, page| !page.at_fork.contains(AtFork::LEFT_OUT));
+                    pages.retain(|_, page| !page.advice.contains(Advice::LEFT_OUT));
                     for page in pages
                         .values_mut()
-                        .filter(|page| page.at_fork.contains(AtFork::WIPED))
+                        .filter(|page| page.advice.contains(Advice::WIPED))
                     {
                         page.behind = Behind::Private {
                             written: None,
@@ -528,10 +528,10 @@ impl Test {
                     .pages
                     .range(area.start.get() / PAGE_SIZE..area.end.get() / PAGE_SIZE);
                 for (page, expected) in inside {
-                    let seen = (area.prot, area.at_fork);
+                    let seen = (area.prot, area.advice);
                     assert_eq!(
                         seen,
-                        (expected.prot, expected.at_fork),
+                        (expected.prot, expected.advice),
                         "process {index}: {:?}",
                         virt(*page)
                     );

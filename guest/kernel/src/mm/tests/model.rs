@@ -352,10 +352,23 @@ impl Model {
             .map(|(&page, &byte)| (page, byte))
             .collect();
         self.unmap(start, end);
-        self.add(Mapping {
+        let moved = Mapping {
             end: to + pages,
             ..part
-        });
+        };
+        // A part of an attach joins the fragment it continues: the one before, else the one after.
+        let mut others = self.mappings.iter_mut();
+        let like = |other: &&mut Mapping| moved.segment().is_some() && other.is_like(&moved);
+        if let Some(left) = others.by_ref().filter(like).find(|left| left.end == moved.start) {
+            left.end = moved.end;
+        } else if let Some(right) = (self.mappings.iter_mut())
+            .filter(like)
+            .find(|right| right.start == moved.end)
+        {
+            right.start = moved.start;
+        } else {
+            self.add(moved);
+        }
         self.private
             .extend(contents.into_iter().map(|(page, byte)| (page - start + to, byte)));
     }

@@ -2,7 +2,7 @@
 //! failing at times. After each step: same mappings, same fragments of attaches, right leaves with right
 //! contents, every frame accounted for, and everything that became stale flushed.
 
-use super::super::area::{Area, AtFork, Backing, Prot, Window};
+use super::super::area::{Advice, Area, Backing, Prot, Window};
 use super::super::fault::Access;
 use super::super::frames::FrameRun;
 use super::super::tree::MOST_AREAS;
@@ -668,7 +668,7 @@ fn the_universe_of_the_model_can_be_mapped() {
             phys: FILE,
             len: FILE_LEN,
         },
-        at_fork: AtFork::empty(),
+        advice: Advice::empty(),
     };
     assert_eq!(Mapping::of(&area).behind, Behind::File { origin: SMALL });
 }

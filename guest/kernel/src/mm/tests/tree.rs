@@ -1,6 +1,6 @@
 //! The tree of areas against a `BTreeMap`.
 
-use super::super::area::{Area, AtFork, Backing, Prot};
+use super::super::area::{Advice, Area, Backing, Prot};
 use super::super::tree::{AreaPool, AreaTree, MOST_AREAS};
 use paging::GuestVirt;
 use proptest::prelude::*;
@@ -16,7 +16,7 @@ fn area(start: u64, end: u64) -> Area {
         prot: Prot::READ,
         may: Prot::all(),
         backing: Backing::Anonymous,
-        at_fork: AtFork::empty(),
+        advice: Advice::empty(),
     }
 }
 

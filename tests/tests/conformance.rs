@@ -1,0 +1,87 @@
+//! System V shared memory, complete, judged by Linux: each program writes one line a case, and in a guest each line must
+//! be what it is on the host, in an IPC namespace of its own.
+
+use tests::{Run, Toolchain};
+
+/// Runs `source` on the host and in a guest; the transcripts must agree line by line and have at least `least` lines.
+fn conforms(source: &str, least: usize) {
+    for toolchain in [Toolchain::Musl, Toolchain::Glibc] {
+        let run = Run::with(source, toolchain);
+        let native = run.natively().remove(&(0, 0)).expect("one copy");
+        let linux = String::from_utf8_lossy(&native.stdout).into_owned();
+        let complaints = String::from_utf8_lossy(&native.stderr).into_owned();
+        assert_eq!(native.status, Some(0), "{source} on Linux: {complaints}");
+        let guest = run.go();
+        let there = String::from_utf8_lossy(&guest.processes[&(0, 0)].stdout).into_owned();
+        let complaints = guest.stderr(0, 0);
+        let (expected, got): (Vec<_>, Vec<_>) = (linux.lines().collect(), there.lines().collect());
+        assert!(expected.len() >= least, "{source}: {} cases", expected.len());
+        for (number, line) in expected.iter().enumerate() {
+            let theirs = got.get(number).copied().unwrap_or("(nothing)");
+            let before = &expected[number.saturating_sub(5)..number];
+            assert_eq!(
+                theirs,
+                *line,
+                "{source}, {toolchain:?}: line {} in a guest (left) and on Linux (right), after {before:#?}\n{complaints}",
+                number + 1
+            );
+        }
+        assert_eq!(
+            got.len(),
+            expected.len(),
+            "{source}: more lines in a guest: {:?}",
+            &got[expected.len()..]
+        );
+        guest.expect_all(0);
+    }
+}
+
+#[test]
+fn shmget_decides_as_linux_does() {
+    conforms("conf_shmget.c", 300);
+}
+
+#[test]
+fn shmat_places_and_refuses_as_linux_does() {
+    conforms("conf_shmat.c", 300);
+}
+
+#[test]
+fn shmdt_removes_what_linux_removes() {
+    conforms("conf_shmdt.c", 170);
+}
+
+#[test]
+fn shmctl_answers_as_linux_does() {
+    conforms("conf_shmctl.c", 580);
+}
+
+#[test]
+fn identifiers_are_those_linux_gives() {
+    conforms("conf_ids.c", 330);
+}
+
+#[test]
+fn every_class_of_user_may_do_what_linux_lets_it() {
+    conforms("conf_perm.c", 530);
+}
+
+#[test]
+fn processes_live_fork_execute_and_end_as_on_linux() {
+    conforms("conf_process.c", 270);
+}
+
+#[test]
+fn changes_of_mappings_count_as_on_linux() {
+    conforms("conf_maps.c", 330);
+}
+
+#[test]
+fn the_files_in_proc_read_and_write_as_on_linux() {
+    conforms("conf_proc.c", 190);
+}
+
+#[test]
+fn limits_hold_as_on_linux() {
+    conforms("conf_limits.c", 60);
+}

@@ -1,0 +1,149 @@
+//! Random sequences of System V calls by six actors give the same transcript on Linux, in one guest, and spread over two
+//! and three guests.
+//!
+//! By hand: TOMBOLO_DIFFER_OPS=100000 TOMBOLO_DIFFER_SEED=17 cargo test -p tests --test differential. Each operation is
+//! a function of the seed and its number, so a failure is narrowed down to the shortest beginning that still differs.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tests::{ProcessResult, Run, Toolchain};
+
+/// Actors, in every shape.
+const ACTORS: u32 = 6;
+
+fn run(seed: u64, operations: u64, guests: u32) -> Run {
+    Run::with("differ.c", Toolchain::Musl)
+        .args([seed.to_string(), operations.to_string()])
+        .guests(guests)
+        .procs(ACTORS / guests)
+        .vcpus(2)
+        .timeout(Duration::from_secs(60 + operations / 100))
+        .leaving_segments()
+}
+
+/// All actors' lines in the order of the operations.
+fn transcript(processes: &BTreeMap<(u32, u32), ProcessResult>) -> Vec<(u64, String)> {
+    let mut lines = Vec::new();
+    for process in processes.values() {
+        for line in String::from_utf8_lossy(&process.stdout).lines() {
+            let number = line.split(' ').next().and_then(|word| word.parse().ok());
+            lines.push((number.unwrap_or(u64::MAX), line.to_owned()));
+        }
+    }
+    // Stable: an operation of several lines is one actor's.
+    lines.sort_by_key(|(number, _)| *number);
+    lines
+}
+
+/// Where the transcripts of `operations` operations part, if they do.
+fn difference(seed: u64, operations: u64, guests: u32) -> Option<(u64, String)> {
+    let run = run(seed, operations, guests);
+    let linux = run.natively();
+    for (actor, process) in &linux {
+        let complaints = String::from_utf8_lossy(&process.stderr);
+        assert_eq!(
+            process.status,
+            Some(0),
+            "actor {actor:?} on Linux, seed {seed}: {complaints}"
+        );
+    }
+    let finished = run.go();
+    let (expected, got) = (transcript(&linux), transcript(&finished.processes));
+    let part = (0..expected.len().max(got.len())).find(|&i| expected.get(i) != got.get(i));
+    let Some(part) = part else {
+        finished.expect_all(0);
+        return None;
+    };
+    let number = expected
+        .get(part)
+        .or(got.get(part))
+        .map_or(0, |(number, _)| *number);
+    let show = |lines: &[(u64, String)]| {
+        let around = &lines[part.saturating_sub(12).min(lines.len())..(part + 3).min(lines.len())];
+        around
+            .iter()
+            .map(|(_, line)| format!("    {line}\n"))
+            .collect::<String>()
+    };
+    let complaints: String = finished
+        .processes
+        .iter()
+        .filter(|(_, process)| process.status != Some(0) || !process.stderr.is_empty())
+        .map(|(actor, process)| {
+            format!(
+                "actor {actor:?}, status {:?}: {}\n",
+                process.status,
+                String::from_utf8_lossy(&process.stderr)
+            )
+        })
+        .collect();
+    let ends: Vec<_> = finished.outcome.guests.iter().map(|guest| &guest.end).collect();
+    Some((
+        number,
+        format!(
+            "Linux:\n{}guests:\n{}{complaints}{ends:?}",
+            show(&expected),
+            show(&got)
+        ),
+    ))
+}
+
+/// The transcripts must be equal; otherwise the shortest beginning that differs is shown.
+fn same(seed: u64, operations: u64, guests: u32) {
+    let Some((number, mut report)) = difference(seed, operations, guests) else {
+        return;
+    };
+    let (mut equal, mut differs) = (0, operations.min(number.saturating_add(1)));
+    if difference(seed, differs, guests).is_none() {
+        differs = operations;
+    }
+    while differs - equal > 1 {
+        let middle = equal + (differs - equal) / 2;
+        match difference(seed, middle, guests) {
+            None => equal = middle,
+            Some((_, shorter)) => (differs, report) = (middle, shorter),
+        }
+    }
+    panic!(
+        "seed {seed}, {differs} of {operations} operations, {guests} guests: the transcripts differ\n{report}"
+    );
+}
+
+fn asked(name: &str) -> Option<u64> {
+    std::env::var(name)
+        .ok()
+        .map(|text| text.parse().expect("a number"))
+}
+
+/// `seeds` for the tests of every day, or what the environment asks for. A new one each time is printed.
+fn over(seeds: &[u64], operations: u64, guests: u32) {
+    let operations = asked("TOMBOLO_DIFFER_OPS").unwrap_or(operations);
+    if let Some(seed) = asked("TOMBOLO_DIFFER_SEED") {
+        return same(seed, operations, guests);
+    }
+    for &seed in seeds {
+        same(seed, operations, guests);
+    }
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("a clock")
+        .as_nanos();
+    let fresh = u64::try_from(now % 1_000_000_007).expect("a small number");
+    println!("seed {fresh}, {operations} operations, {guests} guests");
+    same(fresh, operations, guests);
+}
+
+#[test]
+fn six_processes_of_a_guest_do_what_six_processes_on_linux_do() {
+    over(&[1, 2], 2500, 1);
+}
+
+#[test]
+fn processes_of_two_guests_do_what_six_processes_on_linux_do() {
+    over(&[1, 3], 2500, 2);
+}
+
+#[test]
+fn processes_of_three_guests_do_what_six_processes_on_linux_do() {
+    over(&[1, 4], 2500, 3);
+}
