@@ -82,6 +82,8 @@ static void appeared(int id) {
 /* Attaches the kernel placed: whole, until they are detached or unmapped whole. */
 static struct { char *at; size_t pages; } chosen[CHOSEN];
 static int chosen_count;
+/* Where others were attached in the arenas of late. */
+static char *placed[8];
 
 static int some_id(void) {
     int count = control->identifiers;
@@ -165,7 +167,7 @@ static void attach(void) {
     char *there = (char *)syscall(SYS_shmat, id, at, flags);
     put("shmat %s %s %o: ", name_of_id(id), told(at), flags);
     if (there == (char *)-1) put("%s", errno_name(errno));
-    else if (there == at) put("there");
+    else if (there == at) put("there"), placed[now % 8] = at;
     else put("%s", told(there));
 }
 
@@ -187,11 +189,8 @@ static void detach(void) {
     case 1: at += 1; break;
     case 2: at = (char *)KERNEL_ADDRESS; break;
     }
-    /* Most pages of the arena are nowhere near an attach's beginning: look for one that is. */
-    for (int tries = 0, most = draw(6, 40); at >= ARENA && tries < most && at < ARENA + ARENA_PAGES * PAGE; tries++) {
-        if (readable(at) && !readable(at - PAGE)) break;
-        at += PAGE;
-    }
+    /* Most pages of the arena are no attach's beginning. */
+    if (draw(8, 30) && draw(6, 3)) at = placed[draw(7, 8)];
     put("shmdt %s: %s", told(at), result(shmdt(at)));
 }
 
@@ -340,10 +339,13 @@ static void operate(int in_child) {
     else if (kind < 845) remap();
     else if (kind < 865) advise();
     else if (kind < 910) look();
-    else if (kind < 965) change();
-    else if (kind < 985 || in_child) be_another();
+    else if (kind < 975) change();
+    else if (kind < 990 || in_child) be_another();
     else fork_some();
 }
+
+/* Microseconds to sleep while `operations` others are due: often enough to be in time, seldom enough not to hold them up. */
+static long waits(long operations) { return operations < 2 ? 100 : operations < 40 ? operations * 100 : 4000; }
 
 int main(int argc, char **argv) {
     if (argc == 3 && strcmp(argv[1], "gone") == 0) return atoi(argv[2]);
@@ -358,11 +360,14 @@ int main(int argc, char **argv) {
     control = attached(control_id, NULL, 0);
     control->pids[rank()] = getpid();
     meet(&control->meeting);
+    /* Whose attach was the last is the same in every run, too. */
+    if (rank() == 0) need(shmdt(attached(control_id, NULL, 0)) == 0, "shmdt");
+    meet(&control->meeting);
     for (now = 0; now < operations; now++) {
         if (actor_of(now) != rank()) continue;
         for (int looks = 0; atomic_load(&control->turn) != now; looks++) {
             if (looks < 10) sched_yield();
-            else nap(60);
+            else nap(waits(now - atomic_load(&control->turn)));
         }
         put("%ld ", now);
         operate(0);
