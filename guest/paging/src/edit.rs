@@ -2,7 +2,7 @@
 //! tree maps appears in another as well.
 
 use crate::entry::Entry;
-use crate::table::{ROOT, Span, index_of, next_entry, next_present, shift, virt_of};
+use crate::table::{ROOT, Span, first_in_use, index_of, next_entry, next_present, shift, virt_of};
 use crate::{Flush, GuestPhys, GuestVirt, Leaf, MapError, Rights, TableMemoryMut};
 
 /// Tells `change` of every leaf in the range, in order, which says what memory it is over from now on (of the
@@ -31,20 +31,55 @@ fn visit<M: TableMemoryMut>(
     flush: &mut Flush,
 ) {
     while let Some((index, entry, part)) = next_entry(mem, table, level, &mut span) {
+        if level == 2 && !entry.is_leaf(level) {
+            visit_leaves(mem, entry.table(), part, change, flush);
+            continue;
+        }
         if !entry.is_leaf(level) {
             visit(mem, entry.table(), level - 1, part, change, flush);
             continue;
         }
         let first = part.start >> shift(level) << shift(level);
-        let leaf = entry.to_leaf(level, virt_of(first), Entry::ALL_ALLOWED);
-        if let Some((phys, rights)) = change(mem, leaf) {
-            let new = entry.marked(rights).over(phys, level);
-            if new != entry {
-                mem.store(table, index, new.raw());
-                flush.extend(first, first + (1 << shift(level)));
-            }
+        if let Some(new) = changed(mem, entry, level, first, change) {
+            mem.store(table, index, new.raw());
+            flush.extend(first, first + (1 << shift(level)));
         }
     }
+}
+
+#[inline]
+fn visit_leaves<M: TableMemoryMut>(
+    mem: &mut M,
+    table: GuestPhys,
+    span: Span,
+    change: &mut impl FnMut(&mut M, Leaf) -> Option<(GuestPhys, Rights)>,
+    flush: &mut Flush,
+) {
+    let (first, stop) = span.indices(1);
+    for index in first..stop {
+        let entry = Entry::new(mem.load(table, index));
+        let page = span.start + (index - first) as u64;
+        if entry.is_present()
+            && let Some(new) = changed(mem, entry, 1, page, change)
+        {
+            mem.store(table, index, new.raw());
+            flush.extend(page, page + 1);
+        }
+    }
+}
+
+/// What is to stand in the place of a leaf, if not the same.
+#[inline]
+fn changed<M: TableMemoryMut>(
+    mem: &mut M,
+    entry: Entry,
+    level: u32,
+    first: u64,
+    change: &mut impl FnMut(&mut M, Leaf) -> Option<(GuestPhys, Rights)>,
+) -> Option<Entry> {
+    let (phys, rights) = change(mem, entry.to_leaf(level, virt_of(first), Entry::ALL_ALLOWED))?;
+    let new = entry.marked(rights).over(phys, level);
+    (new != entry).then_some(new)
 }
 
 /// Maps in the tree `to`, which has nothing in the range, what the tree `from` maps there, leaf by leaf: `share`
@@ -100,9 +135,6 @@ impl<F> Copy<'_, F> {
     where
         F: FnMut(&mut M, &Leaf) -> Option<Rights>,
     {
-        if level == 1 {
-            return self.leaves(mem, from, to, span);
-        }
         let mut added = 0;
         while !self.short
             && let Some((index, entry, part)) = next_entry(mem, from, level, &mut span)
@@ -120,7 +152,11 @@ impl<F> Copy<'_, F> {
                 self.short = true;
                 break;
             };
-            let entries = self.tables(mem, entry.table(), below.table(), level - 1, part);
+            let entries = if level == 2 {
+                self.leaves(mem, entry.table(), below.table(), part, entry.count())
+            } else {
+                self.tables(mem, entry.table(), below.table(), level - 1, part)
+            };
             if entries == 0 {
                 if !old.is_present() {
                     mem.retire(below.table());
@@ -136,14 +172,24 @@ impl<F> Copy<'_, F> {
     }
 
     #[inline]
-    fn leaves<M: TableMemoryMut>(&mut self, mem: &mut M, from: GuestPhys, to: GuestPhys, span: Span) -> u64
+    fn leaves<M: TableMemoryMut>(
+        &mut self,
+        mem: &mut M,
+        from: GuestPhys,
+        to: GuestPhys,
+        span: Span,
+        live: u64,
+    ) -> u64
     where
         F: FnMut(&mut M, &Leaf) -> Option<Rights>,
     {
         let (first, stop) = span.indices(1);
-        let mut added = 0;
-        let mut index = first;
-        while let Some((at, entry)) = next_present(mem, from, index, stop) {
+        let (mut added, mut seen) = (0, 0);
+        let mut index = first_in_use(mem, from, first, stop, live);
+        while seen < live
+            && let Some((at, entry)) = next_present(mem, from, index, stop)
+        {
+            seen += 1;
             added += self.leaf(mem, from, to, 1, at, entry, span.start + (at - first) as u64);
             index = at + 1;
         }

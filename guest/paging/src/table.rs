@@ -166,3 +166,26 @@ pub(crate) fn next_entry(
     }
     Some((index, entry, span.split_first(level)))
 }
+
+/// Where to begin looking for the `live` entries in use of a leaf table, from `first` to before `stop`: at or
+/// before the first one. Stacks grow down: what is in use of their last table lies at its end, and is looked for
+/// from there.
+#[inline]
+pub(crate) fn first_in_use(
+    mem: &impl TableMemory,
+    table: GuestPhys,
+    first: usize,
+    stop: usize,
+    live: u64,
+) -> usize {
+    let is_present = |index| Entry::new(mem.load(table, index)).is_present();
+    if live >= (stop - first) as u64 || is_present(first) || !is_present(stop - 1) {
+        return first;
+    }
+    let (mut found, mut index) = (0, stop);
+    while found < live && index > first {
+        index -= 1;
+        found += u64::from(is_present(index));
+    }
+    index
+}

@@ -3,7 +3,9 @@
 use crate::entry::Entry;
 use crate::map::is_counted;
 use crate::split::split_edges;
-use crate::table::{ROOT, Span, TABLE_PAGES, UPPER_HALF, next_entry, next_present, shift, virt_of};
+use crate::table::{
+    ROOT, Span, TABLE_PAGES, UPPER_HALF, first_in_use, next_entry, next_present, shift, virt_of,
+};
 use crate::{Flush, GuestPhys, GuestVirt, Leaf, MapError, TableMemoryMut};
 
 /// Removes every mapping in the range and tells `removed` of each leaf, in order; empty entries are fine.
@@ -117,17 +119,7 @@ fn remove_leaves<M: TableMemoryMut>(
 ) -> u64 {
     let (first, stop) = span.indices(1);
     let mut gone = 0;
-    // Stacks grow down: what is in use of their last table lies at its end, and the search begins there.
-    let is_present = |index| Entry::new(mem.load(table, index)).is_present();
-    let mut index = first;
-    if live < (stop - first) as u64 && !is_present(first) && is_present(stop - 1) {
-        let mut found = 0;
-        index = stop;
-        while found < live && index > first {
-            index -= 1;
-            found += u64::from(is_present(index));
-        }
-    }
+    let mut index = first_in_use(mem, table, first, stop, live);
     let virt_at = |index| virt_of(span.start + (index - first) as u64);
     while index < stop && gone < live {
         let mut entry = Entry::new(mem.load(table, index));

@@ -6,11 +6,22 @@
 //! of the latter all pages are made first, so that none appears later in one process alone. Pages of the image
 //! that are shown in place are shown in the child, too.
 
-use super::area::{Advice, Area, Backing, Prot};
+use super::area::{Advice, Area, Backing};
 use super::fault::{AHEAD, Fault, has_plenty};
+use super::space::NEAR;
 use super::{AddressSpace, Memory, World};
 use abi::{Errno, LARGE_PAGE_SIZE, PAGE_SIZE};
 use paging::{Flush, GuestPhys, GuestVirt, Leaf, Rights, for_each_leaf, lookup};
+
+/// How many areas there are of the kinds that need a look before a fork.
+#[derive(Default)]
+struct Census {
+    all: usize,
+    left_out: usize,
+    /// Of those that are not left out.
+    attaches: usize,
+    shared: usize,
+}
 
 impl AddressSpace {
     /// The memory of a child that is born now. Attaches count once more each.
@@ -19,17 +30,20 @@ impl AddressSpace {
     /// ENOMEM for areas, tables, or frames of shared anonymous memory, and what the broker says to an attach more.
     /// Then programs see no change.
     pub fn fork(&mut self, mem: &mut Memory, world: &mut impl World) -> Result<AddressSpace, Errno> {
-        self.populate_shared(mem, world)?;
+        let census = self.census(mem);
+        if census.shared > 0 {
+            self.populate_shared(mem, world)?;
+        }
         let mut child = AddressSpace::new(mem, self.root)?;
         child.brk_start = self.brk_start;
         child.brk = self.brk;
         child.lowest = self.lowest;
-        if let Err(error) = self.copy_areas(mem, world, &mut child) {
+        if let Err(error) = self.copy_areas(mem, world, &census, &mut child) {
             child.destroy(mem, world);
             return Err(error);
         }
         let mut flush = Flush::none();
-        let copied = self.copy_pages(mem, &mut child, &mut flush);
+        let copied = self.copy_pages(mem, &census, &mut child, &mut flush);
         // Also after a failure: leaves that are read-only already are not flushed next time.
         if flush.needs_flush() {
             world.flush(self.loaded, &flush);
@@ -40,6 +54,23 @@ impl AddressSpace {
         }
         mem.frames.release();
         Ok(child)
+    }
+
+    fn census(&self, mem: &Memory) -> Census {
+        let mut census = Census::default();
+        self.areas.for_each(&mem.areas, |area| {
+            census.all += 1;
+            if area.advice.contains(Advice::LEFT_OUT) {
+                census.left_out += 1;
+                return;
+            }
+            match area.backing {
+                Backing::Segment(_) => census.attaches += 1,
+                Backing::SharedAnonymous => census.shared += 1,
+                Backing::Anonymous | Backing::Image { .. } => {}
+            }
+        });
+        census
     }
 
     /// Makes all pages of shared anonymous memory that are missing.
@@ -81,25 +112,25 @@ impl AddressSpace {
         &self,
         mem: &mut Memory,
         world: &mut impl World,
+        census: &Census,
         child: &mut AddressSpace,
     ) -> Result<(), Errno> {
-        let mut at = GuestVirt::new(0);
-        let (mut all, mut left_out) = (0, 0);
-        while let Some(area) = self.areas.first_from(&mem.areas, at) {
-            at = area.end;
-            all += 1;
-            if area.advice.contains(Advice::LEFT_OUT) {
-                left_out += 1;
-            } else if let Some(segment) = area.segment()
-                && let Err(error) = world.attached_more(segment)
-            {
-                self.uncount_attaches(mem, world, area.start);
-                return Err(error);
-            }
-        }
-        if mem.areas.available() < all {
-            self.uncount_attaches(mem, world, at);
+        if mem.areas.available() < census.all {
             return Err(Errno::ENOMEM);
+        }
+        let (mut attaches, mut left_out) = (census.attaches, census.left_out);
+        let mut at = GuestVirt::new(0);
+        while attaches > 0
+            && let Some(area) = self.areas.first_from(&mem.areas, at)
+        {
+            at = area.end;
+            if let Some(segment) = area.segment().filter(|_| !area.advice.contains(Advice::LEFT_OUT)) {
+                if let Err(error) = world.attached_more(segment) {
+                    self.uncount_attaches(mem, world, area.start);
+                    return Err(error);
+                }
+                attaches -= 1;
+            }
         }
         child.areas = self.areas.duplicate(&mut mem.areas)?;
         let mut at = GuestVirt::new(0);
@@ -134,12 +165,16 @@ impl AddressSpace {
     fn copy_pages(
         &mut self,
         mem: &mut Memory,
+        census: &Census,
         child: &mut AddressSpace,
         flush: &mut Flush,
     ) -> Result<(), Errno> {
-        let mut at = GuestVirt::new(0);
-        while let Some(&area) = child.areas.first_from(&mem.areas, at) {
-            at = area.end;
+        // A gap may be an area that is left out.
+        let near = if census.left_out == 0 { NEAR } else { 0 };
+        let mut next = child.areas.first_from(&mem.areas, GuestVirt::new(0)).copied();
+        while let Some(area) = next {
+            let mut end = area.end;
+            next = child.areas.first_from(&mem.areas, end).copied();
             if area.advice.contains(Advice::WIPED) {
                 continue;
             }
@@ -147,14 +182,25 @@ impl AddressSpace {
                 child.map_fragment(mem, &area, part, area.start)?;
                 continue;
             }
-            let mut rights = area.prot.rights() | Rights::COUNTED;
-            rights.set(Rights::WRITE, area.is_shared() && area.prot.contains(Prot::WRITE));
-            let pages = area.len() / PAGE_SIZE;
-            let from = self.root;
+            // Where private areas lie close together one walk serves them.
+            let plain = |area: &Area| !area.is_shared() && !area.advice.contains(Advice::WIPED);
+            while plain(&area)
+                && let Some(other) = next.filter(|next| plain(next) && next.start.get() - end.get() <= near)
+            {
+                end = other.end;
+                next = child.areas.first_from(&mem.areas, end).copied();
+            }
+            let lost = if area.is_shared() {
+                Rights::empty()
+            } else {
+                Rights::WRITE
+            };
+            let (from, to) = (self.root, child.root);
+            let pages = (end.get() - area.start.get()) / PAGE_SIZE;
             paging::duplicate(
                 &mut mem.frames,
                 from,
-                child.root,
+                to,
                 area.start,
                 pages,
                 flush,
@@ -163,7 +209,7 @@ impl AddressSpace {
                         return Some(leaf.rights);
                     }
                     frames.share(leaf);
-                    Some(rights)
+                    Some((leaf.rights - lost) | Rights::COUNTED)
                 },
             )
             .map_err(|_| Errno::ENOMEM)?;

@@ -17,7 +17,7 @@ use paging::{GuestPhys, GuestVirt, TableMemory, TableMemoryMut, clear_range, roo
 pub const MMAP_BASE: u64 = 0x7fff_f7ff_f000;
 
 /// Looking through tables for so many bytes costs no more than walking down to them again.
-const NEAR: u64 = 128 * PAGE_SIZE;
+pub(super) const NEAR: u64 = 128 * PAGE_SIZE;
 
 /// The root entries of the kernel's own half.
 const KERNEL_ENTRIES: [usize; 2] = [

@@ -259,6 +259,15 @@ impl AreaPool {
         }
     }
 
+    fn for_each(&self, root: u16, seen: &mut impl FnMut(&Area)) {
+        if root != 0 {
+            let node = self.node(root);
+            self.for_each(node.left, seen);
+            seen(&node.area);
+            self.for_each(node.right, seen);
+        }
+    }
+
     /// A subtree like this one, of the same shape. There must be enough nodes.
     fn duplicate(&mut self, root: u16) -> Option<u16> {
         if root == 0 {
@@ -373,6 +382,11 @@ impl AreaTree {
     /// Changes the area that starts at `start`. It must keep its place in the order, and some length.
     pub fn update(&mut self, pool: &mut AreaPool, start: GuestVirt, change: impl FnOnce(&mut Area)) {
         pool.update(self.root, start, change);
+    }
+
+    /// Tells `seen` of each, in order.
+    pub fn for_each(&self, pool: &AreaPool, mut seen: impl FnMut(&Area)) {
+        pool.for_each(self.root, &mut seen);
     }
 
     /// Removes all, telling `gone` of each, in order.

@@ -16,16 +16,16 @@ use paging::{GuestPhys, GuestVirt, Rights, lookup};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
-const RW: Prot = Prot::READ.union(Prot::WRITE);
-const SMALL: u64 = 0x1000_0000 / PAGE_SIZE - 8;
-const LARGE: u64 = 0x4000_0000 / PAGE_SIZE;
+pub(super) const RW: Prot = Prot::READ.union(Prot::WRITE);
+pub(super) const SMALL: u64 = 0x1000_0000 / PAGE_SIZE - 8;
+pub(super) const LARGE: u64 = 0x4000_0000 / PAGE_SIZE;
 /// Most processes at a time.
 const PROCESSES: usize = 4;
 
 const DONTNEED: u64 = 4;
-const DONTFORK: u64 = 10;
+pub(super) const DONTFORK: u64 = 10;
 const DOFORK: u64 = 11;
-const WIPEONFORK: u64 = 18;
+pub(super) const WIPEONFORK: u64 = 18;
 const KEEPONFORK: u64 = 19;
 
 fn virt(page: u64) -> GuestVirt {
@@ -54,7 +54,7 @@ struct Process {
 }
 
 #[derive(Clone, Debug)]
-enum Op {
+pub(super) enum Op {
     Map {
         page: u64,
         pages: u64,
@@ -133,7 +133,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 /// What is scarce during a step.
 #[derive(Clone, Copy, Debug)]
-enum Scarce {
+pub(super) enum Scarce {
     Nothing,
     Frames(u64),
     Areas(usize),
@@ -149,10 +149,10 @@ fn scarce() -> impl Strategy<Value = Scarce> {
     ]
 }
 
-struct Test {
-    memory: Memory,
-    world: FakeWorld,
-    spaces: Vec<AddressSpace>,
+pub(super) struct Test {
+    pub(super) memory: Memory,
+    pub(super) world: FakeWorld,
+    pub(super) spaces: Vec<AddressSpace>,
     model: Vec<Process>,
     /// What has been written to shared pages.
     shared: BTreeMap<(i32, u64), u8>,
@@ -160,7 +160,7 @@ struct Test {
 }
 
 impl Test {
-    fn new() -> Test {
+    pub(super) fn new() -> Test {
         let mut memory = memory();
         for offset in (0..FILE_LEN).step_by(PAGE_SIZE as usize) {
             direct::write(FILE.add(offset), &[file_byte(offset); PAGE_SIZE as usize]);
@@ -204,7 +204,7 @@ impl Test {
         }
     }
 
-    fn step(&mut self, who: usize, op: &Op, scarce: Scarce) {
+    pub(super) fn step(&mut self, who: usize, op: &Op, scarce: Scarce) {
         let who = who % self.spaces.len();
         let before: Vec<_> = (0..self.spaces.len())
             .map(|index| self.pages_mapped(index))
@@ -628,7 +628,7 @@ impl Test {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
-    fn processes_thadvice_do_as_the_model_does(
+    fn processes_that_fork_do_as_the_model_does(
         steps in prop::collection::vec((0..PROCESSES, op(), scarce()), 1..60),
         order in prop::collection::vec(0..PROCESSES, PROCESSES),
     ) {

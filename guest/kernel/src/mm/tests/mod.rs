@@ -1,6 +1,7 @@
 //! Tests of memory, on the host: `arch::direct` is a sparse fake there, and [`FakeWorld`] is the rest.
 
 mod fork;
+mod fork_cases;
 mod frames;
 mod model;
 mod properties;
