@@ -42,6 +42,11 @@ fn futexes_of_one_process_behave_as_on_linux() {
 }
 
 #[test]
+fn futexes_after_fork_are_the_words_they_are_on_linux() {
+    same_for_each_c_library("futex_fork.c");
+}
+
+#[test]
 fn scheduling_calls_behave_as_on_linux() {
     for toolchain in Toolchain::C {
         Run::with("scheduling.c", toolchain).vcpus(2).compare();

@@ -1,8 +1,9 @@
 //! Who waits for which word: buckets of parked tasks, in the order they came.
 //!
-//! A word is known by where it is, not by who maps it where ([`FutexKey`]): by segment and offset, so that
+//! A shared word is known by where it is, not by who maps it where ([`FutexKey`]): by segment and offset, so that
 //! processes that attach a segment at different addresses, or one of them read-only, mean the same word; by
-//! guest-physical address otherwise. Comparing and parking happen under the kernel lock, so no wake-up of
+//! guest-physical address in other shared memory. A private one is known by its process and address: after fork
+//! two processes have one frame behind it, until one of them writes. Comparing and parking happen under the kernel lock, so no wake-up of
 //! this guest is lost.
 
 use crate::process::task::{FutexKey, NONE, State, Tasks, Wait};
@@ -16,7 +17,12 @@ pub struct Futexes {
 }
 
 fn bucket(key: FutexKey) -> usize {
-    ((key.offset >> 2) as usize ^ (key.offset >> 12) as usize ^ key.segment as usize) % BUCKETS
+    let (where_from, offset) = match key {
+        FutexKey::Segment(id, offset) => (id as u64, offset),
+        FutexKey::Shared(gpa) => (0, gpa),
+        FutexKey::Private { process, address, .. } => (u64::from(process), address),
+    };
+    ((offset >> 2) ^ (offset >> 12) ^ where_from) as usize % BUCKETS
 }
 
 fn waits(tasks: &Tasks, task: u16) -> Option<(FutexKey, u32)> {
@@ -98,15 +104,9 @@ mod tests {
     fn waiters_of_a_word_are_woken_in_the_order_they_came() {
         let mut tasks = [const { Task::FREE }; MAX_TASKS];
         let mut futexes = Futexes::new();
-        let key = FutexKey {
-            segment: 1,
-            offset: 64,
-        };
+        let key = FutexKey::Segment(0, 64);
         // The same bucket, another word.
-        let other = FutexKey {
-            segment: 1,
-            offset: 64 + ((BUCKETS as u64) << 2) * 1024,
-        };
+        let other = FutexKey::Segment(0, 64 + ((BUCKETS as u64) << 2) * 1024);
         park(&mut tasks, &mut futexes, 3, key, 1);
         park(&mut tasks, &mut futexes, 9, other, 1);
         park(&mut tasks, &mut futexes, 1, key, 2);

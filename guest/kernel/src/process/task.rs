@@ -29,11 +29,21 @@ pub enum Wait {
 
 /// What a futex word is, independent of who maps it where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FutexKey {
-    /// Segment id plus 1, or 0 for a word in RAM.
-    pub segment: u32,
-    /// Offset in the segment, or guest-physical address.
-    pub offset: u64,
+pub enum FutexKey {
+    /// A word in a segment: the segment's id, and the offset in it.
+    Segment(i32, u64),
+    /// A word in shared anonymous memory, by guest-physical address.
+    Shared(u64),
+    /// A word only this process means, by address; and whether the caller has said so (`FUTEX_PRIVATE_FLAG`): on
+    /// Linux those are two words.
+    Private {
+        /// The process's number.
+        process: u16,
+        /// Where the word is.
+        address: u64,
+        /// With the flag.
+        flagged: bool,
+    },
 }
 
 /// Where a task is in its life.

@@ -3,8 +3,8 @@
 use super::time::Timespec;
 use super::{Call, Reply};
 use crate::arch::context::Context;
-use crate::mm::Access;
 use crate::mm::area::Backing;
+use crate::mm::{Access, Run};
 use crate::process::task::{FutexKey, Wait};
 use crate::time;
 use abi::Errno;
@@ -18,29 +18,36 @@ const FUTEX_PRIVATE_FLAG: u64 = 128;
 const FUTEX_CLOCK_REALTIME: u64 = 256;
 const EVERY_BIT: u32 = u32::MAX;
 
-/// What the word at `address` is, wherever it is mapped. Reading it comes first, so that it has a page.
+/// What the word at `address` is, and its value. Reading it comes first, so that it has a page.
 fn key(call: &mut Call<'_>, address: u64) -> Result<(FutexKey, u32), Errno> {
     if !address.is_multiple_of(4) {
         return Err(Errno::EINVAL);
     }
     let word: u32 = call.read(address)?;
-    let at = GuestVirt::new(address);
+    let process = call.task().process;
+    let flagged = call.args[1] & FUTEX_PRIVATE_FLAG != 0;
+    let private = FutexKey::Private {
+        process,
+        address,
+        flagged,
+    };
+    if flagged {
+        return Ok((private, word));
+    }
     let key = call.with_space(|space, memory, world| {
-        if let Some(area) = space.area_at(memory, at)
-            && let Backing::Segment(segment) = area.backing
-        {
-            let offset = segment.offset + (address - area.start.get());
-            return Ok(FutexKey {
-                segment: segment.id as u32 + 1,
-                offset,
-            });
-        }
-        match space.run(memory, world, address, 4, Access::Read)? {
-            crate::mm::Run::Ram(gpa, _) => Ok(FutexKey {
-                segment: 0,
-                offset: gpa.get(),
-            }),
-            crate::mm::Run::Segment(_) => Err(Errno::EFAULT),
+        let Some(area) = space.area_at(memory, GuestVirt::new(address)) else {
+            return Err(Errno::EFAULT);
+        };
+        match area.backing {
+            Backing::Segment(segment) => {
+                let offset = segment.offset + (address - area.start.get());
+                Ok(FutexKey::Segment(segment.id, offset))
+            }
+            Backing::SharedAnonymous => match space.run(memory, world, address, 4, Access::Read)? {
+                Run::Ram(gpa, _) => Ok(FutexKey::Shared(gpa.get())),
+                Run::Segment(_) => Err(Errno::EFAULT),
+            },
+            Backing::Anonymous | Backing::Image { .. } => Ok(private),
         }
     })?;
     Ok((key, word))
