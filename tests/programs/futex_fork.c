@@ -9,7 +9,7 @@
 static int private_word;
 
 static long wait_for(int *word, int operation) {
-    struct timespec patience = {0, 300000000};
+    struct timespec patience = {1, 0};
     return syscall(SYS_futex, word, operation, 0, &patience, NULL, 0);
 }
 
@@ -20,15 +20,17 @@ static void between(const char *what, int *word, int operation_wait, int operati
         long r = wait_for(word, operation_wait);
         _exit(r == 0 ? 0 : errno == ETIMEDOUT ? 1 : 2);
     }
-    /* The child may not wait yet: keep waking until someone was woken or the child's patience is over. */
+    /* The child may not wait yet: keep waking until someone was woken or the child has ended. */
     long woken = 0;
-    for (int i = 0; i < 60 && woken == 0; i++) {
+    int status;
+    pid_t ended = 0;
+    while (woken == 0 && ended == 0) {
         struct timespec nap = {0, 10000000};
         nanosleep(&nap, NULL);
         woken = syscall(SYS_futex, word, operation_wake, 1, NULL, NULL, 0);
+        ended = waitpid(child, &status, WNOHANG);
     }
-    int status;
-    need(waitpid(child, &status, 0) == child, "waitpid");
+    need(ended == child || waitpid(child, &status, 0) == child, "waitpid");
     printf("%s: woken %ld, child %s\n", what, woken, WEXITSTATUS(status) == 0 ? "woken" : "timed out");
 }
 
