@@ -1,10 +1,12 @@
 /* futex words after fork: private memory is two words, shared anonymous memory and a segment are one. */
 #include "common.h"
-#include <linux/futex.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
 #include <sys/wait.h>
 #include <time.h>
+
+/* As in linux/futex.h, which musl has not. */
+enum { FUTEX_WAIT = 0, FUTEX_WAKE = 1, FUTEX_WAIT_PRIVATE = 128, FUTEX_WAKE_PRIVATE = 129 };
 
 static int private_word;
 
