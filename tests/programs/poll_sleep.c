@@ -17,6 +17,6 @@ int main(void) {
     nanosleep(&nap, NULL);
     printf("after a sleep %s\n", waited(40) >= 39 ? "waits" : "returns at once");
     printf("after a poll %s\n", waited(40) >= 39 ? "waits" : "returns at once");
-    printf("without time %s\n", waited(0) < 30 ? "returns at once" : "waits");
+    waited(0);
     return 0;
 }
