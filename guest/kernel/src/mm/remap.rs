@@ -100,6 +100,8 @@ impl AddressSpace {
         }
         let to = if fixed {
             self.clear(mem, world, new_addr, new_addr.add(new_len))?;
+            // The new place may have been another part of the same area.
+            area = *self.areas.find(&mem.areas, old).ok_or(Errno::EFAULT)?;
             new_addr
         } else {
             self.gap(mem, new_len, PAGE_SIZE).ok_or(Errno::ENOMEM)?

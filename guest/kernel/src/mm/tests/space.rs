@@ -358,6 +358,27 @@ fn detaching_takes_the_fragments_of_that_attach_only() {
 }
 
 #[test]
+fn a_page_moved_onto_another_of_its_own_attach_leaves_no_count_behind() {
+    let mut guest = guest();
+    let at = guest
+        .attach(Some(page(0)), segment(1, Window::ReadWrite, 8))
+        .unwrap();
+    let Guest { memory, world, space } = &mut guest;
+    space
+        .remap(memory, world, page(4), PAGE_SIZE, PAGE_SIZE, 3, page(5))
+        .unwrap();
+    let fragments = guest
+        .areas()
+        .iter()
+        .filter(|area| area.segment().is_some())
+        .count();
+    assert_eq!(guest.nattch(1), fragments as i64);
+    guest.unmap(at, 8).unwrap();
+    assert_eq!(guest.nattch(1), 0);
+    guest.end();
+}
+
+#[test]
 fn protecting_fragments_alike_never_makes_one_of_them() {
     // The sequence and the counts were measured on Linux 6.18.
     let mut guest = guest();
