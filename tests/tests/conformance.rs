@@ -73,7 +73,7 @@ fn processes_live_fork_execute_and_end_as_on_linux() {
 
 #[test]
 fn changes_of_mappings_count_as_on_linux() {
-    conforms("conf_maps.c", 330);
+    conforms("conf_maps.c", 450);
 }
 
 #[test]

@@ -148,8 +148,8 @@ calls! {
     /// the group's limit counts); for IPC_SET the payload holds a `ShmidDs`. Result as Linux; structures out in the
     /// payload.
     ShmControl = 19,
-    /// An attach was split or inherited (mprotect, fork): args as [`Call::ShmDetach`]; nattch + how many, without
-    /// permission checks; the request's pid becomes lpid.
+    /// An attach was split, moved or inherited (munmap of a part, mprotect, mremap, fork): args as
+    /// [`Call::ShmDetach`]; nattch + how many, without permission checks; the request's pid becomes lpid, atime is now.
     ShmAttachMore = 20,
     /// Numbers for tests and the report. args: free frames, processes alive. No answer.
     Usage = 21,

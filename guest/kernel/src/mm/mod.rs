@@ -22,6 +22,9 @@
 //! * A frame that more than one leaf maps has a count of them, and they say so; see [`frames`].
 //! * Each fragment of an attach, that is each area with a segment behind it, counts once with the broker: the
 //!   calls of [`World::attached_more`] and [`World::detached`] are made where areas come and go, nowhere else.
+//!   Each is Linux's `shm_open` or `shm_close`, call for call, for they say who was the last to do something to a
+//!   segment, and when: what is cut out of an area is first split off (one more at each end), and then gone; what
+//!   moves is one more at its new place, unless it joins a neighbour there, and then gone at the old one.
 //! * Change tables, flush, release frames, tell the broker: in this order. Nothing is reused while a vCPU may
 //!   still translate to it.
 //! * What can fail comes first: an operation that fails has changed nothing (where Linux's does, it is said).

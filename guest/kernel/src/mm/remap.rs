@@ -7,6 +7,7 @@ use super::{AddressSpace, Memory, World};
 use abi::memory::USER_END;
 use abi::{Errno, PAGE_SIZE};
 use arrayvec::ArrayVec;
+use core::iter;
 use paging::{GuestPhys, GuestVirt, Leaf, Rights, for_each_leaf};
 
 const MREMAP_MAYMOVE: u64 = 1;
@@ -144,29 +145,35 @@ impl AddressSpace {
         Ok(start)
     }
 
-    /// Adds `area`, a part of an attach that has been moved. Next to a fragment that it continues, it becomes part
-    /// of that one, as in Linux: the one before if there is one, else the one after, never both.
-    fn insert_moved(&mut self, mem: &mut Memory, world: &mut impl World, area: Area) -> Result<(), Errno> {
-        let Some(segment) = area.segment().copied() else {
+    /// The fragment that `area`, a part of an attach that moves, becomes part of, as in Linux: the one before if it
+    /// continues that, else the one after, never both.
+    fn joins(&self, mem: &Memory, area: &Area) -> Option<Area> {
+        area.segment()?;
+        let left = self.areas.ending_at(&mem.areas, area.start);
+        let right = self.areas.find(&mem.areas, area.end);
+        left.filter(|left| left.continues_in(area))
+            .or(right.filter(|right| area.continues_in(right)))
+            .copied()
+    }
+
+    /// Adds `area`, which has been moved, to the fragment that it joins, if there is one.
+    fn insert_moved(&mut self, mem: &mut Memory, area: Area, joined: Option<Area>) -> Result<(), Errno> {
+        let Some(other) = joined else {
             return self.insert(mem, area);
         };
-        let left = self.areas.ending_at(&mem.areas, area.start).copied();
-        let right = self.areas.find(&mem.areas, area.end).copied();
-        if let Some(left) = left.filter(|left| left.continues_in(&area)) {
-            self.areas
-                .update(&mut mem.areas, left.start, |left| left.end = area.end);
-        } else if let Some(right) = right.filter(|right| area.continues_in(right)) {
-            self.areas.remove(&mut mem.areas, right.start);
-            let whole = Area {
-                end: right.end,
-                ..area
-            };
-            self.areas.insert(&mut mem.areas, whole)?;
+        self.areas.remove(&mut mem.areas, other.start);
+        let whole = if other.start < area.start {
+            Area {
+                end: area.end,
+                ..other
+            }
         } else {
-            return self.insert(mem, area);
-        }
-        world.detached(&segment);
-        Ok(())
+            Area {
+                end: other.end,
+                ..area
+            }
+        };
+        self.areas.insert(&mut mem.areas, whole)
     }
 
     /// Lets the area end at `end` if it can.
@@ -203,19 +210,25 @@ impl AddressSpace {
         to: GuestVirt,
         len: u64,
     ) -> Result<(), Errno> {
-        let fragments = usize::from(area.start < part.start) + usize::from(part.end < area.end);
-        announce(world, area, fragments)?;
-        if let Err(error) = self.move_pages(mem, world, part, to) {
-            retract(world, area, fragments);
-            return Err(error);
-        }
-        self.cut(mem, part.start, part.end, |_| {})?;
         let moved = Area {
             start: to,
             end: to.add(len),
             ..*part
         };
-        self.insert_moved(mem, world, moved)
+        let joined = self.joins(mem, &moved);
+        // As Linux counts: the area at the new place, if it is one of its own, and what is split off at the old
+        // one; then the old one goes.
+        let fragments = usize::from(joined.is_none())
+            + usize::from(area.start < part.start)
+            + usize::from(part.end < area.end);
+        let more = iter::repeat_n(area, fragments);
+        announce(world, more.clone())?;
+        if let Err(error) = self.move_pages(mem, world, part, to) {
+            retract(world, more);
+            return Err(error);
+        }
+        self.cut(mem, part.start, part.end, |segment| world.detached(segment))?;
+        self.insert_moved(mem, moved, joined)
     }
 
     /// Maps the pages of `part` at `to`, and no longer where they are. All or nothing.
