@@ -120,6 +120,11 @@ pub enum Hypercall {
         window: WindowKind,
         count: u64,
     },
+    ShmPunch {
+        id: i32,
+        offset: u64,
+        len: u64,
+    },
     Usage {
         free_frames: u64,
     },
@@ -218,6 +223,11 @@ pub fn decode(request: &Request) -> Result<(Call, Hypercall), Errno> {
             id: a0 as i32,
             window: window(a1)?,
             count: a2,
+        },
+        Call::ShmPunch => Hypercall::ShmPunch {
+            id: a0 as i32,
+            offset: a1,
+            len: a2,
         },
         Call::ProcRead if a3 <= abi::PAGE_SIZE => Hypercall::ProcRead {
             file: ProcFile::from_raw(a0)?,

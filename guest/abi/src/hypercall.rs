@@ -160,6 +160,9 @@ calls! {
     /// (to one page). Result: bytes taken, or EINVAL for what is not a number, EPERM unless euid is 0. (Linux takes
     /// writes at other offsets than 0 and ignores them; of a longer text it looks at the first page.)
     ProcWrite = 23,
+    /// Bytes of a segment that the guest has attached read-write become zeros, and their memory is given back
+    /// (MADV_REMOVE). args: id, offset, length (not 0; both in whole pages, within the segment). Result 0.
+    ShmPunch = 32,
     /// Nothing to do here but wait for another vCPU: the host may run something else first. Result 0.
     Yield = 24,
 }

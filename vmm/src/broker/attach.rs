@@ -99,6 +99,11 @@ impl Home {
             .add(count, pid)
     }
 
+    /// Whether the segment is attached in that window.
+    pub(super) fn holds(&self, id: i32, which: WindowKind) -> bool {
+        self.holdings.contains_key(&(id, which))
+    }
+
     /// Ends `count` attaches, taking the segment out of the window with the last one.
     ///
     /// # Errors

@@ -94,6 +94,13 @@ pub trait SegmentService: Send + Sync {
         count: u64,
     ) -> Result<(), Errno>;
 
+    /// `len` bytes from `offset` on become zeros, in a segment that the guest has attached read-write, and their memory is
+    /// given back.
+    ///
+    /// # Errors
+    /// EINVAL if it has not, or the range is empty, crooked or not within the segment; what the host says to it.
+    fn punch(&self, guest: u32, id: i32, offset: u64, len: u64) -> Result<(), Errno>;
+
     /// `shmctl(2)`. `payload`: a `ShmidDs` in for IPC_SET; the structure out for the commands that return one.
     ///
     /// # Errors
@@ -415,6 +422,17 @@ impl SegmentService for Broker {
         drop(home);
         drop(destroyed);
         Ok(())
+    }
+
+    fn punch(&self, guest: u32, id: i32, offset: u64, len: u64) -> Result<(), Errno> {
+        let member = self.member(guest)?;
+        // Held, so that the segment stays what it is; the registry is not: the host may take its time.
+        let home = lock(&member.home);
+        if !home.holds(id, WindowKind::ReadWrite) {
+            return Err(Errno::EINVAL);
+        }
+        let memory = self.table().registry.segment(id)?.backing.memory();
+        memory.punch(offset, len)
     }
 
     fn shmctl(

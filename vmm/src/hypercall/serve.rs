@@ -185,6 +185,7 @@ impl Service {
             Hypercall::ShmAttachMore { id, window, count } => segments
                 .attach_more(guest, &caller, id, window, count)
                 .map(|()| 0),
+            Hypercall::ShmPunch { id, offset, len } => segments.punch(guest, id, offset, len).map(|()| 0),
             Hypercall::ProcRead { file, offset, into } => {
                 if !self.ram().contains(into.gpa, into.len) {
                     return Err(Errno::EFAULT);

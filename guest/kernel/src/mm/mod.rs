@@ -105,4 +105,9 @@ pub trait World {
     /// # Errors
     /// What the broker says; then nothing is split.
     fn attached_more(&mut self, segment: &SegmentRef) -> Result<(), Errno>;
+    /// Makes `len` bytes of a segment, from the start of this part on, zeros for everyone, and their memory free.
+    ///
+    /// # Errors
+    /// What the broker says.
+    fn punch(&mut self, segment: &SegmentRef, len: u64) -> Result<(), Errno>;
 }
