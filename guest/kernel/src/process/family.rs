@@ -3,7 +3,7 @@
 //! A process that ends becomes a zombie until its parent waits for it; one without a parent is init's, which
 //! waits at once. Children are linked youngest first.
 
-use super::task::{State, Wait};
+use super::task::{NONE, State, Wait};
 use super::{NOBODY, Process, signal};
 use crate::arch::cpu::Cpu;
 use crate::kernel::Kernel;
@@ -53,10 +53,15 @@ impl Kernel {
             }
             *at = sibling;
         }
-        let entry = &mut self.processes[usize::from(child)];
+        self.free_process(child);
+    }
+
+    fn free_process(&mut self, number: u16) {
+        let entry = &mut self.processes[usize::from(number)];
         entry.pid = 0;
         entry.ended = None;
         entry.parent = NOBODY;
+        self.process_slots.give(number);
     }
 
     /// Gives the children of `parent`, which has ended, to init: those that have ended are forgotten.
@@ -66,8 +71,8 @@ impl Kernel {
             let entry = &mut self.processes[usize::from(child)];
             let next = core::mem::replace(&mut entry.sibling, NOBODY);
             entry.parent = NOBODY;
-            if entry.ended.take().is_some() {
-                entry.pid = 0;
+            if entry.ended.is_some() {
+                self.free_process(child);
             }
             child = next;
         }
@@ -85,10 +90,15 @@ impl Kernel {
         } else {
             self.processes[usize::from(number)].ended = Some(status);
         }
-        // A process and its only task have one number.
-        if self.tasks[usize::from(parent)].state == State::Parked(Wait::Child) {
-            self.tasks[usize::from(parent)].retry = true;
-            self.wake(cpu, parent);
+        let mut task = self.processes[usize::from(parent)].youngest;
+        while task != NONE {
+            let entry = &mut self.tasks[usize::from(task)];
+            let next = entry.older;
+            if entry.state == State::Parked(Wait::Child) {
+                entry.retry = true;
+                self.wake(cpu, task);
+            }
+            task = next;
         }
     }
 
@@ -133,5 +143,24 @@ impl Kernel {
             .iter()
             .position(|process| process.pid == pid)
             .map(|at| at as u16)
+    }
+
+    /// The task with id `id`.
+    pub fn find_task(&self, id: u32) -> Option<u16> {
+        if id == 0 {
+            return None;
+        }
+        self.tasks
+            .iter()
+            .position(|task| task.id == id)
+            .map(|at| at as u16)
+    }
+
+    /// The number of the process with id `id`, or of the one that has a thread with this id.
+    pub fn find_process_of(&self, id: u32) -> Option<u16> {
+        match self.find_task(id) {
+            Some(task) => Some(self.tasks[usize::from(task)].process),
+            None => self.find_process(id),
+        }
     }
 }

@@ -87,6 +87,26 @@ impl Scheduler {
         Some(at)
     }
 
+    /// Takes all tasks of process `process` out, which are to end.
+    pub fn remove_process(&mut self, tasks: &mut Tasks, process: u16) {
+        let mut before = NONE;
+        let mut at = self.head;
+        while at != NONE {
+            let next = tasks[usize::from(at)].next;
+            if tasks[usize::from(at)].process != process {
+                before = at;
+            } else {
+                match before {
+                    NONE => self.head = next,
+                    before => tasks[usize::from(before)].next = next,
+                }
+                self.ready -= 1;
+            }
+            at = next;
+        }
+        self.tail = before;
+    }
+
     /// Is there a task that may run on the vCPU with bit `bit`?
     fn wanted(&self, tasks: &Tasks, bit: u32) -> bool {
         let mut at = self.head;
@@ -175,6 +195,22 @@ impl Kernel {
         }
     }
 
+    /// Takes task `task` out of whatever it waits in, if it waits. It is in no list then; the caller says what
+    /// becomes of it.
+    pub fn leave_wait(&mut self, cpu: &'static Cpu, task: u16) {
+        let State::Parked(wait) = self.tasks[usize::from(task)].state else {
+            return;
+        };
+        self.sched.unsleep(self.tasks, task);
+        match wait {
+            Wait::Futex { key, .. } => self.futexes.remove(self.tasks, key, task),
+            Wait::Vfork(child) => self.tasks[usize::from(child)].awaited_by = None,
+            Wait::Exec => self.abort_exec(cpu, task),
+            Wait::Sleep | Wait::Input | Wait::Child => {}
+        }
+        self.tasks[usize::from(task)].state = State::Ready;
+    }
+
     /// Ends the wait of every task that waits for input: its call is made again.
     pub fn wake_input(&mut self, cpu: &Cpu) {
         for task in 0..self.tasks.len() as u16 {
@@ -233,14 +269,24 @@ impl Kernel {
         }
     }
 
+    /// As [`Kernel::leave`], for a task that will not go on where it was: its state is not kept.
+    pub fn abandon(&mut self, cpu: &Cpu) {
+        if let Some(task) = cpu.current_task() {
+            self.forget_on(cpu, task);
+            switch::to_kernel(cpu, self.kernel_root);
+        }
+    }
+
     fn take_off(&mut self, cpu: &Cpu, task: u16) {
         Context::of(task).save();
+        self.forget_on(cpu, task);
+    }
+
+    /// Task `task` no longer runs on `cpu`.
+    fn forget_on(&mut self, cpu: &Cpu, task: u16) {
         let entry = &mut self.tasks[usize::from(task)];
         entry.ran += tsc().wrapping_sub(entry.since);
-        let process = usize::from(entry.process);
-        if let Some(space) = &mut self.processes[process].space {
-            space.loaded &= !cpu.bit();
-        }
+        self.spaces[entry.space].loaded &= !cpu.bit();
         cpu.set_current_task(None);
     }
 
@@ -251,11 +297,9 @@ impl Kernel {
         entry.last_cpu = cpu.index.get() as u8;
         entry.since = now;
         cpu.slice_end.set(now + self.sched.turn);
-        let process = usize::from(entry.process);
-        if let Some(space) = &mut self.processes[process].space {
-            space.loaded |= cpu.bit();
-            switch::to_task(cpu, task, space.root());
-        }
+        let space = &mut self.spaces[entry.space];
+        space.loaded |= cpu.bit();
+        switch::to_task(cpu, task, space.root());
     }
 }
 
@@ -307,8 +351,11 @@ pub fn next(mut kernel: Held<'static, Kernel>, cpu: &'static Cpu) -> *mut TrapFr
                 kernel.take_off(cpu, old);
             }
             kernel.put_on(cpu, task);
-            if kernel.tasks[usize::from(task)].pending != 0 {
-                signal::deliver(&mut kernel, cpu, task);
+            if kernel.tasks[usize::from(task)].attention {
+                signal::attend(&mut kernel, cpu, task);
+                if cpu.current_task() != Some(task) {
+                    continue;
+                }
             }
             if kernel.tasks[usize::from(task)].retry {
                 kernel.tasks[usize::from(task)].retry = false;

@@ -39,8 +39,8 @@ use crate::arch::entry::TrapFrame;
 use crate::hypercall::Requester;
 use crate::kernel::Kernel;
 use crate::mm::{AddressSpace, Memory, world::KernelWorld};
+use crate::process::Process;
 use crate::process::task::Task;
-use crate::process::{Process, exit};
 use crate::{log, shm};
 use abi::Errno;
 use abi::boot::BootFlags;
@@ -56,7 +56,7 @@ pub enum Reply {
     Error(Errno),
     /// Its task waits; the result comes later.
     Parked,
-    /// Its process is no more.
+    /// Its task is no more.
     Ended,
 }
 
@@ -168,6 +168,18 @@ impl Call<'_> {
     }
 }
 
+/// Task `task`, whose memory is loaded here, ends: see [`futex::clear_and_wake`].
+pub fn clear_and_wake(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, address: u64) {
+    let mut call = Call {
+        kernel,
+        cpu,
+        task,
+        args: [0; 6],
+        attempt: Attempt::First,
+    };
+    futex::clear_and_wake(&mut call, address);
+}
+
 /// The running task `task` has made a call; its registers are in `frame`.
 pub fn made(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, frame: &mut TrapFrame) {
     attempt(kernel, cpu, task, frame, Attempt::First);
@@ -224,10 +236,8 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::SHMCTL => shm::control(call).into(),
         number::NANOSLEEP => time::nanosleep(call),
         number::GETPID => identity::getpid(call).into(),
-        number::EXIT | number::EXIT_GROUP => {
-            exit::by_exit(call.kernel, call.cpu, call.task, call.args[0]);
-            Reply::Ended
-        }
+        number::EXIT => process::exit(call),
+        number::EXIT_GROUP => process::exit_group(call),
         number::KILL => signal::kill(call).into(),
         number::UNAME => identity::uname(call).into(),
         number::SHMDT => shm::detach(call).into(),
@@ -239,7 +249,7 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::GETGID => Reply::Value(u64::from(call.process().credentials.gid[0])),
         number::GETEUID => Reply::Value(u64::from(call.process().credentials.uid[1])),
         number::GETEGID => Reply::Value(u64::from(call.process().credentials.gid[1])),
-        number::GETPPID => Reply::Value(u64::from(call.kernel.parent_pid(call.task))),
+        number::GETPPID => Reply::Value(u64::from(process::parent_pid(call))),
         number::GETRESUID => credentials::get_res(call, Ids::User).into(),
         number::GETRESGID => credentials::get_res(call, Ids::Group).into(),
         number::SETUID => credentials::set_id(call, Ids::User).into(),

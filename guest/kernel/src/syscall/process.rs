@@ -1,11 +1,11 @@
 //! fork, vfork, clone, execve, wait4, waitid.
 
 use super::{Call, Reply, file};
-use crate::process::exec;
 use crate::process::family::Which;
-use crate::process::fork::{self, Extras, Memory};
+use crate::process::fork::{self, Extras, Kind, Maker, Memory, Parent};
 use crate::process::signal::SIGCHLD;
 use crate::process::task::Wait;
+use crate::process::{exec, exit};
 use abi::Errno;
 use zerocopy::{Immutable, IntoBytes};
 
@@ -45,26 +45,35 @@ const P_PGID: u64 = 2;
 const CLD_EXITED: i32 = 1;
 const CLD_KILLED: i32 = 2;
 
-fn start(call: &mut Call<'_>, memory: Memory, extras: &Extras) -> Reply {
-    match (
-        fork::fork(call.kernel, call.cpu, call.task, memory, extras),
-        memory,
-    ) {
-        (Ok(pid), Memory::Copied) => Reply::Value(u64::from(pid)),
-        // The parent's result is in its registers already; it waits.
-        (Ok(_), Memory::Lent) => Reply::Parked,
-        (Err(error), _) => Reply::Error(error),
+fn start(call: &mut Call<'_>, kind: Kind, extras: &Extras) -> Reply {
+    match fork::process(call.kernel, call.cpu, call.task, kind, extras) {
+        // The result is in its registers already.
+        Ok(_) if kind.maker == Maker::Waits => Reply::Parked,
+        result => result.map(u64::from).into(),
     }
 }
 
+/// What fork(2) makes.
+const CHILD: Kind = Kind {
+    memory: Memory::Copied,
+    maker: Maker::GoesOn,
+    parent: Parent::Maker,
+    exit_signal: SIGCHLD as u8,
+};
+
 /// fork(2).
 pub fn fork(call: &mut Call<'_>) -> Reply {
-    start(call, Memory::Copied, &Extras::default())
+    start(call, CHILD, &Extras::default())
 }
 
 /// vfork(2).
 pub fn vfork(call: &mut Call<'_>) -> Reply {
-    start(call, Memory::Lent, &Extras::default())
+    let kind = Kind {
+        memory: Memory::Shared,
+        maker: Maker::Waits,
+        ..CHILD
+    };
+    start(call, kind, &Extras::default())
 }
 
 /// clone(2) as far as it makes processes; threads are refused as by a kernel that has none.
@@ -75,18 +84,25 @@ pub fn clone(call: &mut Call<'_>) -> Reply {
     {
         return Reply::Error(Errno::EINVAL);
     }
-    let memory = match flags & (CLONE_VM | CLONE_VFORK) {
-        0 => Memory::Copied,
-        CLONE_VFORK => Memory::Copied,
-        CLONE_VM => return Reply::Error(Errno::ENOSYS),
-        _ => Memory::Lent,
-    };
     if flags & (CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD) != 0 {
         return Reply::Error(Errno::ENOSYS);
     }
     if flags & !CLONE_KNOWN != 0 {
         return Reply::Error(Errno::EINVAL);
     }
+    let kind = Kind {
+        memory: if flags & CLONE_VM != 0 {
+            Memory::Shared
+        } else {
+            Memory::Copied
+        },
+        maker: if flags & CLONE_VFORK != 0 {
+            Maker::Waits
+        } else {
+            Maker::GoesOn
+        },
+        ..CHILD
+    };
     let asked = |flag: u64, value: u64| (flags & flag != 0).then_some(value);
     let extras = Extras {
         stack,
@@ -95,7 +111,27 @@ pub fn clone(call: &mut Call<'_>) -> Reply {
         clear_child_tid: asked(CLONE_CHILD_CLEARTID, child_tid).unwrap_or(0),
         tls: asked(CLONE_SETTLS, tls),
     };
-    start(call, memory, &extras)
+    start(call, kind, &extras)
+}
+
+/// exit(2), which ends one thread.
+pub fn exit(call: &mut Call<'_>) -> Reply {
+    let status = (call.args[0] as u32 & 0xff) << 8;
+    exit::go(call.kernel, call.cpu, call.task, status);
+    Reply::Ended
+}
+
+/// exit_group(2), which ends them all.
+pub fn exit_group(call: &mut Call<'_>) -> Reply {
+    let status = (call.args[0] as u32 & 0xff) << 8;
+    exit::group(call.kernel, call.cpu, call.task, status);
+    Reply::Ended
+}
+
+/// getppid(2)'s answer.
+pub fn parent_pid(call: &mut Call<'_>) -> u32 {
+    let own = call.task().process;
+    call.kernel.parent_pid(own)
 }
 
 /// execve(2).
