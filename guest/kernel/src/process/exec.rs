@@ -4,8 +4,8 @@
 //! failure changes nothing. Then the process's other threads end, and the last of them, or the caller if it is alone,
 //! changes the memory.
 
-use super::task::Wait;
-use super::{Fate, exit, load, stack};
+use super::task::{NAME, Wait, name_of};
+use super::{Fate, exit, load, signal, stack};
 use crate::arch::context::Context;
 use crate::arch::cpu::Cpu;
 use crate::arch::given;
@@ -13,7 +13,6 @@ use crate::arch::lent::Lent;
 use crate::kernel::Kernel;
 use crate::mm::AddressSpace;
 use crate::mm::world::KernelWorld;
-use crate::process::signal::SIG_IGN;
 use crate::syscall::Call;
 use abi::{Errno, PAGE_SIZE};
 use paging::GuestPhys;
@@ -170,6 +169,12 @@ pub fn make(kernel: &mut Kernel, cpu: &'static Cpu, number: u16, given: &Given<'
 }
 
 impl Kernel {
+    /// What a task that runs file number `file` is called.
+    pub fn file_name(&self, file: u32) -> [u8; NAME] {
+        let file = given::files(self.boot()).get(file as usize);
+        file.map_or([0; NAME], |file| name_of(given::bytes(file.name)))
+    }
+
     /// Task `task`, which waits to run another program, is to end instead.
     pub fn abort_exec(&mut self, cpu: &'static Cpu, task: u16) {
         let process = self.process(task);
@@ -213,16 +218,11 @@ pub fn commit(kernel: &mut Kernel, cpu: &'static Cpu, number: u16) {
     process.file = program.file;
     process.credentials.uid[2] = process.credentials.uid[1];
     process.credentials.gid[2] = process.credentials.gid[1];
-    // Handlers are gone with the old program; what was ignored stays so.
-    let mut set = process.actions_set;
-    while set != 0 {
-        let at = set.trailing_zeros();
-        set &= set - 1;
-        if process.actions[at as usize][0] != SIG_IGN {
-            process.actions_set &= !(1 << at);
-        }
-    }
+    process.exit_signal = signal::SIGCHLD as u8;
+    process.clear_handlers();
+    process.wants_barriers = false;
     let pid = process.pid;
+    let name = kernel.file_name(program.file);
     let task = program.task;
     if cpu.current_task() == Some(task) {
         kernel.abandon(cpu);
@@ -230,6 +230,7 @@ pub fn commit(kernel: &mut Kernel, cpu: &'static Cpu, number: u16) {
     let entry = &mut kernel.tasks[usize::from(task)];
     entry.id = pid;
     entry.alternate_stack = [0; 3];
+    entry.name = name;
     let old = core::mem::replace(&mut entry.space, program.space);
     kernel.drop_space(cpu, who, old);
     Context::of(task).reset(program.rip, program.rsp);

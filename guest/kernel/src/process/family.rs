@@ -23,6 +23,28 @@ pub enum Which {
     Group(u32),
 }
 
+/// Of which kind they may be, by the signal that says that they have ended (__WCLONE, __WALL).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kinds {
+    /// With SIGCHLD.
+    Ordinary,
+    /// With another one, or none.
+    Clones,
+    /// Whatever.
+    All,
+}
+
+impl Kinds {
+    fn include(self, process: &Process) -> bool {
+        let ordinary = u32::from(process.exit_signal) == signal::SIGCHLD;
+        match self {
+            Kinds::Ordinary => ordinary,
+            Kinds::Clones => !ordinary,
+            Kinds::All => true,
+        }
+    }
+}
+
 impl Which {
     fn means(self, process: &Process) -> bool {
         match self {
@@ -42,8 +64,22 @@ impl Kernel {
         entry.sibling = next;
     }
 
+    /// Process `child`, which has ended, has been waited for.
+    pub fn reap(&mut self, child: u16) {
+        let Process {
+            parent,
+            ran,
+            children_ran,
+            ..
+        } = self.processes[usize::from(child)];
+        if parent != NOBODY {
+            self.processes[usize::from(parent)].children_ran += ran + children_ran;
+        }
+        self.forget(child);
+    }
+
     /// Takes `child` out of its parent's list and frees its slot.
-    pub fn forget(&mut self, child: u16) {
+    fn forget(&mut self, child: u16) {
         let Process { parent, sibling, .. } = self.processes[usize::from(child)];
         if parent != NOBODY {
             let mut at = &mut self.processes[usize::from(parent)].child;
@@ -85,7 +121,8 @@ impl Kernel {
             return self.forget(number);
         }
         let [handler, flags, ..] = self.processes[usize::from(parent)].action(signal::SIGCHLD);
-        if handler == signal::SIG_IGN || flags & SA_NOCLDWAIT != 0 {
+        let unwanted = handler == signal::SIG_IGN || flags & SA_NOCLDWAIT != 0;
+        if unwanted && Kinds::Ordinary.include(&self.processes[usize::from(number)]) {
             self.forget(number);
         } else {
             self.processes[usize::from(number)].ended = Some(status);
@@ -102,16 +139,17 @@ impl Kernel {
         }
     }
 
-    /// A child of `parent` that has ended and is meant by `which`. `Ok(None)` if those that are meant still run.
+    /// A child of `parent` that has ended and is meant by `which` and `kinds`. `Ok(None)` if those that are meant
+    /// still run.
     ///
     /// # Errors
     /// ECHILD if there are none.
-    pub fn ended_child(&self, parent: u16, which: Which) -> Result<Option<u16>, Errno> {
+    pub fn ended_child(&self, parent: u16, which: Which, kinds: Kinds) -> Result<Option<u16>, Errno> {
         let mut found = Err(Errno::ECHILD);
         let mut at = self.processes[usize::from(parent)].child;
         while at != NOBODY {
             let process = &self.processes[usize::from(at)];
-            if which.means(process) {
+            if which.means(process) && kinds.include(process) {
                 // The eldest that has ended goes first, as on Linux.
                 match (process.ended, found) {
                     (Some(_), _) => found = Ok(Some(at)),

@@ -9,6 +9,7 @@ use crate::arch::context::Context;
 use crate::arch::cpu::Cpu;
 use crate::kernel::Kernel;
 use abi::Errno;
+use abi::memory::USER_END;
 
 /// The limit of processes and threads of a user (getrlimit(2)).
 const RLIMIT_NPROC: usize = 6;
@@ -40,21 +41,31 @@ pub enum Parent {
     MakersParent,
 }
 
+/// What becomes of its parent's signal handlers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handlers {
+    /// It has the same.
+    Copied,
+    /// It has none (CLONE_CLEAR_SIGHAND); what is ignored stays so.
+    Cleared,
+}
+
 /// What kind of process to make.
 #[derive(Clone, Copy, Debug)]
-pub struct Kind {
+pub struct Child {
     /// How it gets its memory.
     pub memory: Memory,
-    /// What its maker does.
-    pub maker: Maker,
     /// Whose child it is.
     pub parent: Parent,
-    /// The signal that says it has ended; only SIGCHLD is told from others, by those who wait.
+    /// Its signal handlers.
+    pub handlers: Handlers,
+    /// The signal that says it has ended; only SIGCHLD is told from others, by those who wait. With
+    /// [`Parent::MakersParent`] it is the maker's.
     pub exit_signal: u8,
 }
 
 /// What clone(2) can have different in a new process or thread.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Extras {
     /// Its stack pointer, 0 for the maker's.
     pub stack: u64,
@@ -66,27 +77,30 @@ pub struct Extras {
     pub clear_child_tid: u64,
     /// Its FS base.
     pub tls: Option<u64>,
+    /// What its maker does.
+    pub maker: Maker,
 }
 
 /// Makes a child of the process whose task `task` runs here. Its id; the child's result is 0. With [`Maker::Waits`] the
 /// task is parked, and has its result.
 ///
 /// # Errors
-/// EAGAIN when there are as many tasks or processes as there may be, ENOMEM, what the broker says to an attach more.
+/// EAGAIN when there are as many tasks or processes as there may be, EPERM for an FS base that is not the program's,
+/// ENOMEM, what the broker says to an attach more.
 pub fn process(
     kernel: &mut Kernel,
     cpu: &'static Cpu,
     task: u16,
-    kind: Kind,
+    child: Child,
     extras: &Extras,
 ) -> Result<u32, Errno> {
-    may_make(kernel, task)?;
+    may_make(kernel, task, extras)?;
     let slot = kernel.task_slots.take().ok_or(Errno::EAGAIN)?;
     let Some(number) = kernel.process_slots.take() else {
         kernel.task_slots.give(slot);
         return Err(Errno::EAGAIN);
     };
-    let space = match kind.memory {
+    let space = match child.memory {
         Memory::Copied => {
             match kernel.with_space(cpu, task, |space, memory, world| space.fork(memory, world)) {
                 Ok(space) => kernel.spaces.add(space),
@@ -102,58 +116,62 @@ pub fn process(
     let id = kernel.new_id();
     let maker = kernel.tasks[usize::from(task)].process;
     kernel.inherit(maker, number, id);
-    kernel.processes[usize::from(number)].exit_signal = kind.exit_signal;
-    let parent = match kind.parent {
-        Parent::Maker => maker,
-        Parent::MakersParent => kernel.processes[usize::from(maker)].parent,
-    };
+    let new = &mut kernel.processes[usize::from(number)];
+    new.exit_signal = child.exit_signal;
+    if child.handlers == Handlers::Cleared {
+        new.clear_handlers();
+    }
+    let mut parent = maker;
+    if child.parent == Parent::MakersParent {
+        let maker = &kernel.processes[usize::from(maker)];
+        parent = maker.parent;
+        kernel.processes[usize::from(number)].exit_signal = maker.exit_signal;
+    }
     if parent != NOBODY {
         kernel.adopt(parent, number);
     }
     kernel.alive += 1;
 
-    let alternate_stack = match (kind.memory, kind.maker) {
-        // Linux, sas_ss_reset: two that run at once in the same memory can't share a stack.
+    let alternate_stack = match (child.memory, extras.maker) {
+        // Two that run at once in the same memory can't share a stack (Linux, sas_ss_reset).
         (Memory::Shared, Maker::GoesOn) => [0; 3],
         _ => kernel.tasks[usize::from(task)].alternate_stack,
     };
     let new = Task {
         process: number,
         space,
+        id,
         alternate_stack,
-        awaited_by: (kind.maker == Maker::Waits).then_some(task),
         ..Task::FREE
     };
-    begin(kernel, cpu, task, slot, id, extras, new);
-    if kind.maker == Maker::Waits {
-        Context::of(task).set_result(i64::from(id));
-        kernel.park(cpu, task, Wait::Vfork(slot), None);
-    }
+    begin(kernel, cpu, task, slot, extras, new);
     Ok(id)
 }
 
-/// Makes a thread of the process whose task `task` runs here. Its id; the new one's result is 0.
+/// Makes a thread of the process whose task `task` runs here. Its id; the new one's result is 0. As for
+/// [`process`], the task may be parked.
 ///
 /// # Errors
-/// EAGAIN when there are as many tasks as there may be.
+/// EAGAIN when there are as many tasks as there may be, EPERM for an FS base that is not the program's.
 pub fn thread(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, extras: &Extras) -> Result<u32, Errno> {
-    may_make(kernel, task)?;
+    may_make(kernel, task, extras)?;
     let slot = kernel.task_slots.take().ok_or(Errno::EAGAIN)?;
     let id = kernel.new_id();
     let new = Task {
         process: kernel.tasks[usize::from(task)].process,
         space: kernel.share_space(task),
+        id,
         ..Task::FREE
     };
-    begin(kernel, cpu, task, slot, id, extras, new);
+    begin(kernel, cpu, task, slot, extras, new);
     Ok(id)
 }
 
 /// Whether task `task` may make another one.
 ///
 /// # Errors
-/// EAGAIN at its user's limit; EINTR if it is itself about to end.
-fn may_make(kernel: &mut Kernel, task: u16) -> Result<(), Errno> {
+/// EAGAIN at its user's limit; EPERM for a wrong FS base; EINTR if it is itself about to end.
+fn may_make(kernel: &mut Kernel, task: u16, extras: &Extras) -> Result<(), Errno> {
     let process = kernel.process(task);
     if !matches!(process.fate, Fate::None) {
         return Err(Errno::EINTR);
@@ -175,18 +193,25 @@ fn may_make(kernel: &mut Kernel, task: u16) -> Result<(), Errno> {
             return Err(Errno::EAGAIN);
         }
     }
+    if extras.tls.is_some_and(|tls| tls >= USER_END) {
+        return Err(Errno::EPERM);
+    }
     Ok(())
 }
 
 /// Lets `new`, made by the running task `task`, run in `slot`.
-fn begin(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, slot: u16, id: u32, extras: &Extras, new: Task) {
+fn begin(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, slot: u16, extras: &Extras, new: Task) {
     Context::of(slot).copy_of_running(Context::of(task), extras.stack, extras.tls);
     let maker = &kernel.tasks[usize::from(task)];
+    let id = new.id;
     let new = Task {
-        id,
+        awaited_by: (extras.maker == Maker::Waits).then_some(task),
         affinity: maker.affinity,
         last_cpu: maker.last_cpu,
         blocked: maker.blocked,
+        name: maker.name,
+        policy: maker.policy,
+        priority: maker.priority,
         clear_child_tid: extras.clear_child_tid,
         ..new
     };
@@ -200,6 +225,10 @@ fn begin(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, slot: u16, id: u32, 
         }
     }
     kernel.wake(cpu, slot);
+    if extras.maker == Maker::Waits {
+        Context::of(task).set_result(i64::from(id));
+        kernel.park(cpu, task, Wait::Vfork(slot), None);
+    }
 }
 
 impl Kernel {
@@ -233,7 +262,8 @@ impl Kernel {
         to.files.shared(&mut self.open_files);
         to.credentials = from.credentials;
         to.pending = 0;
-        to.ran = 0;
+        (to.ran, to.children_ran) = (0, 0);
+        to.wants_barriers = from.wants_barriers;
         to.actions_set = from.actions_set;
         let mut set = from.actions_set;
         while set != 0 {

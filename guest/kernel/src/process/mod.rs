@@ -133,6 +133,10 @@ pub struct Process {
     pub pending: u64,
     /// Ticks that threads of it ran which have ended.
     pub ran: u64,
+    /// Ticks that children of it ran which have been waited for, and theirs.
+    pub children_ran: u64,
+    /// It has said that it will ask for barriers (membarrier(2)).
+    pub wants_barriers: bool,
     /// Which of `actions` are not the default, bit = number - 1: a new process need not clear them all.
     pub actions_set: u64,
     /// Actions of signals 1 to 64, where set.
@@ -184,6 +188,8 @@ impl Process {
         credentials: Credentials::ROOT,
         pending: 0,
         ran: 0,
+        children_ran: 0,
+        wants_barriers: false,
         actions_set: 0,
         actions: [[0; 4]; 64],
         limits_set: 0,
@@ -219,6 +225,18 @@ impl Process {
         let at = signal as usize - 1;
         self.actions_set |= 1 << at;
         self.actions[at] = action;
+    }
+
+    /// Signals whose action is a handler get the default one; what is ignored stays so.
+    pub fn clear_handlers(&mut self) {
+        let mut set = self.actions_set;
+        while set != 0 {
+            let at = set.trailing_zeros();
+            set &= set - 1;
+            if self.actions[at as usize][0] != signal::SIG_IGN {
+                self.actions_set &= !(1 << at);
+            }
+        }
     }
 
     /// The current and maximum value of limit `which`, below [`LIMITS`].

@@ -22,7 +22,7 @@ use abi::{Errno, MAX_VCPUS};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// How long a task runs while others want to, nanoseconds.
-const TURN_NS: u64 = 4_000_000;
+pub const TURN_NS: u64 = 4_000_000;
 
 /// The queues.
 pub struct Scheduler {
@@ -176,6 +176,11 @@ impl Kernel {
     pub fn wake(&mut self, cpu: &Cpu, task: u16) {
         self.sched.unsleep(self.tasks, task);
         self.sched.push(self.tasks, task);
+        self.find_vcpu(cpu, task);
+    }
+
+    /// Sees to it that a vCPU looks at task `task`, which is ready.
+    fn find_vcpu(&mut self, cpu: &Cpu, task: u16) {
         let affinity = self.tasks[usize::from(task)].affinity;
         let last = u32::from(self.tasks[usize::from(task)].last_cpu);
         let idle = |index: u32| affinity & (1 << index) != 0 && Cpu::of(index).idle.load(Relaxed);
@@ -258,6 +263,23 @@ impl Kernel {
         self.take_off(cpu, task);
         switch::to_kernel(cpu, self.kernel_root);
         self.wake(cpu, task);
+    }
+
+    /// Task `task` may run on the vCPUs in `mask` (a bit each, at least one) from now on.
+    pub fn set_affinity(&mut self, cpu: &Cpu, task: u16, mask: u32) {
+        let entry = &mut self.tasks[usize::from(task)];
+        entry.affinity = mask;
+        let on = u32::from(entry.last_cpu);
+        match entry.state {
+            State::Running if mask & 1 << on != 0 => {}
+            State::Running if cpu.current_task() == Some(task) => self.give_away(cpu, task),
+            State::Running => {
+                entry.attention = true;
+                apic::send_reschedule(on);
+            }
+            State::Ready => self.find_vcpu(cpu, task),
+            State::Parked(_) | State::Free => {}
+        }
     }
 
     /// Takes the current task's state off the CPU and loads the kernel's own page tables, so that this vCPU

@@ -67,7 +67,7 @@ fn prepare(
 
 fn begin(kernel: &mut Kernel, cpu: &Cpu, number: u16, made: Made) {
     let process = &kernel.processes[usize::from(number)];
-    let (pid, index) = (process.pid, process.index);
+    let (pid, index, file) = (process.pid, process.index, process.file);
     let slot = kernel
         .task_slots
         .take()
@@ -79,6 +79,7 @@ fn begin(kernel: &mut Kernel, cpu: &Cpu, number: u16, made: Made) {
         space,
         id: pid,
         affinity: u32::MAX >> (32 - kernel.vcpus),
+        name: kernel.file_name(file),
         last_cpu: (u32::from(number) % kernel.vcpus) as u8,
         ..Task::FREE
     };

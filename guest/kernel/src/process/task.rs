@@ -9,6 +9,9 @@ use abi::MAX_TASKS;
 /// No task, in links.
 pub const NONE: u16 = u16::MAX;
 
+/// Bytes of a task's name (`TASK_COMM_LEN`).
+pub const NAME: usize = 16;
+
 /// What a parked task waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
@@ -109,6 +112,12 @@ pub struct Task {
     pub pending: u64,
     /// `sigaltstack` as set: address, flags, size.
     pub alternate_stack: [u64; 3],
+    /// Its name, ended by zeros (prctl(2)).
+    pub name: [u8; NAME],
+    /// How it is to run (sched(7)): kept, without effect.
+    pub policy: u8,
+    /// See `policy`.
+    pub priority: u8,
     /// `set_tid_address`.
     pub clear_child_tid: u64,
     /// `set_robust_list`.
@@ -139,9 +148,25 @@ impl Task {
         blocked: 0,
         pending: 0,
         alternate_stack: [0; 3],
+        name: [0; NAME],
+        policy: 0,
+        priority: 0,
         clear_child_tid: 0,
         robust_list: 0,
     };
+}
+
+/// The name of a task that runs the program in the file `path`.
+pub fn name_of(path: &[u8]) -> [u8; NAME] {
+    let base = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
+    let mut name = [0; NAME];
+    for (to, from) in name[..NAME - 1]
+        .iter_mut()
+        .zip(base.iter().take_while(|&&byte| byte != 0))
+    {
+        *to = *from;
+    }
+    name
 }
 
 impl Kernel {

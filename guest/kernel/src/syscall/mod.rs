@@ -10,16 +10,20 @@
 //! | `time` | clocks and sleeping |
 //! | `identity` | who am I, where am I, what may I |
 //! | `credentials` | the setuid and setgid families, groups, sessions |
-//! | `process` | fork, execve, waiting |
+//! | `clone` | fork, and threads |
+//! | `process` | execve, the end, waiting |
 //! | `procfs` | the files of System V shared memory |
 //! | `signal` | actions, masks, kill |
-//! | `thread` | thread-local state, scheduling |
+//! | `thread` | thread-local state, names, barriers |
+//! | `sched` | where and how threads run |
+//! | `usage` | how long they did |
 //! | `futex` | waiting for words |
 //!
 //! System V shared memory is in [`crate::shm`]. Each call gets a [`Call`] and answers with a [`Reply`]. A call
 //! that must wait parks its task; whoever ends the wait delivers the result, or has the call made again
 //! ([`again`]).
 
+mod clone;
 mod credentials;
 mod file;
 mod futex;
@@ -29,9 +33,11 @@ mod memory;
 pub mod number;
 mod process;
 pub mod procfs;
+mod sched;
 mod signal;
 mod thread;
 mod time;
+mod usage;
 
 use crate::arch::context::with_frame_of_running;
 use crate::arch::cpu::Cpu;
@@ -228,7 +234,7 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::FCNTL => file::fcntl(call).into(),
         number::READV => io::readv(call),
         number::WRITEV => io::writev(call).into(),
-        number::SCHED_YIELD => thread::sched_yield(call).into(),
+        number::SCHED_YIELD => sched::sched_yield(call).into(),
         number::MREMAP => memory::mremap(call).into(),
         number::MADVISE => memory::madvise(call).into(),
         number::SHMGET => shm::get(call).into(),
@@ -245,6 +251,8 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::READLINK => file::readlink(call).into(),
         number::GETTIMEOFDAY => time::gettimeofday(call).into(),
         number::GETRLIMIT => identity::getrlimit(call).into(),
+        number::GETRUSAGE => usage::getrusage(call).into(),
+        number::TIMES => usage::times(call).into(),
         number::GETUID => Reply::Value(u64::from(call.process().credentials.uid[0])),
         number::GETGID => Reply::Value(u64::from(call.process().credentials.gid[0])),
         number::GETEUID => Reply::Value(u64::from(call.process().credentials.uid[1])),
@@ -267,9 +275,10 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::GETPGID => credentials::getpgid(call).into(),
         number::SETSID => credentials::setsid(call).into(),
         number::GETSID => credentials::getsid(call).into(),
-        number::FORK => process::fork(call),
-        number::VFORK => process::vfork(call),
-        number::CLONE => process::clone(call),
+        number::FORK => clone::fork(call),
+        number::VFORK => clone::vfork(call),
+        number::CLONE => clone::clone(call),
+        number::CLONE3 => clone::clone3(call),
         number::EXECVE => process::execve(call),
         number::WAIT4 => process::wait4(call),
         number::WAITID => process::waitid(call),
@@ -280,14 +289,22 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::PWRITE64 => procfs::pwrite(call).into(),
         number::RT_SIGPENDING => signal::sigpending(call).into(),
         number::SIGALTSTACK => signal::sigaltstack(call).into(),
+        number::SCHED_SETPARAM => sched::sched_setparam(call).into(),
+        number::SCHED_GETPARAM => sched::sched_getparam(call).into(),
+        number::SCHED_SETSCHEDULER => sched::sched_setscheduler(call).into(),
+        number::SCHED_GETSCHEDULER => sched::sched_getscheduler(call).into(),
+        number::SCHED_GET_PRIORITY_MAX => sched::priority_bound(call, 99).into(),
+        number::SCHED_GET_PRIORITY_MIN => sched::priority_bound(call, 1).into(),
+        number::SCHED_RR_GET_INTERVAL => sched::sched_rr_get_interval(call).into(),
+        number::PRCTL => thread::prctl(call).into(),
         number::ARCH_PRCTL => thread::arch_prctl(call).into(),
         number::SETRLIMIT => identity::setrlimit(call).into(),
         number::GETTID => Reply::Value(u64::from(call.task().id)),
         number::TKILL => signal::tkill(call).into(),
         number::TIME => time::time(call).into(),
         number::FUTEX => futex::futex(call),
-        number::SCHED_SETAFFINITY => thread::sched_setaffinity(call).into(),
-        number::SCHED_GETAFFINITY => thread::sched_getaffinity(call).into(),
+        number::SCHED_SETAFFINITY => sched::sched_setaffinity(call).into(),
+        number::SCHED_GETAFFINITY => sched::sched_getaffinity(call).into(),
         number::SET_TID_ADDRESS => thread::set_tid_address(call).into(),
         number::CLOCK_GETTIME => time::clock_gettime(call).into(),
         number::CLOCK_GETRES => time::clock_getres(call).into(),
@@ -299,6 +316,7 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::PRLIMIT64 => identity::prlimit64(call).into(),
         number::GETCPU => thread::getcpu(call).into(),
         number::GETRANDOM => io::getrandom(call).into(),
+        number::MEMBARRIER => thread::membarrier(call).into(),
         // glibc and musl take ENOSYS for "this kernel has none".
         number::RSEQ => Reply::Error(Errno::ENOSYS),
         other => unknown(call, other),
