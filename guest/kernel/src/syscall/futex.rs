@@ -24,10 +24,10 @@ fn key(call: &mut Call<'_>, address: u64) -> Result<(FutexKey, u32), Errno> {
         return Err(Errno::EINVAL);
     }
     let word: u32 = call.read(address)?;
-    let process = call.task().process;
+    let space = call.task().space;
     let flagged = call.args[1] & FUTEX_PRIVATE_FLAG != 0;
     let private = FutexKey::Private {
-        process,
+        space,
         address,
         flagged,
     };
@@ -137,4 +137,13 @@ fn wake(call: &mut Call<'_>, address: u64, count: u64, bitset: u32) -> Result<u6
         woken += 1;
     }
     Ok(woken)
+}
+
+/// The calling task ends: the word at `address` becomes 0, and one that waits for that is woken (`CLONE_CHILD_CLEARTID` in
+/// clone(2): as FUTEX_WAKE without the private flag).
+pub fn clear_and_wake(call: &mut Call<'_>, address: u64) {
+    if call.write(address, &0u32).is_ok() {
+        call.args = [address, FUTEX_WAKE, 1, 0, 0, 0];
+        let _ = wake(call, address, 1, EVERY_BIT);
+    }
 }
