@@ -35,14 +35,15 @@ pub trait Memory {
     /// The 8 bytes at `address`; `None` if it could not read them.
     fn load64(&mut self, address: u64) -> Option<u64>;
 
-    /// The lock's word at `address`, a multiple of 4; `None` if it could not have read and written it.
+    /// The lock's word at `address`, a multiple of 4; `None` if it could not have read it.
     fn find(&mut self, address: u64) -> Option<Word<Self::Place>>;
 
     /// The word's value.
     fn load(&mut self, place: Self::Place) -> u32;
 
-    /// Changes the word from `old` to `new` in one step; false if it is not `old`.
-    fn compare_exchange(&mut self, place: Self::Place, old: u32, new: u32) -> bool;
+    /// Changes the word from `old` to `new` in one step; false if it is not `old`, `None` if the thread could not have
+    /// written it.
+    fn compare_exchange(&mut self, place: Self::Place, old: u32, new: u32) -> Option<bool>;
 
     /// Wakes one of those who wait for the word.
     fn wake_one(&mut self, place: Self::Place);
@@ -73,7 +74,7 @@ fn link(memory: &mut impl Memory, at: u64) -> Option<Link> {
 }
 
 /// Marks every lock of the list whose head is at `head` that thread `tid` still owns, and wakes somebody who waits for
-/// it. Stops at the first thing that can't be read.
+/// it. Stops at the first thing that the thread could not have read or written.
 pub fn walk(memory: &mut impl Memory, head: u64, tid: u32) {
     let at = |offset: u64| head.wrapping_add(offset);
     let (Some(mut entry), Some(offset), Some(pending)) =
@@ -121,7 +122,7 @@ fn release(memory: &mut impl Memory, address: u64, tid: u32, link: Link, listed:
         if owner != tid & FUTEX_TID_MASK {
             return Some(());
         }
-        if memory.compare_exchange(place, value, value & FUTEX_WAITERS | FUTEX_OWNER_DIED) {
+        if memory.compare_exchange(place, value, value & FUTEX_WAITERS | FUTEX_OWNER_DIED)? {
             if !link.inherits && value & FUTEX_WAITERS != 0 {
                 memory.wake_one(place);
             }

@@ -72,10 +72,8 @@ mod tests {
     use super::*;
 
     fn op(operation: u32, operand: u32, comparison: u32, compared_with: u32) -> WakeOp {
-        WakeOp::decode(
-            operation << 28 | comparison << 24 | (operand & 0xfff) << 12 | (compared_with & 0xfff),
-        )
-        .unwrap()
+        WakeOp::decode(operation << 28 | comparison << 24 | (operand & 0xfff) << 12 | (compared_with & 0xfff))
+            .unwrap()
     }
 
     #[test]

@@ -17,6 +17,7 @@ struct Fake {
     quads: BTreeMap<u64, u64>,
     words: BTreeMap<u64, u32>,
     unseen: Vec<u64>,
+    read_only: Vec<u64>,
     woken: Vec<u64>,
     looks: u32,
     /// Somebody else changes the word before each of so many attempts.
@@ -38,7 +39,10 @@ impl Memory for Fake {
     fn load(&mut self, place: u64) -> u32 {
         self.words[&place]
     }
-    fn compare_exchange(&mut self, place: u64, old: u32, new: u32) -> bool {
+    fn compare_exchange(&mut self, place: u64, old: u32, new: u32) -> Option<bool> {
+        if self.read_only.contains(&place) {
+            return None;
+        }
         if self.disturbed > 0 {
             self.disturbed -= 1;
             *self.words.get_mut(&place).unwrap() ^= FUTEX_WAITERS;
@@ -47,7 +51,7 @@ impl Memory for Fake {
         if same {
             self.words.insert(place, new);
         }
-        same
+        Some(same)
     }
     fn wake_one(&mut self, place: u64) {
         self.woken.push(place);
@@ -152,6 +156,19 @@ fn a_walk_stops_where_nothing_can_be_read_and_passes_what_nobody_sees() {
 }
 
 #[test]
+fn a_word_that_can_only_be_read_stops_a_walk_if_it_would_have_to_change() {
+    for (owner, last) in [(78, FUTEX_OWNER_DIED), (ME, ME)] {
+        let mut memory = list(&[(0x2000, owner), (0x3000, ME)], 0);
+        memory.read_only.push(word(0x2000));
+        walk(&mut memory, HEAD, ME);
+        assert_eq!(
+            (memory.words[&word(0x2000)], memory.words[&word(0x3000)]),
+            (owner, last)
+        );
+    }
+}
+
+#[test]
 fn a_list_without_an_end_is_left_after_2048_entries() {
     let mut memory = list(&[(0x2000, ME), (0x3000, ME)], 0x3000);
     memory.quads.insert(0x3000, 0x2000);
@@ -165,10 +182,7 @@ fn a_word_that_changes_meanwhile_is_tried_again_but_not_for_ever() {
     let mut memory = list(&[(0x2000, ME)], 0);
     memory.disturbed = 5;
     walk(&mut memory, HEAD, ME);
-    assert_eq!(
-        memory.words[&word(0x2000)] & !FUTEX_WAITERS,
-        FUTEX_OWNER_DIED
-    );
+    assert_eq!(memory.words[&word(0x2000)] & !FUTEX_WAITERS, FUTEX_OWNER_DIED);
     let mut memory = list(&[(0x2000, ME), (0x3000, ME)], 0);
     memory.disturbed = u32::MAX;
     walk(&mut memory, HEAD, ME);

@@ -12,6 +12,7 @@ use crate::kernel::Kernel;
 use crate::mm::AddressSpace;
 use crate::mm::world::KernelWorld;
 use crate::process::signal::SIG_IGN;
+use crate::robust;
 use crate::syscall::Call;
 use abi::{Errno, PAGE_SIZE};
 use paging::GuestPhys;
@@ -135,6 +136,7 @@ fn make(
 }
 
 fn commit(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, file: u32, (space, rip, rsp): Made) {
+    robust::walk(kernel, cpu, task);
     kernel.leave(cpu);
     let number = kernel.tasks[usize::from(task)].process;
     if !kernel.give_back(cpu, number) {
@@ -157,7 +159,6 @@ fn commit(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, file: u32, (space, 
     let entry = &mut kernel.tasks[usize::from(task)];
     entry.alternate_stack = [0; 3];
     entry.clear_child_tid = 0;
-    entry.robust_list = 0;
     Context::of(task).reset(rip, rsp);
     kernel.wake(cpu, task);
 }

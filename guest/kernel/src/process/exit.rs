@@ -6,6 +6,7 @@ use crate::hypercall;
 use crate::kernel::Kernel;
 use crate::mm::world::KernelWorld;
 use crate::process::task::Task;
+use crate::robust;
 use abi::hypercall::{Call, EXIT_DONE};
 
 /// Ends the process of the running task `task` with exit status `code` (its low 8 bits).
@@ -24,6 +25,7 @@ fn end(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, status: u32) {
         cpu.current_task() == Some(task),
         "a process ends on the vCPU it runs on"
     );
+    robust::walk(kernel, cpu, task);
     kernel.leave(cpu);
     let number = kernel.tasks[usize::from(task)].process;
     kernel.tasks[usize::from(task)] = Task::FREE;

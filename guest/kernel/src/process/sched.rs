@@ -17,7 +17,7 @@ use crate::arch::machine::{self, tsc};
 use crate::arch::{apic, switch};
 use crate::kernel::{KERNEL, Kernel};
 use crate::{syscall, time};
-use abi::boot::{VECTOR_EVENT, VECTOR_TIMER};
+use abi::boot::{VECTOR_EVENT, VECTOR_TIMER, VECTOR_WAKE};
 use abi::{Errno, MAX_VCPUS};
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -195,9 +195,13 @@ impl Kernel {
             }
             match self.tasks[usize::from(task)].state {
                 State::Parked(Wait::Sleep) => Context::of(task).set_result(0),
-                State::Parked(Wait::Futex { key, .. }) => {
-                    self.futexes.remove(self.tasks, key, task);
-                    Context::of(task).set_result(Errno::ETIMEDOUT.to_result());
+                State::Parked(Wait::Futex { .. } | Wait::SharedFutex) => {
+                    let result = if self.leave_futex(task) {
+                        0
+                    } else {
+                        Errno::ETIMEDOUT.to_result()
+                    };
+                    Context::of(task).set_result(result);
                 }
                 State::Parked(Wait::Input) => {
                     self.tasks[usize::from(task)].expired = true;
@@ -231,6 +235,27 @@ impl Kernel {
             self.take_off(cpu, task);
             switch::to_kernel(cpu, self.kernel_root);
         }
+    }
+
+    /// Works with the memory of task `task` loaded on this vCPU, whatever else runs here or nothing.
+    pub fn with_loaded<R>(&mut self, cpu: &Cpu, task: u16, work: impl FnOnce(&mut Kernel) -> R) -> R {
+        let process = usize::from(self.tasks[usize::from(task)].process);
+        let before = cpu.root.get();
+        let Some(space) = &mut self.processes[process].space else {
+            return work(self);
+        };
+        let root = space.root().get();
+        if root == before {
+            return work(self);
+        }
+        space.loaded |= cpu.bit();
+        switch::to_kernel(cpu, root);
+        let result = work(self);
+        switch::to_kernel(cpu, before);
+        if let Some(space) = &mut self.processes[process].space {
+            space.loaded &= !cpu.bit();
+        }
+        result
     }
 
     fn take_off(&mut self, cpu: &Cpu, task: u16) {
@@ -283,6 +308,9 @@ pub fn next(mut kernel: Held<'static, Kernel>, cpu: &'static Cpu) -> *mut TrapFr
             }
             if came & 1 << (VECTOR_EVENT & 31) != 0 {
                 kernel.wake_input(cpu);
+            }
+            if came & 1 << (VECTOR_WAKE & 31) != 0 {
+                kernel.take_wake_ups(cpu);
             }
         }
         if let Some(task) = cpu.current_task()

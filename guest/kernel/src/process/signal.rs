@@ -76,11 +76,13 @@ pub fn send(kernel: &mut Kernel, cpu: &Cpu, task: u16, signal: u32) {
         }
         // It has lent its memory and can't run; the signal waits for the memory's return.
         State::Parked(Wait::Vfork) => {}
-        State::Parked(wait) => {
-            if let Wait::Futex { key, .. } = wait {
-                kernel.futexes.remove(kernel.tasks, key, task);
-            }
-            Context::of(task).set_result(Errno::EINTR.to_result());
+        State::Parked(_) => {
+            let result = if kernel.leave_futex(task) {
+                0
+            } else {
+                Errno::EINTR.to_result()
+            };
+            Context::of(task).set_result(result);
             kernel.wake(cpu, task);
         }
         State::Running | State::Ready | State::Free => {}
