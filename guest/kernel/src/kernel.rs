@@ -5,7 +5,7 @@ use crate::arch::entry::TrapFrame;
 use crate::arch::lock::{BigLock, Held};
 use crate::arch::trap::Trap;
 use crate::arch::{apic, given, machine, probe};
-use crate::futex::Futexes;
+use crate::futex::{self, Futexes};
 use crate::hypercall::{self, Requester};
 use crate::mm::space::Lowest;
 use crate::mm::world::{self, KernelWorld};
@@ -135,6 +135,7 @@ pub fn start(boot: u64, index: u32) -> ! {
     if index == 0 {
         let boot = given::boot_info(boot);
         time::init(boot);
+        futex::shared::init(boot.tasks);
         log::init(BootFlags::from_bits_truncate(boot.flags));
         let mut kernel = KERNEL.lock(cpu);
         kernel.boot = Some(boot);

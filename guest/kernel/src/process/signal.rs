@@ -149,8 +149,12 @@ fn take(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, signal: u32) {
         }
         State::Parked(Wait::Vfork(_)) if dumps_core(signal) => {}
         State::Parked(_) => {
-            kernel.leave_wait(cpu, task);
-            Context::of(task).set_result(Errno::EINTR.to_result());
+            let result = if kernel.leave_wait(cpu, task) {
+                0
+            } else {
+                Errno::EINTR.to_result()
+            };
+            Context::of(task).set_result(result);
             kernel.wake(cpu, task);
         }
         State::Running | State::Ready | State::Free => {}

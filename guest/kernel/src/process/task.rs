@@ -17,13 +17,15 @@ pub const NAME: usize = 16;
 pub enum Wait {
     /// Its deadline, nothing else.
     Sleep,
-    /// A futex wake-up.
+    /// A futex wake-up by this kernel.
     Futex {
         /// What the word is, wherever it is mapped.
         key: FutexKey,
         /// Which wakers are meant.
         bitset: u32,
     },
+    /// A futex wake-up by the broker: the word lies in a segment.
+    SharedFutex,
     /// Something to read; the call is made again when the host says so.
     Input,
     /// The end of a child; the call is made again then.
@@ -34,11 +36,9 @@ pub enum Wait {
     Exec,
 }
 
-/// What a futex word is, independent of who maps it where.
+/// What a futex word is that only this guest can reach, independent of who maps it where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FutexKey {
-    /// A word in a segment: the segment's id, and the offset in it.
-    Segment(i32, u64),
     /// A word in shared anonymous memory, by guest-physical address.
     Shared(u64),
     /// A word only those who use this memory mean, by address; and whether the caller has said so
