@@ -262,6 +262,42 @@ static void moving(void) {
     cleared();
 }
 
+/* mremap over several mappings (Linux 6.17 and later): m is memory, r memory that can only be read, s the segment, - nothing. */
+static void moving_several(void) {
+    static const char *const rows[] = {"mmrr", "mm-rr", "mm---", "-mm", "mmss", "ssmm", "ss--", "ss", "mm-ss", "sSsS", "rmrmrm"};
+    static const struct { int from, pages, to; } moves[] = {{0, 6, 6}, {0, 4, 4}, {1, 3, 3}, {0, 5, 2}, {0, 3, 1}, {1, 2, 4}};
+    char *to = FREE_PLACE + 128 * PAGE;
+    for (size_t row = 0; row < sizeof rows / sizeof *rows; row++)
+        for (size_t move = 0; move < sizeof moves / sizeof *moves; move++)
+            for (int over = 0; over < 2; over++) {
+                int length = strlen(rows[row]), attach = -1;
+                p = FREE_PLACE + 16 * PAGE;
+                for (int i = 0; i < length; i++) {
+                    char what = rows[row][i];
+                    if (what == '-') continue;
+                    if (what == 's' || what == 'S') {
+                        if (attach < 0) attached(id, p + i * PAGE, SHM_REMAP), attach = i;
+                        mprotect(p + i * PAGE, PAGE, what == 's' ? PROT_READ | PROT_WRITE : PROT_READ);
+                        continue;
+                    }
+                    need(mmap(p + i * PAGE, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED, "mmap");
+                    p[i * PAGE] = '0' + i;
+                    mprotect(p + i * PAGE, PAGE, what == 'm' ? PROT_READ | PROT_WRITE : PROT_READ);
+                }
+                if (attach >= 0) munmap(p + length * PAGE, PAGES * PAGE);
+                if (over) attached(id, to - PAGE, 0);
+                int pages = moves[move].pages, wanted = moves[move].to;
+                char *q = mremap(p + moves[move].from * PAGE, pages * PAGE, wanted * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+                printf("%s%s: %d from %d as %d: %s, ", rows[row], over ? " over an attach" : "", pages, moves[move].from, wanted, placed(q));
+                for (int i = 0; i < length; i++) putchar(readable(p + i * PAGE) ? (p[i * PAGE] ? p[i * PAGE] : '.') : '-');
+                putchar(' ');
+                for (int i = -1; i <= PAGES; i++) putchar(readable(to + i * PAGE) ? (to[i * PAGE] ? to[i * PAGE] : '.') : '-');
+                printf(", attaches %ld\n", nattch(id));
+                munmap(to - PAGE, 16 * PAGE), munmap(p, 16 * PAGE);
+                if (nattch(id)) attaches("left over", id);
+            }
+}
+
 static void advising(void) {
     static const struct { const char *name; int advice; } all[] = {
         {"NORMAL", MADV_NORMAL}, {"RANDOM", MADV_RANDOM}, {"SEQUENTIAL", MADV_SEQUENTIAL}, {"WILLNEED", MADV_WILLNEED}, {"DONTNEED", MADV_DONTNEED},
@@ -398,6 +434,7 @@ int main(void) {
     protecting();
     mapping_over();
     moving();
+    moving_several();
     advising();
     recorded();
     large();

@@ -67,6 +67,8 @@ pub struct Memory {
     pub frames: Frames,
     /// Nodes for areas.
     pub areas: AreaPool,
+    /// The last attach's number.
+    attaches: u32,
     /// For tests ([`BootFlags::TEST_WRITABLE_READ_ONLY`]): read-only attaches are writable in the tables.
     pub writable_read_only: bool,
 }
@@ -77,6 +79,7 @@ impl Memory {
         Memory {
             frames: Frames::empty(),
             areas: AreaPool::empty(),
+            attaches: 0,
             writable_read_only: false,
         }
     }

@@ -40,6 +40,7 @@ pub(super) fn segment(id: i32, window: Window) -> SegmentRef {
     SegmentRef {
         id,
         window,
+        attach: 0,
         gpa,
         size: SEGMENTS[id as usize - 1],
         offset: 0,
@@ -50,8 +51,16 @@ pub(super) fn segment(id: i32, window: Window) -> SegmentRef {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Behind {
     Zeros,
-    File { origin: u64 },
-    Segment { id: i32, window: Window, origin: u64 },
+    File {
+        origin: u64,
+    },
+    Segment {
+        id: i32,
+        window: Window,
+        /// Which attach, counted from 1.
+        attach: u32,
+        origin: u64,
+    },
 }
 
 /// A mapping: pages from `start` to before `end`.
@@ -81,6 +90,7 @@ impl Mapping {
                 assert_eq!(
                     part,
                     SegmentRef {
+                        attach: part.attach,
                         offset: part.offset,
                         ..segment(part.id, part.window)
                     }
@@ -89,6 +99,7 @@ impl Mapping {
                 Behind::Segment {
                     id: part.id,
                     window: part.window,
+                    attach: part.attach,
                     origin,
                 }
             }
@@ -131,9 +142,15 @@ impl Mapping {
             Behind::File { origin } => Behind::File {
                 origin: origin.wrapping_add(delta),
             },
-            Behind::Segment { id, window, origin } => Behind::Segment {
+            Behind::Segment {
                 id,
                 window,
+                attach,
+                origin,
+            } => Behind::Segment {
+                id,
+                window,
+                attach,
                 origin: origin.wrapping_add(delta),
             },
         };
@@ -157,6 +174,8 @@ pub(super) struct Model {
     pub(super) shared: BTreeMap<(i32, Window, u64), u8>,
     pub(super) brk_start: u64,
     pub(super) brk: u64,
+    /// How many attaches there have been.
+    pub(super) attached: u32,
     /// What the broker has been told since this was last emptied.
     pub(super) booked: Vec<Booking>,
 }
@@ -209,7 +228,9 @@ impl Model {
     pub(super) fn byte(&self, page: u64, offset: u64) -> u8 {
         let mapping = self.at(page).expect("a byte of a mapped page is asked for");
         match mapping.behind {
-            Behind::Segment { id, window, origin } => {
+            Behind::Segment {
+                id, window, origin, ..
+            } => {
                 let at = page - origin;
                 let written = self.shared.get(&(id, window, at)).filter(|_| offset == WRITTEN);
                 written.copied().unwrap_or(segment_byte(id, at))
@@ -446,18 +467,18 @@ impl Model {
 
     pub(super) fn detach(&mut self, page: u64) -> Result<(), Errno> {
         let belongs = |mapping: &Mapping| match mapping.behind {
-            Behind::Segment { id, window, origin } if origin == page && mapping.start >= page => {
-                Some((id, window))
-            }
+            Behind::Segment {
+                id, attach, origin, ..
+            } if origin == page && mapping.start >= page => Some((id, attach)),
             _ => None,
         };
-        let (id, window) = self.mappings.iter().find_map(belongs).ok_or(Errno::EINVAL)?;
+        let (id, attach) = self.mappings.iter().find_map(belongs).ok_or(Errno::EINVAL)?;
         // All fragments that belong to it reach no further than the segment, except one grown by mremap.
         let limit = page + SEGMENTS[id as usize - 1].div_ceil(PAGE_SIZE);
         let mut first = true;
         let booked = &mut self.booked;
         self.mappings.retain(|mapping| {
-            let gone = belongs(mapping) == Some((id, window)) && (first || mapping.end <= limit);
+            let gone = belongs(mapping) == Some((id, attach)) && (first || mapping.end <= limit);
             first &= !gone;
             booked.extend(gone.then_some(Booking::Gone(id)));
             !gone

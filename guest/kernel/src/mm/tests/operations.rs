@@ -296,7 +296,9 @@ impl Test {
                 }
                 if answer.is_ok() {
                     match model.at(page).unwrap().behind {
-                        Behind::Segment { id, window, origin } => {
+                        Behind::Segment {
+                            id, window, origin, ..
+                        } => {
                             model.shared.insert((id, window, page - origin), value);
                         }
                         _ => {
@@ -343,9 +345,11 @@ impl Test {
                 match (answer, expected) {
                     (Ok(answer), Ok(start)) => {
                         assert_eq!(answer, virt(start), "{op:?}");
+                        model.attached += 1;
                         let behind = Behind::Segment {
                             id,
                             window,
+                            attach: model.attached,
                             origin: start,
                         };
                         model.unmap(start, start + pages);
@@ -393,20 +397,18 @@ fn remap(
     let Some(mapping) = model.at(old).copied() else {
         return (Err(Errno::EFAULT), partly);
     };
-    if old_pages >= new_pages {
-        if fixed && old + old_pages > mapping.end {
-            return (Err(Errno::EFAULT), partly);
-        }
-        model.unmap(old + new_pages, old + old_pages);
-        partly.push(model.clone());
-        if !fixed {
-            return (Ok(old), partly);
-        }
-    } else if old + old_pages > mapping.end {
+    let kept = old_pages.min(new_pages);
+    if fixed && old_pages == new_pages {
+        return move_all(model, old, old_pages, to);
+    }
+    if (fixed || old_pages < new_pages) && old + kept > mapping.end {
         return (Err(Errno::EFAULT), partly);
     }
-    let kept = old_pages.min(new_pages);
-    let end = model.at(old).unwrap().end;
+    if !fixed && old_pages >= new_pages {
+        model.unmap(old + new_pages, old + old_pages);
+        return (Ok(old), partly);
+    }
+    let end = mapping.end;
     if !fixed && old + kept == end && model.is_free(end, old + new_pages) {
         let index = model
             .mappings
@@ -424,10 +426,37 @@ fn remap(
     let to = if fixed {
         model.unmap(to, to + new_pages);
         partly.push(model.clone());
+        model.unmap(old + kept, old + old_pages);
+        partly.push(model.clone());
         to
     } else {
         model.highest_gap(new_pages, 1).unwrap()
     };
     model.shift(old, old + kept, to, new_pages);
+    (Ok(to), partly)
+}
+
+/// mremap that only moves: mapping by mapping, as long as none of several is an attach.
+fn move_all(model: &mut Model, old: u64, pages: u64, to: u64) -> (Result<u64, Errno>, Vec<Model>) {
+    let end = old + pages;
+    let mut partly = vec![];
+    for page in old..end {
+        let Some(mapping) = model.at(page).copied() else {
+            continue;
+        };
+        let from = mapping.start.max(old);
+        if page > from {
+            continue;
+        }
+        if mapping.segment().is_some() && (from > old || mapping.end < end) {
+            return (Err(Errno::EFAULT), partly);
+        }
+        let stop = mapping.end.min(end);
+        let at = to + from - old;
+        model.unmap(at, at + stop - from);
+        partly.push(model.clone());
+        model.shift(from, stop, at, stop - from);
+        partly.push(model.clone());
+    }
     (Ok(to), partly)
 }

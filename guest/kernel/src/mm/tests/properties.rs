@@ -159,7 +159,9 @@ impl Test {
             assert_eq!(rights, mapping.prot.rights(), "rights at {virt:?}");
             let private = self.memory.frames.owns(GuestPhys::new(phys));
             match mapping.behind {
-                Behind::Segment { id, window, origin } => {
+                Behind::Segment {
+                    id, window, origin, ..
+                } => {
                     let expected = segment(id, window).gpa.add((page - origin) * PAGE_SIZE);
                     assert_eq!(GuestPhys::new(phys), expected, "{virt:?}");
                     assert!(!rights.contains(Rights::WRITE) || window == Window::ReadWrite);
