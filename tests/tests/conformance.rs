@@ -86,3 +86,8 @@ fn the_files_in_proc_read_and_write_as_on_linux() {
 fn limits_hold_as_on_linux() {
     conforms("conf_limits.c", 60);
 }
+
+#[test]
+fn futex_checks_what_linux_checks() {
+    conforms("conf_futex.c", 700);
+}

@@ -11,6 +11,7 @@
 //! | `fork` | two processes share what they had in common, until one writes |
 //! | `attach` | shmat and shmdt |
 //! | `user` | copies between a program and the kernel |
+//! | `word` | single words, for futexes |
 //! | `world` | [`World`] as the kernel has it |
 //!
 //! Two layers say what a program has: the areas are the truth, the page tables a part of it that has been
@@ -45,6 +46,7 @@ mod tests;
 pub mod tree;
 mod unmap;
 mod user;
+mod word;
 pub mod world;
 
 pub use fault::{Access, Fault};
@@ -52,6 +54,7 @@ pub use frames::Frames;
 pub use space::{AddressSpace, Placement};
 pub use tree::AreaPool;
 pub use user::Run;
+pub use word::Word;
 
 use abi::Errno;
 use abi::boot::{BootFlags, BootInfo};
