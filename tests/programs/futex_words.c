@@ -180,7 +180,7 @@ static void elsewhere(void) {
 /* Each hands a number to the next, as often as it takes. */
 static void round_robin(void) {
     phase("round robin");
-    enum { ROUNDS = 300 };
+    const int ROUNDS = 400 / (all * all) + 5;
     for (int i = 0; i < ROUNDS; i++) {
         uint32_t mine = (uint32_t)(i * all + me), is;
         while ((is = s->turn) != mine) futex_wait(through(&s->turn), is);
@@ -194,7 +194,7 @@ static void round_robin(void) {
 /* A lock and a counter: the classic mutex (0 free, 1 taken, 2 taken and somebody may wait). */
 static void locked(void) {
     phase("a lock");
-    enum { TIMES = 400 };
+    enum { TIMES = 200 };
     for (int i = 0; i < TIMES; i++) {
         uint32_t was = 0;
         if (!atomic_compare_exchange_strong(&s->a, &was, 1)) {
