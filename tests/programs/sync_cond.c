@@ -6,7 +6,7 @@
 
 enum {
     WAIT, TIMEDWAIT, SIGNAL, BROADCAST, TAKE, GIVE, ROUND, WAIT_CLOCK_MONOTONIC, WAIT_CLOCK_REALTIME, BARE_WAIT,
-    LOCK, UNLOCK, PRODUCE, CONSUME
+    LOCK, UNLOCK, PRODUCE, CONSUME, LATE_WAIT
 };
 enum { MUTEX, REAL, MONOTONIC, NOT_EMPTY, NOT_FULL, OTHER_MUTEX, ROUNDS };
 enum { INSIDE, TOKENS, TURN, HELD, IN, OUT, SUM }; /* plain cells, which the mutex protects */
@@ -36,6 +36,11 @@ static long perform(int me, int what, int object, long argument) {
         plain[HELD]++;
         break;
     case TIMEDWAIT: error = on_time(clock, &until, pthread_cond_timedwait(cond, mutex, &until)); break;
+    case LATE_WAIT: /* As TIMEDWAIT, when the conductor says so. */
+        for (int looks = 0; atomic_load(&arena->cells[0]) == 0; look_again(&looks)) {}
+        until = deadline(clock, argument);
+        error = on_time(clock, &until, pthread_cond_timedwait(cond, mutex, &until));
+        break;
 #ifdef __GLIBC__
     case WAIT_CLOCK_MONOTONIC:
     case WAIT_CLOCK_REALTIME: error = on_time(clock, &until, pthread_cond_clockwait(cond, mutex, clock, &until)); break;
@@ -87,10 +92,11 @@ static void new_cond(int object) {
     need(pthread_cond_init(&objects[object].cond, &attributes) == 0, "pthread_cond_init");
 }
 
+static void wait_until_inside(int count) { UNTIL(arena->plain[INSIDE] == count, "the workers to be inside"); }
 /* Until `count` workers wait, and have given the mutex back. */
 static void wait_inside(int count) {
     for (int inside = -1; inside != count;) {
-        UNTIL(arena->plain[INSIDE] == count, "the workers to be inside");
+        wait_until_inside(count);
         need(ask(3, LOCK, MUTEX, 0) == 0, "the mutex");
         inside = arena->plain[INSIDE];
         need(ask(3, UNLOCK, MUTEX, 0) == 0, "the mutex");
@@ -148,10 +154,15 @@ static void timing(int c) {
     does("D signals", 3, SIGNAL, c, 0);
     then("A", 0);
     /* A time-out while another has the mutex: it comes back with the mutex, later. */
-    waits("A waits 20 ms", 0, TIMEDWAIT, c, 20);
-    does("D locks", 3, LOCK, MUTEX, 0);
-    nap(30000);
-    still("A", 0);
+    atomic_store(&arena->cells[0], 0);
+    order(0, LATE_WAIT, c, 100);
+    wait_until_inside(1);
+    order(3, LOCK, MUTEX, 0); /* It gets the mutex from A's waiting. */
+    nap(5000);
+    atomic_store(&arena->cells[0], 1);
+    then("D locks", 3);
+    nap(130000);
+    still("A waits 100 ms, but D has the mutex, and A", 0);
     does("D unlocks", 3, UNLOCK, MUTEX, 0);
     then("A", 0);
 #ifdef __GLIBC__
