@@ -13,6 +13,7 @@ enum { ARENA_PAGES = 128, BIG_PAGES = 513, CHOSEN = 12, CONTROL_KEY = 0xd1ff };
 struct control {
     struct meeting meeting;
     _Atomic long turn;
+    _Atomic uint32_t calls[32]; /* How often each has been told that it is its turn. */
     int pids[32];
     int children, identifiers, living;
     struct { int pid, operation; } child[1 << 16];
@@ -344,14 +345,43 @@ static void operate(int in_child) {
     else fork_some();
 }
 
-/* Microseconds to sleep while `operations` others are due: often enough to be in time, seldom enough not to hold them up. */
-static long waits(long operations) { return operations < 2 ? 100 : operations < 40 ? operations * 100 : 4000; }
+static long operations;
+/* Whose turn is the operation, or the end that follows the last one. */
+static int turn_of(long number) { return number < operations ? actor_of(number) : number - operations; }
+
+/* Waits until it is `number`'s turn. Who had the turn before wakes the next one. Until wake-ups pass from guest to guest
+ * they have to be found out otherwise there: by looking, the more often the closer the turn has come. */
+static void await(long number) {
+    _Atomic uint32_t *calls = &control->calls[rank()];
+    long nap = 100, last = -1;
+    for (;;) {
+        uint32_t heard = atomic_load(calls);
+        long turn = atomic_load(&control->turn);
+        if (turn == number) return;
+        /* In microseconds; as long as so many operations took of late. */
+        if (last < 0) nap = 200 * (number - turn);
+        else if (turn == last) nap *= 2;
+        else nap = nap / (turn - last) * (number - turn) * 3 / 4;
+        if (nap < 200) nap = 200;
+        if (nap > 100000) nap = 100000;
+        last = turn;
+        struct timespec timeout = {guests() == 1, nap * 1000};
+        syscall(SYS_futex, calls, 0 /* FUTEX_WAIT */, heard, &timeout);
+    }
+}
+static void pass_on(long number) {
+    int next = turn_of(number);
+    atomic_store(&control->turn, number);
+    if (next == rank() || next >= copies()) return;
+    atomic_fetch_add(&control->calls[next], 1);
+    syscall(SYS_futex, &control->calls[next], 1 /* FUTEX_WAKE */, 1);
+}
 
 int main(int argc, char **argv) {
     if (argc == 3 && strcmp(argv[1], "gone") == 0) return atoi(argv[2]);
     need(argc == 3, "a seed and a number of operations");
     seed = strtoull(argv[1], NULL, 0);
-    long operations = atol(argv[2]);
+    operations = atol(argv[2]);
     self = argv[0];
     need(syscall(SYS_setgroups, 0, NULL) == 0, "setgroups");
     size_t size = sizeof *control + (4 * operations + 100) * sizeof control->identifier[0];
@@ -365,21 +395,18 @@ int main(int argc, char **argv) {
     meet(&control->meeting);
     for (now = 0; now < operations; now++) {
         if (actor_of(now) != rank()) continue;
-        for (int looks = 0; atomic_load(&control->turn) != now; looks++) {
-            if (looks < 10) sched_yield();
-            else nap(waits(now - atomic_load(&control->turn)));
-        }
+        await(now);
         put("%ld ", now);
         operate(0);
         put("\n");
-        atomic_store(&control->turn, now + 1);
+        pass_on(now + 1);
     }
-    while (atomic_load(&control->turn) != operations + rank()) nap(100);
+    await(operations + rank());
     need(seteuid(0) == 0 && setegid(0) == 0, "root");
     while (chosen_count) need(shmdt(chosen[--chosen_count].at) == 0, "shmdt of what is whole");
     munmap(ARENA, 16 * MIB); /* Segments at its end reach beyond. */
     munmap(BIG_ARENA, 16 * MIB);
-    atomic_store(&control->turn, operations + rank() + 1);
+    pass_on(operations + rank() + 1);
     meet(&control->meeting);
     if (rank() == 0) {
         for (int i = 0; i < control->identifiers; i++) {

@@ -9,6 +9,7 @@ use abi::{Errno, PAGE_SIZE};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, ftruncate, memfd_create};
 use shm::{Credentials, NewSegment};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where a huge page's size stands in memfd_create's flags (`MFD_HUGE_SHIFT`).
 const MFD_HUGE_SHIFT: u32 = 26;
@@ -129,6 +130,8 @@ impl HugePages {
 #[derive(Debug)]
 pub(super) struct Memory {
     file: OwnedFd,
+    /// A number that no other segment of this process ever has; identifiers come again.
+    pub(super) serial: u64,
     /// Pages of [`PAGE_SIZE`] it is long.
     pub(super) pages: u64,
     /// Bytes of the pages it is made of.
@@ -151,8 +154,10 @@ impl Memory {
                 _ => Errno::ENOMEM,
             }
         })?;
+        static SERIALS: AtomicU64 = AtomicU64::new(0);
         Ok(Memory {
             file,
+            serial: SERIALS.fetch_add(1, Ordering::Relaxed),
             pages: len / PAGE_SIZE,
             page_size,
         })

@@ -7,17 +7,19 @@
 //!
 //! Key types: [`SegmentService`] is what a machine sees of it, [`Broker`] the implementation; `segment` holds
 //! one segment's life, `memory` what it is made of, `attach` what one guest has attached, `rights` what one guest may
-//! do at all, `proc` the texts of guests' /proc.
+//! do at all, `proc` the texts of guests' /proc, `futex` who waits for which word.
 //!
-//! Locks, always taken in this order: one guest's (`attach::Home`), then the registry's. The registry's lock is
-//! never held across a system call that can take long (registering a chunk with KVM, unmapping, freeing memory).
+//! Locks, always taken in this order: one guest's (`attach::Home`), then the registry's or those of the queues of
+//! waiters (`futex::queues` has their order). The registry's lock is never held across a system call that can take long (registering a chunk with KVM, unmapping, freeing memory).
 
 mod attach;
+mod futex;
 mod memory;
 mod proc;
 mod rights;
 mod segment;
 
+pub use futex::{FutexRequeue, FutexService, FutexWait, FutexWake, FutexWoken, Inbox, Reach, SegmentWord};
 pub use proc::ProcFile;
 pub use rights::{Caller, GuestPolicy, GuestRights, Quota};
 pub use segment::{SegmentLife, SegmentState};
@@ -28,6 +30,7 @@ use crate::window::{Window, WindowKind as Kind};
 use abi::ipc::{SHM_RDONLY, ShmidDs};
 use abi::{Errno, PAGE_SIZE};
 use attach::Home;
+use futex::{Queues, Sleepers};
 use memory::{HugePages, Memory, MemoryRule};
 use rights::Made;
 use segment::{Backing, History};
@@ -47,7 +50,7 @@ pub struct Attached {
 }
 
 /// What a machine asks on behalf of its guest. Every method copes with anything a guest may send, from any vCPU.
-pub trait SegmentService: Send + Sync {
+pub trait SegmentService: FutexService {
     /// `shmget(2)`: the id of the segment with this key, made if `flags` say so.
     ///
     /// # Errors
@@ -119,7 +122,8 @@ pub trait SegmentService: Send + Sync {
     /// EPERM unless the caller is root of the group, EINVAL for what is not a number in range.
     fn proc_write(&self, guest: u32, caller: &Caller<'_>, limit: Limit, text: &[u8]) -> Result<u64, Errno>;
 
-    /// The guest is dead and its vCPUs have been joined: every attach it held ends, its windows are unmapped.
+    /// The guest is dead and its vCPUs have been joined: none of its tasks waits any more, robust locks they held are
+    /// marked, every attach it held ends, its windows are unmapped.
     fn guest_gone(&self, guest: u32);
 }
 
@@ -145,6 +149,7 @@ impl Default for BrokerLimits {
 pub struct Broker {
     members: RwLock<BTreeMap<u32, Arc<Member>>>,
     table: Mutex<Table>,
+    queues: Queues<Inbox>,
     memory: MemoryRule,
     huge_pages: HugePages,
     started: Instant,
@@ -155,6 +160,7 @@ pub struct Broker {
 struct Member {
     rights: GuestRights,
     home: Mutex<Home>,
+    sleepers: Arc<Sleepers<Inbox>>,
 }
 
 /// What the registry's lock guards.
@@ -187,6 +193,7 @@ impl Broker {
                 made: Made::default(),
                 history: History::new(limits.history),
             }),
+            queues: Queues::new(futex::BUCKETS),
             memory: MemoryRule::of_host(),
             huge_pages: HugePages::of_host(),
             started: Instant::now(),
@@ -194,11 +201,12 @@ impl Broker {
         }
     }
 
-    /// Lets guest number `guest` in; its segments appear in `window`.
-    pub fn add_guest(&self, guest: u32, rights: GuestRights, window: Window) {
+    /// Lets guest number `guest` in; its segments appear in `window`, its tasks' wake-ups in `inbox`.
+    pub fn add_guest(&self, guest: u32, rights: GuestRights, window: Window, inbox: Inbox) {
         let member = Arc::new(Member {
             rights,
             home: Mutex::new(Home::new(window)),
+            sleepers: inbox.sleepers(),
         });
         self.members
             .write()
@@ -491,6 +499,7 @@ impl SegmentService for Broker {
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&guest);
         let Some(member) = member else { return };
+        self.forget_waiters(guest, &member);
         let held = lock(&member.home).leave();
         for (id, holding) in held {
             drop(self.end_attaches(guest, holding.last_pid, id, holding.count));

@@ -63,6 +63,10 @@ pub struct SegmentRef {
     pub id: i32,
     /// Where it appears.
     pub window: Window,
+    /// Which attach of this guest it is a part of, also in a child that inherited it; 0 as long as there is none yet.
+    /// Parts of different attaches have nothing to do with each other, even side by side: Linux gives each shmat a
+    /// file of its own, and compares these.
+    pub attach: u32,
     /// Guest-physical address of the segment's first byte.
     pub gpa: GuestPhys,
     /// The segment's size in bytes, as the program asked for.
