@@ -139,6 +139,8 @@ bitflags! {
         const SEQUENTIAL = 8;
         /// Not for core dumps (`MADV_DONTDUMP`). Without effect.
         const UNDUMPED = 16;
+        /// A thread's stack (`MAP_STACK`): little of it is used, so no 2 MiB pages, as Linux since 6.7.
+        const STACK = 32;
     }
 }
 
