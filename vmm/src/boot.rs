@@ -13,7 +13,7 @@ mod tables;
 use crate::clock::Clock;
 use crate::config::GuestConfig;
 use crate::error::VmmError;
-use crate::image::{KernelImage, Program};
+use crate::image::{KernelImage, Program, VDSO};
 use crate::memory::GuestRam;
 use abi::boot::{BOOT_MAGIC, BootFile, BootInfo, BootProcess, GpaRange};
 use abi::memory::{VCPU_EPITAPH, VCPU_HYPERCALL, WindowLayout};
@@ -161,13 +161,8 @@ impl Loader<'_> {
         }
         let page_table = tables::build(self.ram, &mut self.frames, plan.kernel, &areas, probe)?;
         let (files, file_count, processes) = self.programs(plan, strings)?;
-        let clock = [
-            plan.clock.tsc_base,
-            plan.clock.mult,
-            plan.clock.monotonic_ns,
-            plan.clock.realtime_ns,
-        ];
-        let clock = self.put(clock.as_bytes())?;
+        let vdso = self.put_range(VDSO)?;
+        let clock = self.put(plan.clock.page().as_mut_bytes())?;
         let frame_table_len = self
             .ram
             .ranges()
@@ -212,6 +207,7 @@ impl Loader<'_> {
             uid: plan.config.uid,
             gid: plan.config.gid,
             tree_id: TREE_ID,
+            vdso,
         };
         self.write(boot_info, info.as_bytes())?;
         Some(Loaded {

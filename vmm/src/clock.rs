@@ -1,23 +1,33 @@
 //! The group's clock: how TSC ticks become nanoseconds, the same in every guest and close to the host's.
+//!
+//! Each of the host's clocks is read once; from there on they advance with the TSC alone. So guests agree with one
+//! another to the last bit, and follow neither NTP's corrections of the host's clock nor its being set.
 // UNSAFETY: reads the time-stamp counter.
 #![expect(unsafe_code, reason = "RDTSC")]
 
-use abi::clock::ClockPage;
-use rustix::time::{ClockId, clock_gettime};
+use abi::clock::{ClockPage, IDS, id};
+use rustix::time::{ClockId, DynamicClockId, clock_getres, clock_gettime_dynamic};
+
+const REALTIME: DynamicClockId<'_> = DynamicClockId::Known(ClockId::Realtime);
+const MONOTONIC: DynamicClockId<'_> = DynamicClockId::Known(ClockId::Monotonic);
+const MONOTONIC_RAW: DynamicClockId<'_> = DynamicClockId::Known(ClockId::MonotonicRaw);
+
+/// How often each clock is read to find the least disturbed reading.
+const READINGS: usize = 8;
 
 /// The values of an [`abi::clock::ClockPage`], taken once for a group.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clock {
     /// TSC frequency, kHz.
     pub tsc_khz: u64,
-    /// TSC at the moment the other values were read.
+    /// TSC at the moment the other values are of.
     pub tsc_base: u64,
     /// Nanoseconds a tick, times 2^32.
     pub mult: u64,
-    /// CLOCK_MONOTONIC, nanoseconds.
-    pub monotonic_ns: u64,
-    /// CLOCK_REALTIME, nanoseconds since 1970.
-    pub realtime_ns: u64,
+    /// What each clock said then, nanoseconds, by the numbers in [`abi::clock::id`].
+    pub base_ns: [u64; IDS],
+    /// The host's tick, nanoseconds.
+    pub tick_ns: u64,
 }
 
 impl Clock {
@@ -25,25 +35,28 @@ impl Clock {
     #[must_use]
     pub fn read(tsc_khz: u64) -> Clock {
         let tsc_khz = if tsc_khz == 0 { measure_khz() } else { tsc_khz };
-        // The least disturbed of a few readings: nothing interrupted it between the two TSC values.
-        let mut best = (u64::MAX, 0, 0, 0);
-        for _ in 0..8 {
-            let before = tsc();
-            let monotonic = nanoseconds(ClockId::Monotonic);
-            let realtime = nanoseconds(ClockId::Realtime);
-            let took = tsc().wrapping_sub(before);
-            if took < best.0 {
-                best = (took, before.wrapping_add(took / 2), monotonic, realtime);
+        let mult = ((1_000_000u128 << 32) / u128::from(tsc_khz)) as u64;
+        let (tsc_base, _) = sample(MONOTONIC);
+        let mut base_ns = [0; IDS];
+        for (host, ids) in [
+            (REALTIME, &[id::REALTIME, id::REALTIME_COARSE][..]),
+            (MONOTONIC, &[id::MONOTONIC, id::MONOTONIC_COARSE]),
+            (MONOTONIC_RAW, &[id::MONOTONIC_RAW]),
+            (DynamicClockId::Boottime, &[id::BOOTTIME]),
+            (DynamicClockId::Tai, &[id::TAI]),
+        ] {
+            let (tsc, ns) = sample(host);
+            let since = (u128::from(tsc.wrapping_sub(tsc_base)) * u128::from(mult)) >> 32;
+            for id in ids {
+                base_ns[*id as usize] = ns.wrapping_sub(since as u64);
             }
         }
-        let (_, tsc_base, monotonic_ns, realtime_ns) = best;
-        let mult = ((1_000_000u128 << 32) / u128::from(tsc_khz)) as u64;
         Clock {
             tsc_khz,
             tsc_base,
             mult,
-            monotonic_ns,
-            realtime_ns,
+            base_ns,
+            tick_ns: clock_getres(ClockId::MonotonicCoarse).tv_nsec as u64,
         }
     }
 
@@ -53,8 +66,8 @@ impl Clock {
         ClockPage {
             tsc_base: self.tsc_base.into(),
             mult: self.mult.into(),
-            monotonic_ns: self.monotonic_ns.into(),
-            realtime_ns: self.realtime_ns.into(),
+            base_ns: self.base_ns.map(Into::into),
+            tick_ns: self.tick_ns.into(),
         }
     }
 
@@ -72,18 +85,35 @@ pub fn tsc() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
-fn nanoseconds(clock: ClockId) -> u64 {
-    let time = clock_gettime(clock);
-    (time.tv_sec as u64)
-        .wrapping_mul(1_000_000_000)
-        .wrapping_add(time.tv_nsec as u64)
+/// What a clock says, and the TSC at that moment. Nothing is likely to have interrupted the reading.
+fn sample(clock: DynamicClockId<'_>) -> (u64, u64) {
+    let mut best = (u64::MAX, 0, 0);
+    for _ in 0..READINGS {
+        let before = tsc();
+        let ns = nanoseconds(clock);
+        let took = tsc().wrapping_sub(before);
+        if took < best.0 {
+            best = (took, before.wrapping_add(took / 2), ns);
+        }
+    }
+    (best.1, best.2)
+}
+
+fn nanoseconds(clock: DynamicClockId<'_>) -> u64 {
+    // All of these clocks are older than what else is needed of a host.
+    clock_gettime_dynamic(clock).map_or(0, |time| {
+        (time.tv_sec as u64)
+            .wrapping_mul(1_000_000_000)
+            .wrapping_add(time.tv_nsec as u64)
+    })
 }
 
 fn measure_khz() -> u64 {
-    let (tsc_start, start) = (tsc(), nanoseconds(ClockId::MonotonicRaw));
+    let (tsc_start, start) = sample(MONOTONIC_RAW);
     std::thread::sleep(std::time::Duration::from_millis(10));
-    let ticks = u128::from(tsc().wrapping_sub(tsc_start));
-    let elapsed = u128::from(nanoseconds(ClockId::MonotonicRaw).wrapping_sub(start).max(1));
+    let (tsc_end, end) = sample(MONOTONIC_RAW);
+    let ticks = u128::from(tsc_end.wrapping_sub(tsc_start));
+    let elapsed = u128::from(end.wrapping_sub(start).max(1));
     ((ticks * 1_000_000 / elapsed) as u64).max(1)
 }
 
@@ -97,14 +127,34 @@ mod tests {
         let clock = Clock::read(0);
         let page = clock.page();
         std::thread::sleep(Duration::from_millis(20));
-        for (id, guest) in [
-            (ClockId::Monotonic, page.monotonic(tsc())),
-            (ClockId::Realtime, page.realtime(tsc())),
+        for (host, guest) in [
+            (REALTIME, id::REALTIME),
+            (ClockId::RealtimeCoarse.into(), id::REALTIME_COARSE),
+            (MONOTONIC, id::MONOTONIC),
+            (ClockId::MonotonicCoarse.into(), id::MONOTONIC_COARSE),
+            (MONOTONIC_RAW, id::MONOTONIC_RAW),
+            (DynamicClockId::Boottime, id::BOOTTIME),
+            (DynamicClockId::Tai, id::TAI),
         ] {
+            // Between two readings of the host's clock, give or take a coarse clock's tick and the measured rate's error.
+            let before = nanoseconds(host);
+            let ns = page.read(guest, tsc()).expect("a clock by the TSC");
+            let after = nanoseconds(host);
             assert!(
-                guest.abs_diff(nanoseconds(id)) < 5_000_000,
-                "{guest} ns by the page for {id:?}"
+                before - 10_000_000 < ns && ns < after + 10_000_000,
+                "{before}, {ns} by the page, {after} for {host:?}"
             );
+        }
+    }
+
+    #[test]
+    fn what_is_no_clock_of_the_page_is_not_read() {
+        let page = Clock::read(1_000_000).page();
+        for other in [2, 3, 8, 9, 10, 12, u64::MAX] {
+            assert_eq!((page.read(other, tsc()), page.resolution(other)), (None, None));
+        }
+        for known in id::ALL {
+            assert!(page.read(known, tsc()).is_some() && page.resolution(known).is_some());
         }
     }
 }

@@ -193,6 +193,8 @@ fn descriptor_tables_lead_to_the_kernels_stubs() {
         let base = tss_low >> 16 & 0xff_ffff | tss_low >> 56 << 24 | tss_high << 32;
         assert_eq!(base, area + VCPU_TABLES + TABLES_TSS);
         assert_eq!(tss_low & 0xffff, TSS_LEN - 1);
+        let number = gdt(selector::CPU_NUMBER);
+        assert_eq!((number & 0xffff, number >> 45 & 7), (index, 7), "{number:#x}");
         // Privilege levels of the segments; L and present of the code segments.
         for (selector, privilege, code) in [
             (selector::KERNEL_CODE, 0, true),
@@ -267,17 +269,17 @@ fn boot_info_tells_where_everything_is() {
         (info.window_ro.start, info.window_ro.len),
         (layout.ro_base, layout.size)
     );
-    let clock: Vec<u64> = guest.array(info.clock, 4);
+    let mut clock: Vec<ClockPage> = guest.array(info.clock, 1);
     let expected = guest.clock;
-    assert_eq!(
-        clock,
-        [
-            expected.tsc_base,
-            expected.mult,
-            expected.monotonic_ns,
-            expected.realtime_ns
-        ]
+    assert_eq!(clock[0].as_mut_bytes(), expected.page().as_mut_bytes());
+    let rest = size_of::<ClockPage>() as u64;
+    let unused = guest.bytes(info.clock + rest, PAGE_SIZE - rest);
+    assert!(
+        unused.iter().all(|byte| *byte == 0),
+        "programs see the whole page"
     );
+    assert_eq!((info.clock % PAGE_SIZE, info.vdso.start % PAGE_SIZE), (0, 0));
+    assert_eq!(guest.bytes(info.vdso.start, info.vdso.len), VDSO);
     // Half a nanosecond a tick at 2 GHz.
     assert_eq!(expected.mult, 1 << 31);
 

@@ -120,6 +120,7 @@ fn make(
             strings,
             name,
             random,
+            boot,
             loaded: &loaded,
             credentials,
         };

@@ -81,6 +81,7 @@ fn prepare(
         strings: given::bytes(process.strings),
         name: given::bytes(file.name),
         random,
+        boot,
         loaded: &loaded,
         credentials: &slot.credentials,
     };
