@@ -6,6 +6,7 @@ use abi::boot::{
     BOOT_MAGIC, BootFile, BootInfo, BootProcess, TABLES_GDT, TABLES_TSS, TSS_IST1, TSS_LEN, TSS_RSP0,
     VECTORS, selector,
 };
+use abi::clock::ClockPage;
 use abi::memory::{
     DIRECT_MAP, KERNEL_GPA, KERNEL_VIRT, RAM_HOLE_END, RAM_HOLE_START, VCPU_AREAS, VCPU_END, VCPU_IST,
     VCPU_IST_TOP, VCPU_STACK, VCPU_STACK_TOP, VCPU_STRIDE, VCPU_TABLES, WindowLayout,
@@ -17,9 +18,9 @@ use tombolo::boot::{IDT_LEN, Loaded, PROBE_VIRT, Plan, TREE_ID, load};
 use tombolo::clock::Clock;
 use tombolo::config::GuestConfig;
 use tombolo::guest_file::GuestFile;
-use tombolo::image::KernelImage;
+use tombolo::image::{KernelImage, VDSO};
 use tombolo::memory::GuestRam;
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 const VCPUS: u32 = 3;
 /// Files beside the program: a page and a byte, and nothing.
