@@ -162,7 +162,7 @@ pub struct BootInfo {
     pub window_ro: GpaRange,
     /// TSC frequency in kHz.
     pub tsc_khz: u64,
-    /// GPA of the [`crate::clock::ClockPage`].
+    /// GPA of the [`crate::clock::ClockPage`], the last page of [`BootInfo::vdso`].
     pub clock: u64,
     /// GPA of the array of [`BootFile`].
     pub files: u64,
@@ -183,6 +183,6 @@ pub struct BootInfo {
     pub gid: u32,
     /// `st_dev` and `st_ino` of the directories every guest of a group agrees on start here.
     pub tree_id: u64,
-    /// The vDSO's image, whole pages. Mapped to programs with the clock page behind it.
+    /// What all programs can see: the vDSO's image, whole pages, and behind it the clock page.
     pub vdso: GpaRange,
 }

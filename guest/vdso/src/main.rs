@@ -1,8 +1,8 @@
 //! The vDSO: code that the kernel maps into every process and the C libraries call instead of the kernel, so that
 //! reading a clock takes no system call (vdso(7)).
 //!
-//! It is a shared object that lies behind the program's stack; AT_SYSINFO_EHDR in the auxiliary vector says where.
-//! Read-only beside it, at `clock_page`, lies the group's [`ClockPage`]. What can't be answered from there is left to
+//! It is a shared object; AT_SYSINFO_EHDR in the auxiliary vector says where it lies. Behind it, at `clock_page`, the
+//! program can read the group's [`ClockPage`]. What can't be answered from there is left to
 //! the system call. As on Linux, an address that can't be written is the caller's SIGSEGV rather than EFAULT.
 //!
 //! The same code in ring 3 of both kinds of KVM: RDTSC shows the host's counter (offset 0), and LSL the limit of the

@@ -279,8 +279,13 @@ fn boot_info_tells_where_everything_is() {
         unused.iter().all(|byte| *byte == 0),
         "programs see the whole page"
     );
-    assert_eq!((info.clock % PAGE_SIZE, info.vdso.start % PAGE_SIZE), (0, 0));
-    assert_eq!(guest.bytes(info.vdso.start, info.vdso.len), VDSO);
+    assert_eq!(info.vdso.start % PAGE_SIZE, 0);
+    assert_eq!(guest.bytes(info.vdso.start, VDSO.len() as u64), VDSO);
+    let end = info.vdso.start + info.vdso.len;
+    assert_eq!(
+        (info.clock, info.clock + PAGE_SIZE),
+        (info.vdso.start + VDSO.len() as u64, end)
+    );
     // Half a nanosecond a tick at 2 GHz.
     assert_eq!(expected.mult, 1 << 31);
 

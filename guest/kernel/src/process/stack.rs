@@ -14,9 +14,8 @@ use zerocopy::IntoBytes;
 
 /// Size of a stack, bytes: Linux's default.
 pub const SIZE: u64 = 8 << 20;
-/// Where stacks end: below the last addresses a program has, as on Linux (which leaves out a random amount), with room
-/// for the vDSO up to the next 2 MiB.
-pub const TOP: u64 = 0x7fff_ff7f_0000;
+/// Where stacks end: below the last addresses a program has, as on Linux (which leaves out a random amount).
+const TOP: u64 = 0x7fff_ff7f_f000;
 /// Most arguments and variables together.
 const MOST_STRINGS: usize = 1 << 16;
 
