@@ -21,6 +21,8 @@ const INPUTS: &[&str] = &[
     "rust-toolchain.toml",
     "guest/abi/Cargo.toml",
     "guest/abi/src",
+    "guest/futex/Cargo.toml",
+    "guest/futex/src",
     "guest/paging/Cargo.toml",
     "guest/paging/src",
     "guest/kernel/Cargo.toml",

@@ -1,12 +1,13 @@
 //! System V shared memory, complete, judged by Linux: each program writes one line a case, and in a guest each line must
 //! be what it is on the host, in an IPC namespace of its own.
 
+use std::time::Duration;
 use tests::{Run, Toolchain};
 
 /// Runs `source` on the host and in a guest; the transcripts must agree line by line and have at least `least` lines.
 fn conforms(source: &str, least: usize) {
     for toolchain in [Toolchain::Musl, Toolchain::Glibc] {
-        let run = Run::with(source, toolchain);
+        let run = Run::with(source, toolchain).timeout(Duration::from_secs(300));
         let native = run.natively().remove(&(0, 0)).expect("one copy");
         let linux = String::from_utf8_lossy(&native.stdout).into_owned();
         let complaints = String::from_utf8_lossy(&native.stderr).into_owned();
@@ -73,7 +74,7 @@ fn processes_live_fork_execute_and_end_as_on_linux() {
 
 #[test]
 fn changes_of_mappings_count_as_on_linux() {
-    conforms("conf_maps.c", 330);
+    conforms("conf_maps.c", 580);
 }
 
 #[test]
@@ -84,4 +85,9 @@ fn the_files_in_proc_read_and_write_as_on_linux() {
 #[test]
 fn limits_hold_as_on_linux() {
     conforms("conf_limits.c", 60);
+}
+
+#[test]
+fn futex_checks_what_linux_checks() {
+    conforms("conf_futex.c", 700);
 }

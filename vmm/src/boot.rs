@@ -17,6 +17,7 @@ use crate::image::{KernelImage, Program, VDSO};
 use crate::memory::GuestRam;
 use abi::boot::{BOOT_MAGIC, BootFile, BootInfo, BootProcess, GpaRange};
 use abi::memory::{VCPU_EPITAPH, VCPU_HYPERCALL, WindowLayout};
+use abi::tasks::TaskPage;
 use abi::{ABI_VERSION, PAGE_SIZE};
 use paging::GuestPhys;
 use std::sync::Arc;
@@ -54,6 +55,8 @@ pub struct Loaded {
     pub boot_info: GuestPhys,
     /// The IDT, shared by all vCPUs and reached through the direct map.
     pub idt: GuestPhys,
+    /// The [`TaskPage`].
+    pub tasks: GuestPhys,
     /// First free frame.
     pub free_start: GuestPhys,
     /// Each vCPU's private pages.
@@ -172,6 +175,7 @@ impl Loader<'_> {
             start: self.frames.take(frame_table_len)?.get(),
             len: frame_table_len,
         };
+        let tasks = self.frames.take(size_of::<TaskPage>() as u64)?;
         let boot_info = self.frames.take(size_of::<BootInfo>() as u64)?;
         let mut seed = [0u64; 4];
         // A host without enough randomness yet only means a weaker seed; the kernel mixes in its TSC.
@@ -207,12 +211,14 @@ impl Loader<'_> {
             gid: plan.config.gid,
             tree_id: TREE_ID,
             vdso,
+            tasks: tasks.get(),
         };
         self.write(boot_info, info.as_bytes())?;
         Some(Loaded {
             page_table,
             boot_info,
             idt,
+            tasks,
             free_start: GuestPhys::new(self.frames.next),
             areas,
         })

@@ -26,6 +26,8 @@ pub const VECTOR_RESCHEDULE: u8 = 0x21;
 pub const VECTOR_FLUSH: u8 = 0x22;
 /// Vector by which the host says "look at your events" (irqfd, MSI route).
 pub const VECTOR_EVENT: u8 = 0x23;
+/// Vector by which the host says "some of your tasks have been woken" ([`crate::tasks`]).
+pub const VECTOR_WAKE: u8 = 0x24;
 /// The local APIC's spurious vector.
 pub const VECTOR_SPURIOUS: u8 = 0x2f;
 
@@ -185,4 +187,6 @@ pub struct BootInfo {
     pub tree_id: u64,
     /// What all programs can see: the vDSO's image, whole pages, and behind it the clock page.
     pub vdso: GpaRange,
+    /// GPA of the [`crate::tasks::TaskPage`], zeroed, at a page boundary.
+    pub tasks: u64,
 }

@@ -4,6 +4,7 @@
 
 mod death;
 mod huge;
+mod punch;
 mod rights;
 
 use super::*;

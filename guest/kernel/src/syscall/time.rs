@@ -1,7 +1,6 @@
 //! Clocks, and sleeping until one of them says so.
 
-use super::{Call, Reply};
-use crate::arch::machine::tsc;
+use super::{Call, Reply, usage};
 use crate::process::task::Wait;
 use crate::time::{self, NS_PER_S};
 use abi::Errno;
@@ -21,7 +20,8 @@ pub struct Timespec {
 }
 
 impl Timespec {
-    fn new(ns: u64) -> Timespec {
+    /// A span or point in time.
+    pub fn new(ns: u64) -> Timespec {
         Timespec {
             seconds: (ns / NS_PER_S) as i64,
             nanoseconds: (ns % NS_PER_S) as i64,
@@ -50,12 +50,43 @@ fn number(argument: u64) -> u64 {
 /// The clock's value in nanoseconds.
 fn read(call: &mut Call<'_>, clock: u64) -> Result<u64, Errno> {
     match number(clock) {
-        CLOCK_PROCESS_CPUTIME_ID | CLOCK_THREAD_CPUTIME_ID => {
-            let task = call.task();
-            Ok(time::nanoseconds(task.ran + tsc().wrapping_sub(task.since)))
+        CLOCK_PROCESS_CPUTIME_ID => {
+            let number = call.task().process;
+            Ok(time::nanoseconds(usage::of_process(call.kernel, number)))
         }
+        CLOCK_THREAD_CPUTIME_ID => Ok(time::nanoseconds(usage::of_task(call.kernel, call.task))),
+        clock if clock as u32 as i32 <= -1 => cpu_clock(call, clock as u32 as i32),
         clock => time::read(clock).ok_or(Errno::EINVAL),
     }
+}
+
+/// The CPU time of the process or thread that a negative clock id names (clock_getcpuclockid(3), `CPUCLOCK_*` in Linux):
+/// its id inverted, above three bits that say which of the two, and what is to be counted.
+fn cpu_clock(call: &mut Call<'_>, clock: i32) -> Result<u64, Errno> {
+    const THREAD: i32 = 4;
+    const WHAT: i32 = 3;
+    let id = !(clock >> 3) as u32;
+    let number = call.task().process;
+    if clock & WHAT == WHAT {
+        return Err(Errno::EINVAL);
+    }
+    let ticks = if clock & THREAD == 0 {
+        let number = match id {
+            0 => number,
+            id => call.kernel.find_process(id).ok_or(Errno::EINVAL)?,
+        };
+        usage::of_process(call.kernel, number)
+    } else {
+        let task = match id {
+            0 => call.task,
+            id => call.kernel.find_task(id).ok_or(Errno::EINVAL)?,
+        };
+        if call.kernel.tasks[usize::from(task)].process != number {
+            return Err(Errno::EINVAL);
+        }
+        usage::of_task(call.kernel, task)
+    };
+    Ok(time::nanoseconds(ticks))
 }
 
 /// clock_gettime(2).
@@ -69,9 +100,10 @@ pub fn clock_gettime(call: &mut Call<'_>) -> Result<u64, Errno> {
 /// clock_getres(2).
 pub fn clock_getres(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [clock, to, ..] = call.args;
-    let resolution = match number(clock) {
-        CLOCK_PROCESS_CPUTIME_ID | CLOCK_THREAD_CPUTIME_ID => 1,
-        clock => time::resolution(clock).ok_or(Errno::EINVAL)?,
+    let resolution = match time::resolution(number(clock)) {
+        Some(resolution) => resolution,
+        // Is it one of the others?
+        None => read(call, clock).map(|_| 1)?,
     };
     call.write_if(to, &Timespec::new(resolution))?;
     Ok(0)
