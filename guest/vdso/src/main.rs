@@ -13,10 +13,6 @@
 // SYSCALL.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![expect(unsafe_code, reason = "a C interface, and three instructions")]
-#![cfg_attr(
-    not(any(target_os = "none", test)),
-    expect(dead_code, reason = "on the host it is compiled only to be checked")
-)]
 
 use abi::boot::selector;
 use abi::clock::ClockPage;
