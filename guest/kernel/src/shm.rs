@@ -7,6 +7,7 @@
 //! [`crate::mm::World`]'s two functions when a mapping is split or goes.
 
 use crate::hypercall;
+use crate::mm::Place;
 use crate::mm::area::{Prot, SegmentRef, Window};
 use crate::syscall::Call;
 use abi::Errno;
@@ -70,12 +71,13 @@ fn room(call: &mut Call<'_>, at: Option<u64>, flags: u32) -> (u64, Errno) {
         Some(at) if at >= 0u64.wrapping_sub(SHMLBA) && flags & SHM_REMAP == 0 => (0, Errno::EINVAL),
         Some(at) if at >= USER_END => (0, Errno::ENOMEM),
         Some(at) => {
-            let free = if flags & SHM_REMAP != 0 {
-                USER_END - at
+            let start = GuestVirt::new(at);
+            let (place, free) = if flags & SHM_REMAP != 0 {
+                (Place::Replacing(start), USER_END - at)
             } else {
-                space.room_at(memory, Some(GuestVirt::new(at)))
+                (Place::Free(start), space.room_at(memory, Some(start)))
             };
-            let may = space.can_attach(memory, Some(GuestVirt::new(at)), 1);
+            let may = space.can_attach(memory, place, 1);
             match may {
                 Err(Errno::EPERM) if free > 0 => (0, Errno::EPERM),
                 Err(Errno::ENOMEM) if free > 0 => (0, Errno::ENOMEM),
@@ -83,7 +85,7 @@ fn room(call: &mut Call<'_>, at: Option<u64>, flags: u32) -> (u64, Errno) {
                 _ => (free, Errno::EINVAL),
             }
         }
-        None if space.can_attach(memory, None, 1).is_err() => (0, Errno::ENOMEM),
+        None if space.can_attach(memory, Place::Chosen, 1).is_err() => (0, Errno::ENOMEM),
         None => (space.room_at(memory, None), Errno::ENOMEM),
     });
     // What the page tables there are frames for could map.

@@ -44,6 +44,7 @@ mod unmap;
 mod user;
 pub mod world;
 
+pub use attach::Place;
 pub use fault::{Access, Fault};
 pub use frames::Frames;
 pub use space::{AddressSpace, Placement};
