@@ -82,6 +82,16 @@ fn the_files_in_proc_read_and_write_as_on_linux() {
 }
 
 #[test]
+fn an_identifier_can_be_asked_for_as_on_linux() {
+    conforms("conf_next_id.c", 160);
+}
+
+#[test]
+fn forced_removal_takes_what_it_takes_on_linux() {
+    conforms("conf_forced.c", 95);
+}
+
+#[test]
 fn limits_hold_as_on_linux() {
     conforms("conf_limits.c", 60);
 }

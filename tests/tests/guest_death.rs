@@ -32,6 +32,7 @@ fn tell_the_survivor(group: &Group) {
     }
     let root = Caller {
         pid: 0,
+        task: 0,
         euid: 0,
         egid: 0,
         groups: &[],

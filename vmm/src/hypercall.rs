@@ -16,7 +16,7 @@ use abi::hypercall::{
     WINDOW_RO, WINDOW_RW,
 };
 use paging::GuestPhys;
-use shm::Limit;
+use shm::Setting;
 use zerocopy::{FromZeros, IntoBytes};
 
 /// A piece of guest-physical memory, not yet known to be RAM.
@@ -98,6 +98,7 @@ pub enum Hypercall {
         key: i32,
         size: u64,
         flags: u32,
+        task: u32,
     },
     ShmAttach {
         id: i32,
@@ -129,8 +130,11 @@ pub enum Hypercall {
         into: Buffer,
     },
     ProcWrite {
-        limit: Limit,
+        setting: Setting,
         text: Buffer,
+    },
+    ShmMakerEnded {
+        task: u32,
     },
 }
 
@@ -194,6 +198,7 @@ pub fn decode(request: &Request) -> Result<(Call, Hypercall), Errno> {
             key: a0 as i32,
             size: a1,
             flags: a2 as u32,
+            task: a3 as u32,
         },
         Call::ShmAttach => Hypercall::ShmAttach {
             id: a0 as i32,
@@ -225,14 +230,15 @@ pub fn decode(request: &Request) -> Result<(Call, Hypercall), Errno> {
             into: buffer(a2, a3)?,
         },
         Call::ProcWrite if a2 <= abi::PAGE_SIZE => Hypercall::ProcWrite {
-            limit: match ProcFile::from_raw(a0)? {
-                ProcFile::Limit(limit) => limit,
+            setting: match ProcFile::from_raw(a0)? {
+                ProcFile::Setting(setting) => setting,
                 ProcFile::Table => return Err(Errno::EINVAL),
             },
             text: buffer(a1, a2)?,
         },
         Call::ProcRead | Call::ProcWrite => return Err(Errno::EINVAL),
         Call::Usage => Hypercall::Usage { free_frames: a0 },
+        Call::ShmMakerEnded => Hypercall::ShmMakerEnded { task: a0 as u32 },
     };
     Ok((call, hypercall))
 }

@@ -6,7 +6,7 @@
 //! Attaches are counted where mappings are made and destroyed: by SHM_ATTACH here, and by
 //! [`crate::mm::World`]'s two functions when a mapping is split or goes.
 
-use crate::hypercall;
+use crate::hypercall::{self, Requester};
 use crate::mm::Place;
 use crate::mm::area::{Prot, SegmentRef, Window};
 use crate::syscall::Call;
@@ -14,8 +14,8 @@ use abi::Errno;
 use abi::LARGE_PAGE_SIZE;
 use abi::hypercall::Call as Host;
 use abi::ipc::{
-    IPC_INFO, IPC_SET, IPC_STAT, SHM_EXEC, SHM_INFO, SHM_RDONLY, SHM_REMAP, SHM_RND, SHM_STAT, SHM_STAT_ANY,
-    SHMLBA, ShmInfo, ShmInfo64, ShmidDs,
+    IPC_CREAT, IPC_INFO, IPC_PRIVATE, IPC_SET, IPC_STAT, SHM_EXEC, SHM_INFO, SHM_RDONLY, SHM_REMAP, SHM_RND,
+    SHM_STAT, SHM_STAT_ANY, SHMLBA, ShmInfo, ShmInfo64, ShmidDs,
 };
 use abi::memory::USER_END;
 use paging::{GuestPhys, GuestVirt};
@@ -36,11 +36,21 @@ fn ask(call: &mut Call<'_>, what: Host, args: &[u64]) -> Result<u64, Errno> {
 /// shmget(2).
 pub fn get(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [key, size, flags, ..] = call.args;
+    let task = call.task();
+    // Whether it makes one only the host knows.
+    task.made_segments |= flags as u32 & IPC_CREAT != 0 || key as u32 as i32 == IPC_PRIVATE;
+    let id = u64::from(task.id);
     ask(
         call,
         Host::ShmGet,
-        &[key as u32 as u64, size, flags as u32 as u64],
+        &[key as u32 as u64, size, flags as u32 as u64, id],
     )
+}
+
+/// Task `id`, which may have made segments, has ended.
+pub fn maker_ended(id: u32) {
+    // The host has nothing to refuse.
+    let _ = hypercall::call(Host::ShmMakerEnded, Requester::default(), &[u64::from(id)]);
 }
 
 /// The address `shmaddr` and `flags` name, or `None` for one of the kernel's choice.

@@ -6,6 +6,7 @@ use crate::hypercall;
 use crate::kernel::Kernel;
 use crate::mm::world::KernelWorld;
 use crate::process::task::Task;
+use crate::shm;
 use abi::hypercall::{Call, EXIT_DONE};
 
 /// Ends the process of the running task `task` with exit status `code` (its low 8 bits).
@@ -25,9 +26,18 @@ fn end(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, status: u32) {
         "a process ends on the vCPU it runs on"
     );
     kernel.leave(cpu);
-    let number = kernel.tasks[usize::from(task)].process;
+    let Task {
+        process,
+        id,
+        made_segments,
+        ..
+    } = kernel.tasks[usize::from(task)];
     kernel.tasks[usize::from(task)] = Task::FREE;
-    discard(kernel, cpu, number, status);
+    discard(kernel, cpu, process, status);
+    // Before its parent can look, and after its attaches have ended (do_exit).
+    if made_segments {
+        shm::maker_ended(id);
+    }
 }
 
 /// Takes process `number`, which has no task any more, away.

@@ -97,6 +97,8 @@ pub struct Task {
     pub clear_child_tid: u64,
     /// `set_robust_list`.
     pub robust_list: u64,
+    /// It may have made segments, and the host wants to know when it ends.
+    pub made_segments: bool,
 }
 
 impl Task {
@@ -120,6 +122,7 @@ impl Task {
         alternate_stack: [0; 3],
         clear_child_tid: 0,
         robust_list: 0,
+        made_segments: false,
     };
 }
 

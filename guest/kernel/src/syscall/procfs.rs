@@ -1,4 +1,4 @@
-//! The files of System V shared memory: /proc/sysvipc/shm and /proc/sys/kernel/shm{max,all,mni}.
+//! The files of System V shared memory: /proc/sysvipc/shm and /proc/sys/kernel/shm*.
 //!
 //! Their text is the broker's, asked for with each read. Descriptors that came from each other by fork mean one
 //! open file, with one offset.
@@ -6,7 +6,9 @@
 use super::{Call, io};
 use crate::arch::lent::{Lent, gpa_of};
 use crate::hypercall;
-use abi::hypercall::{Call as Host, PROC_SHM, PROC_SHMALL, PROC_SHMMAX, PROC_SHMMNI};
+use abi::hypercall::{
+    Call as Host, PROC_SHM, PROC_SHM_NEXT_ID, PROC_SHM_RMID_FORCED, PROC_SHMALL, PROC_SHMMAX, PROC_SHMMNI,
+};
 use abi::{Errno, PAGE_SIZE};
 
 /// Descriptors a process can have beside 0 to 2.
@@ -23,11 +25,13 @@ const SEEK_SET: u64 = 0;
 const SEEK_CUR: u64 = 1;
 
 /// The files, by the numbers the host knows them by.
-const NAMES: [(&[u8], u64); 4] = [
+const NAMES: [(&[u8], u64); 6] = [
     (b"/proc/sysvipc/shm", PROC_SHM),
     (b"/proc/sys/kernel/shmmax", PROC_SHMMAX),
     (b"/proc/sys/kernel/shmall", PROC_SHMALL),
     (b"/proc/sys/kernel/shmmni", PROC_SHMMNI),
+    (b"/proc/sys/kernel/shm_next_id", PROC_SHM_NEXT_ID),
+    (b"/proc/sys/kernel/shm_rmid_forced", PROC_SHM_RMID_FORCED),
 ];
 
 /// An open file: what descriptors that came from each other by fork share.
@@ -105,7 +109,12 @@ static TEXT: Lent<[u8; PAGE_SIZE as usize]> = Lent::new([0; PAGE_SIZE as usize])
 /// The number and permissions of the file with this name.
 pub fn find(path: &[u8]) -> Option<(u64, u32)> {
     let (_, which) = NAMES.iter().find(|(name, _)| *name == path)?;
-    Some((*which, if *which == PROC_SHM { 0o444 } else { 0o644 }))
+    let permissions = match *which {
+        // Who may write to that one is a matter of capabilities, which root has (`ipc_permissions`).
+        PROC_SHM | PROC_SHM_NEXT_ID => 0o444,
+        _ => 0o644,
+    };
+    Some((*which, permissions))
 }
 
 /// Where a process keeps descriptor `fd`.
