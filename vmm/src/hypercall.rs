@@ -9,6 +9,7 @@ mod serve;
 pub use serve::{Service, ServiceParts};
 
 use crate::broker::ProcFile;
+use crate::outcome::Tables;
 use crate::window::WindowKind;
 use abi::Errno;
 use abi::hypercall::{
@@ -136,6 +137,7 @@ pub enum Hypercall {
     ShmMakerEnded {
         task: u32,
     },
+    Tables(Tables),
 }
 
 /// Gives a request its meaning.
@@ -238,6 +240,12 @@ pub fn decode(request: &Request) -> Result<(Call, Hypercall), Errno> {
         },
         Call::ProcRead | Call::ProcWrite => return Err(Errno::EINVAL),
         Call::Usage => Hypercall::Usage { free_frames: a0 },
+        Call::Tables => Hypercall::Tables(Tables {
+            areas: a0,
+            processes: a1,
+            tasks: a2,
+            open_files: a3,
+        }),
         Call::ShmMakerEnded => Hypercall::ShmMakerEnded { task: a0 as u32 },
     };
     Ok((call, hypercall))

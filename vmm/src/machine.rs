@@ -188,7 +188,7 @@ impl Machine {
             let _ = thread.join();
         }
         // Then the guest's attaches end and its windows are unmapped: no vCPU can touch what another guest gets.
-        self.segments.guest_gone(self.guest);
+        let window_ranges = self.segments.guest_gone(self.guest);
         // Then the machine goes: its service went with the vCPUs (and with it whoever waited for stdin), the
         // window's registrar with the window, so this is the last owner; then, as `Vm` says, its RAM.
         let Machine {
@@ -205,6 +205,8 @@ impl Machine {
             vcpus: outcomes,
             attaches: record.attaches,
             free_frames: record.free_frames,
+            tables: record.tables,
+            window_ranges,
         };
         (outcome, record.kvm)
     }

@@ -165,6 +165,9 @@ calls! {
     /// A task that may have made segments has ended. args: the task. On Linux that is `exit_shm`, which matters to
     /// kernel.shm_rmid_forced. Result 0.
     ShmMakerEnded = 29,
+    /// What is in use in the kernel's tables ([`crate::boot::BootFlags::TEST_COUNT_TABLES`]). args: areas of memory,
+    /// processes (ended ones nobody has waited for included), tasks, open files. No answer.
+    Tables = 30,
 }
 
 /// [`Call::ProcRead`]: /proc/sysvipc/shm.

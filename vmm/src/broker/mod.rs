@@ -128,8 +128,9 @@ pub trait SegmentService: Send + Sync {
     /// A task of the guest that may have made segments has ended.
     fn maker_ended(&self, guest: u32, task: u32);
 
-    /// The guest is dead and its vCPUs have been joined: every attach it held ends, its windows are unmapped.
-    fn guest_gone(&self, guest: u32);
+    /// The guest is dead and its vCPUs have been joined: every attach it held ends, its windows are unmapped. Returns
+    /// how many ranges of them still showed a segment.
+    fn guest_gone(&self, guest: u32) -> u64;
 }
 
 /// Limits of a group.
@@ -523,20 +524,24 @@ impl SegmentService for Broker {
         self.bury(table, destroyed);
     }
 
-    fn guest_gone(&self, guest: u32) {
+    fn guest_gone(&self, guest: u32) -> u64 {
         let member = self
             .members
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&guest);
-        let Some(member) = member else { return };
-        let held = lock(&member.home).leave();
+        let Some(member) = member else { return 0 };
+        let mut home = lock(&member.home);
+        let ranges = home.ranges();
+        let held = home.leave();
+        drop(home);
         for (id, holding) in held {
             drop(self.end_attaches(guest, holding.last_pid, id, holding.count));
         }
         let mut table = self.table();
         let destroyed = table.registry.makers_ended(|maker| guest_of_pid(maker) == guest);
         self.bury(table, destroyed);
+        ranges
     }
 }
 

@@ -204,6 +204,10 @@ impl Service {
                 segments.maker_ended(guest, task);
                 Ok(0)
             }
+            Hypercall::Tables(tables) => {
+                ledger.tables(tables);
+                Ok(0)
+            }
             Hypercall::Usage { free_frames } => {
                 ledger.usage(free_frames);
                 Ok(0)

@@ -58,6 +58,11 @@ impl OpenFile {
         mode: 0,
         offset: 0,
     };
+
+    /// Whether a descriptor means it.
+    pub const fn is_open(&self) -> bool {
+        self.users > 0
+    }
 }
 
 /// A process's descriptors from 3 on: numbers of open files plus 1, 0 where there is none.

@@ -36,10 +36,8 @@ fn every_identifier_until_the_sequence_number_has_started_over_is_linuxs() {
             highest = sequence;
             let id = make(&mut ours);
             // SAFETY: removes the segment that was just made.
-            assert_eq!(
-                unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) },
-                0
-            );
+            let removed = unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) };
+            assert_eq!(removed, 0);
             ours.remove(&me, id).expect("a segment to remove");
             sequence = id >> 15;
         }
