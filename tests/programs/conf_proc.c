@@ -230,5 +230,8 @@ static void settings(void) {
 int main(void) {
     list();
     settings();
+    /* Who ends leaves nothing open. */
+    says("left open", open(LIST, O_RDONLY));
+    AS_CHILD says("a child's, left open", open(LIST, O_RDONLY));
     return 0;
 }
