@@ -1,7 +1,10 @@
 //! System V shared memory, complete, judged by Linux: each program writes one line a case, and in a guest each line must
 //! be what it is on the host, in an IPC namespace of its own.
 
-use tests::{Run, Toolchain};
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use tests::{Run, Toolchain, program};
+use tombolo::guest_file::GuestFile;
 
 /// Runs `source` on the host and in a guest; the transcripts must agree line by line and have at least `least` lines.
 fn conforms(source: &str, least: usize) {
@@ -69,6 +72,30 @@ fn every_class_of_user_may_do_what_linux_lets_it() {
 #[test]
 fn processes_live_fork_execute_and_end_as_on_linux() {
     conforms("conf_process.c", 270);
+}
+
+#[test]
+fn files_that_travel_with_a_guest_are_executed_as_on_linux() {
+    let (one, two) = (Toolchain::Glibc, Toolchain::Musl);
+    for (first, second) in [(one, two), (two, one), (one, Toolchain::GlibcPie)] {
+        // The same names natively and in the guest.
+        let other = program("exec_file.c", second);
+        let scratch = tempfile::tempdir().expect("a temporary directory");
+        let text = scratch.path().join("text");
+        std::fs::write(&text, "no program\n").expect("a file");
+        for path in [&text, &other] {
+            std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("a file of one's own");
+        }
+        let files = [&other, &text].map(|path| {
+            let file = GuestFile::load(path, None).expect("a file that can travel");
+            Arc::new(file)
+        });
+        Run::with("exec_file.c", first)
+            .args([other.as_os_str(), text.as_os_str()].map(|path| path.as_encoded_bytes()))
+            .guest(0, move |guest| guest.files.extend(files.iter().cloned()))
+            .compare()
+            .expect_all(0);
+    }
 }
 
 #[test]
