@@ -94,6 +94,9 @@ bitflags! {
         const TEST_PANIC_ON_GETPID = 1 << 1;
         /// Send debug messages to the host's log; without it the kernel does not even make them.
         const LOG_DEBUG = 1 << 2;
+        /// For tests: count what is in use in the kernel's tables, which takes a while, when the kernel is up and at the
+        /// end ([`crate::hypercall::Call::Tables`]).
+        const TEST_COUNT_TABLES = 1 << 3;
     }
 }
 

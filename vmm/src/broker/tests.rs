@@ -28,6 +28,7 @@ const LAYOUT: WindowLayout = WindowLayout {
 const ROOM: u64 = u64::MAX;
 const ROOT: Caller<'static> = Caller {
     pid: 0,
+    task: 0,
     euid: 0,
     egid: 0,
     groups: &[],
@@ -157,6 +158,7 @@ impl Group {
 fn process(guest: u32, local: u32) -> Caller<'static> {
     Caller {
         pid: group_pid(guest, local),
+        task: 0,
         ..ROOT
     }
 }
