@@ -3,13 +3,14 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
+use std::time::Duration;
 use tests::{Run, Toolchain, program};
 use tombolo::guest_file::GuestFile;
 
 /// Runs `source` on the host and in a guest; the transcripts must agree line by line and have at least `least` lines.
 fn conforms(source: &str, least: usize) {
     for toolchain in [Toolchain::Musl, Toolchain::Glibc] {
-        let run = Run::with(source, toolchain);
+        let run = Run::with(source, toolchain).timeout(Duration::from_secs(300));
         let native = run.natively().remove(&(0, 0)).expect("one copy");
         let linux = String::from_utf8_lossy(&native.stdout).into_owned();
         let complaints = String::from_utf8_lossy(&native.stderr).into_owned();
@@ -100,7 +101,7 @@ fn files_that_travel_with_a_guest_are_executed_as_on_linux() {
 
 #[test]
 fn changes_of_mappings_count_as_on_linux() {
-    conforms("conf_maps.c", 330);
+    conforms("conf_maps.c", 580);
 }
 
 #[test]
@@ -121,4 +122,9 @@ fn forced_removal_takes_what_it_takes_on_linux() {
 #[test]
 fn limits_hold_as_on_linux() {
     conforms("conf_limits.c", 60);
+}
+
+#[test]
+fn futex_checks_what_linux_checks() {
+    conforms("conf_futex.c", 700);
 }

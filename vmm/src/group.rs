@@ -301,7 +301,7 @@ impl GuestThread {
             gid: self.config.gid,
             quota: self.config.quota,
         };
-        self.broker.add_guest(self.guest, rights, window);
+        self.broker.add_guest(self.guest, rights, window, machine.inbox());
         Ok(machine)
     }
 }

@@ -12,6 +12,7 @@
 //! | `syscall` | the Linux system calls, a file for each family |
 //! | `shm` | shmget, shmat, shmdt, shmctl: the guest's half |
 //! | `futex` | who waits for which word |
+//! | `robust` | the locks of threads that end |
 //! | `hypercall` | asking the host |
 //! | `epitaph` | last words |
 //! | `time`, `log` | the clock; the host's log |
@@ -33,6 +34,7 @@ mod kernel;
 mod log;
 mod mm;
 mod process;
+mod robust;
 mod shm;
 mod syscall;
 mod time;

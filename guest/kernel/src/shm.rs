@@ -137,6 +137,7 @@ pub fn attach(call: &mut Call<'_>) -> Result<u64, Errno> {
     let segment = SegmentRef {
         id,
         window,
+        attach: 0,
         gpa,
         size,
         offset: 0,

@@ -1,7 +1,7 @@
 //! shmat and shmdt, the part that concerns one process: where a segment appears, and that it goes again.
 //! Keys, permissions and counts are the broker's; [`crate::arch::shm`] edits the tables.
 
-use super::area::{Advice, Area, Prot, SegmentRef};
+use super::area::{Advice, Area, Backing, Prot, SegmentRef};
 use super::space::check_fixed;
 use super::{AddressSpace, Memory, World};
 use crate::arch::shm::{self, PageList};
@@ -120,12 +120,13 @@ impl AddressSpace {
         } else {
             Prot::READ | Prot::EXECUTE
         };
+        let attach = mem.attaches.wrapping_add(1);
         let area = Area {
             start,
             end,
             prot,
             may,
-            backing: super::area::Backing::Segment(segment),
+            backing: Backing::Segment(SegmentRef { attach, ..segment }),
             advice: Advice::empty(),
         };
         let rights = self.rights(mem, &area);
@@ -144,6 +145,7 @@ impl AddressSpace {
             return Err(error);
         }
         self.areas.insert(&mut mem.areas, area)?;
+        mem.attaches = attach;
         Ok(start)
     }
 
@@ -161,7 +163,7 @@ impl AddressSpace {
     /// shmdt: every fragment that belongs to the attach at `addr` goes.
     ///
     /// As Linux (`ksys_shmdt`): a fragment belongs to it if it is as far from `addr` as it is into the segment;
-    /// the first one found says which segment that is, and how far to look.
+    /// the first one found says which attach that is, and how far to look.
     ///
     /// # Errors
     /// EINVAL if there is none, or the address is crooked.
@@ -179,7 +181,7 @@ impl AddressSpace {
                 break;
             }
             let Some(part) = area.segment() else { continue };
-            let same = first.is_none_or(|first| first.id == part.id && first.window == part.window);
+            let same = first.is_none_or(|first| first.attach == part.attach);
             if same && area.start.get().wrapping_sub(addr.get()) == part.offset {
                 self.remove_fragment(mem, world, &area, part);
                 first = Some(*part);
