@@ -190,6 +190,15 @@ impl Home {
             .find_map(|which| Some((which, self.holdings.get(&(id, which))?)))
     }
 
+    /// How many ranges of its windows show a segment.
+    pub(super) fn ranges(&self) -> u64 {
+        let spliced = |window: &Window| {
+            let both = [WindowKind::ReadWrite, WindowKind::ReadOnly];
+            both.map(|which| window.spliced(which)).iter().sum::<usize>() as u64
+        };
+        self.window.as_ref().map_or(0, spliced)
+    }
+
     /// The guest is gone: unmaps its windows and says what it held.
     pub(super) fn leave(&mut self) -> Vec<(i32, Holding)> {
         self.window = None;

@@ -38,7 +38,7 @@ impl AddressSpace {
     ///
     /// # Errors
     /// EINVAL for a crooked range or unknown advice, ENOMEM where nothing is mapped (the rest has been dealt
-    /// with, as in Linux) or if an area or a table is missing; what the broker says to a split of an attach.
+    /// with, as in Linux), EAGAIN if an area or a table is missing; what the broker says to a split of an attach.
     pub fn advise(
         &mut self,
         mem: &mut Memory,
@@ -102,7 +102,12 @@ impl AddressSpace {
                     advice: new,
                     ..area.part(from, at)
                 };
-                self.recast(mem, world, &area, &part)?;
+                // What is missing for a split might be there later, Linux says.
+                self.recast(mem, world, &area, &part)
+                    .map_err(|error| match error {
+                        Errno::ENOMEM => Errno::EAGAIN,
+                        error => error,
+                    })?;
             }
         }
         if gaps { Err(Errno::ENOMEM) } else { Ok(()) }

@@ -49,6 +49,7 @@ mod user;
 mod word;
 pub mod world;
 
+pub use attach::Place;
 pub use fault::{Access, Fault};
 pub use frames::Frames;
 pub use space::{AddressSpace, Placement};
