@@ -224,21 +224,41 @@ static void control_one(void) {
             name_of(s->shm_lpid), s->shm_atime ? " atime" : "", s->shm_dtime ? " dtime" : "", s->shm_ctime ? " ctime" : "");
         break;
     case IPC_INFO: put(" highest %ld mni %lu max %lu", value, buffer.limits.mni, buffer.limits.max); break;
-    case SHM_INFO: put(" highest %ld used %d total %lu", value, buffer.usage.used_ids, buffer.usage.total); break;
+    case SHM_INFO: put(" highest %ld used %d total %lu resident %lu", value, buffer.usage.used_ids, buffer.usage.total, buffer.usage.resident); break;
     case IPC_RMID:
         for (int i = control->identifiers - 1; i >= 0; i--)
             if (control->identifier[i].id == id && control->identifier[i].alive) control->identifier[i].alive = 0, control->living--;
     }
 }
 
+/* /proc/sysvipc/shm, what is the same in every run. */
+static void list(void) {
+    static char text[1 << 16];
+    int file = open("/proc/sysvipc/shm", O_RDONLY);
+    size_t length = 0;
+    for (long got; (got = read(file, text + length, sizeof text - 1 - length)) > 0;) length += got;
+    need(file >= 0 && close(file) == 0, "/proc/sysvipc/shm");
+    text[length] = 0;
+    put("list");
+    for (char *row = strchr(text, '\n'); row && row[1]; row = strchr(row + 1, '\n')) {
+        int key, id, creator, last;
+        unsigned mode, uid, gid, cuid, cgid;
+        unsigned long size, count, atime, dtime, ctime, resident, swapped;
+        int fields = sscanf(row, "%d %d %o %lu %d %d %lu %u %u %u %u %lu %lu %lu %lu %lu", &key, &id, &mode, &size, &creator, &last, &count, &uid, &gid, &cuid, &cgid,
+                            &atime, &dtime, &ctime, &resident, &swapped);
+        need(fields == 16, "a row of /proc/sysvipc/shm");
+        put(" %s:%d:%o:%lu:%lu:%s:%s%s:%u:%u:%lu", name_of_id(id), key, mode, size, count, name_of(creator), name_of(last), dtime ? "-" : atime ? "+" : "", uid, gid, resident);
+    }
+}
+
 static void protect(void) {
-    static const int rights[] = {PROT_NONE, PROT_READ, PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE, PROT_READ | PROT_EXEC};
+    static const int rights[] = {PROT_NONE, PROT_READ, PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE, PROT_READ | PROT_EXEC, PROT_WRITE, 7, 64};
     put("mprotect");
     size_t room;
     char *at = likely(1, &room);
     size_t pages = 1 + draw(10, room > 6 ? 6 : room);
     if (pages > room) pages = room;
-    int prot = rights[draw(11, 5)];
+    int prot = rights[draw(11, draw(12, 4) ? 5 : 8)];
     put(" %zu %d: %s", pages, prot, result(mprotect(at, pages * PAGE, prot)));
 }
 static void unmap(void) {
@@ -262,13 +282,14 @@ static void remap(void) {
     put("mremap %s %zu %zu %s: %s", told(at), old, new, fixed ? told(to) : "in place", there == (char *)-1 ? errno_name(errno) : told(there));
 }
 static void advise(void) {
-    static const int all[] = {MADV_DONTNEED, MADV_DONTNEED, MADV_DONTFORK, MADV_DOFORK, MADV_WILLNEED};
+    static const int all[] = {MADV_DONTNEED, MADV_DONTNEED, MADV_DONTFORK, MADV_DONTFORK, MADV_DOFORK, MADV_WILLNEED, MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL,
+                              MADV_REMOVE, MADV_DONTDUMP, MADV_DODUMP, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_WIPEONFORK, 8 /* FREE */, 22 /* POPULATE_READ */, 23, 999};
     put("madvise");
     size_t room;
     char *at = likely(1, &room);
     size_t pages = 1 + draw(10, room > 4 ? 4 : room);
     if (pages > room) pages = room;
-    int advice = all[draw(11, 5)];
+    int advice = all[draw(11, sizeof all / sizeof *all)];
     put(" %zu %d: %s", pages, advice, result(madvise(at, pages * PAGE, advice)));
 }
 static void look(void) {
@@ -333,7 +354,8 @@ static void operate(int in_child) {
     if (kind < 170) get();
     else if (kind < 400) attach();
     else if (kind < 510) detach();
-    else if (kind < 720) control_one();
+    else if (kind < 715) control_one();
+    else if (kind < 720) list();
     else if (kind < 770) protect();
     else if (kind < 800) unmap();
     else if (kind < 815) map_over();

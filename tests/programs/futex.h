@@ -34,10 +34,23 @@ static inline long futex_cmp_requeue(const word *from, int wake, int move, const
 static inline long waiters(const word *at) { return futex_requeue(at, 0, INT32_MAX, at); }
 
 static inline void until_waiters(const word *at, long count) {
-    for (int looks = 0; waiters(at) != count; looks++) {
-        if (looks < 20) sched_yield();
-        else nap(300);
-    }
+    while (waiters(at) != count) nap(500);
+}
+
+/* Tells, and waits to be told. */
+static inline void tell(word *at, uint32_t value) {
+    *at = value;
+    futex_wake(at, INT32_MAX);
+}
+static inline void until(const word *at, uint32_t value) {
+    for (uint32_t is; (is = *at) != value;) futex_wait(at, is);
+}
+
+/* As `meet`, asleep: with a guest for each copy, copies that look all the time would keep each other from running. */
+static inline void gather(struct meeting *meeting) {
+    uint32_t all = (uint32_t)copies(), mine = atomic_fetch_add(&meeting->arrived, 1), target = (mine / all + 1) * all, is;
+    if (mine + 1 == target) futex_wake(&meeting->arrived, INT32_MAX);
+    while ((is = meeting->arrived) < target) futex_wait(&meeting->arrived, is);
 }
 
 /* Whether `since` is as long ago as it should be. */

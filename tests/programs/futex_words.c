@@ -19,26 +19,24 @@ static const word *through(const word *at) { return me % 2 ? (const word *)((con
 
 static void phase(const char *name) {
     fflush(stdout);
-    meet(&s->meeting);
+    gather(&s->meeting);
     if (me == 0) {
         s->a = s->b = s->c = s->turn = s->order = s->ended = 0;
         printf("-- %s\n", name);
     }
     fflush(stdout);
-    meet(&s->meeting);
+    gather(&s->meeting);
 }
 
 /* Everybody but the first waits, in the order of their ranks; says who woke when. */
 static void in_order(const word *at, uint32_t bitset, const struct timespec *until, int clock) {
-    while (waiters(at) != me - 1) nap(300);
+    while (waiters(at) != me - 1) nap(500);
     long result = futex(through(at), FUTEX_WAIT_BITSET | clock, 0, until, NULL, bitset);
     says("waited", result);
     if (result == 0) s->log[s->order++] = me;
-    s->ended++;
+    atomic_fetch_add(&s->ended, 1), futex_wake(&s->ended, INT32_MAX);
 }
-static void until_ended(uint32_t count) {
-    while (s->ended != count) nap(300);
-}
+static void until_ended(uint32_t count) { until(&s->ended, count); }
 static void show_log(void) {
     printf("woken:");
     for (uint32_t i = 0; i < s->order; i++) printf(" %u", s->log[i]);
@@ -75,7 +73,7 @@ static void other_value(void) {
     phase("another value");
     if (me) {
         says("not what it is", futex_wait(through(&s->a), 1));
-        s->ended++;
+        atomic_fetch_add(&s->ended, 1), futex_wake(&s->ended, INT32_MAX);
         return;
     }
     until_ended(all - 1);
@@ -112,7 +110,7 @@ static void with_time(void) {
             says("absolute", futex(through(&s->a), FUTEX_WAIT_BITSET | clocks[c].clock, 0, &soon, NULL, EVERY_BIT));
             holds("not before", is_past(clocks[c].id, soon));
             says("relative", futex(through(&s->a), FUTEX_WAIT, 0, &(struct timespec){0, 3000000}, NULL, 0));
-            s->ended++;
+            atomic_fetch_add(&s->ended, 1), futex_wake(&s->ended, INT32_MAX);
         } else {
             until_ended(all - 1);
             says_value("wake, nobody is left", futex_wake(&s->a, INT32_MAX));
@@ -148,13 +146,13 @@ static void operated(void) {
     phase("wake and operate");
     const word *mine = me % 2 ? &s->a : &s->b;
     if (me) {
-        while (s->b != 5 || waiters(&s->a) + waiters(&s->b) != me - 1) nap(300);
+        while (s->b != 5 || waiters(&s->a) + waiters(&s->b) != me - 1) nap(500);
         says("waited", futex_wait(through(mine), me % 2 ? 0 : 5));
-        s->ended++;
+        atomic_fetch_add(&s->ended, 1), futex_wake(&s->ended, INT32_MAX);
         return;
     }
     s->b = 5;
-    while (waiters(&s->a) + waiters(&s->b) != all - 1) nap(300);
+    while (waiters(&s->a) + waiters(&s->b) != all - 1) nap(500);
     says_value("second's not asked for", futex(&s->a, FUTEX_WAKE_OP, 1, (void *)1, &s->b, 1 << 28 | 0 << 24 | 2 << 12 | 4));
     printf("%u; waiting: %ld and %ld\n", s->b, waiters(&s->a), waiters(&s->b));
     says_value("both", futex(&s->a, FUTEX_WAKE_OP, INT32_MAX, (void *)INT32_MAX, &s->b, 4 << 28 | 4 << 24 | 1 << 12 | 6));
@@ -180,7 +178,7 @@ static void elsewhere(void) {
 /* Each hands a number to the next, as often as it takes. */
 static void round_robin(void) {
     phase("round robin");
-    enum { ROUNDS = 300 };
+    const int ROUNDS = 400 / (all * all) + 5;
     for (int i = 0; i < ROUNDS; i++) {
         uint32_t mine = (uint32_t)(i * all + me), is;
         while ((is = s->turn) != mine) futex_wait(through(&s->turn), is);
@@ -194,7 +192,7 @@ static void round_robin(void) {
 /* A lock and a counter: the classic mutex (0 free, 1 taken, 2 taken and somebody may wait). */
 static void locked(void) {
     phase("a lock");
-    enum { TIMES = 400 };
+    enum { TIMES = 200 };
     for (int i = 0; i < TIMES; i++) {
         uint32_t was = 0;
         if (!atomic_compare_exchange_strong(&s->a, &was, 1)) {
@@ -209,7 +207,7 @@ static void locked(void) {
         s->b = before + 1;
         if (atomic_exchange(&s->a, 0) == 2) futex_wake(&s->a, 1);
     }
-    s->ended++;
+    atomic_fetch_add(&s->ended, 1), futex_wake(&s->ended, INT32_MAX);
     until_ended(all);
     printf("%u\n", s->b == (uint32_t)(TIMES * all));
 }

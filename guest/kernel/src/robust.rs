@@ -38,7 +38,8 @@ impl Dying<'_> {
 }
 
 impl Memory for Dying<'_> {
-    type Place = (u64, Word);
+    /// What wakers need, what the lock is, and whether it may be written.
+    type Place = (u64, Word, bool);
 
     fn load64(&mut self, address: u64) -> Option<u64> {
         let mut bytes = [0; 8];
@@ -50,21 +51,23 @@ impl Memory for Dying<'_> {
     }
 
     fn find(&mut self, address: u64) -> Option<Found<Self::Place>> {
-        let word = self.word(address, Access::Read)?;
-        Some(Found::Here((address, word)))
+        // Most locks of a list are its owner's, and will be written.
+        let found = match self.word(address, Access::Write) {
+            Some(word) => (address, word, true),
+            None => (address, self.word(address, Access::Read)?, false),
+        };
+        Some(Found::Here(found))
     }
 
-    fn load(&mut self, (_, word): Self::Place) -> u32 {
+    fn load(&mut self, (_, word, _): Self::Place) -> u32 {
         word.load()
     }
 
-    fn compare_exchange(&mut self, (address, _): Self::Place, old: u32, new: u32) -> Option<bool> {
-        // Found again, because a page may have to be copied before it is written to.
-        let word = self.word(address, Access::Write)?;
-        Some(word.compare_exchange(old, new))
+    fn compare_exchange(&mut self, (_, word, writable): Self::Place, old: u32, new: u32) -> Option<bool> {
+        writable.then(|| word.compare_exchange(old, new))
     }
 
-    fn wake_one(&mut self, (address, _): Self::Place) {
+    fn wake_one(&mut self, (address, ..): Self::Place) {
         self.kernel.wake_word(self.cpu, self.task, address);
     }
 }

@@ -124,6 +124,11 @@ impl Home {
             .add(count, pid)
     }
 
+    /// Whether the segment is attached in that window.
+    pub(super) fn holds(&self, id: i32, which: WindowKind) -> bool {
+        self.holdings.contains_key(&(id, which))
+    }
+
     /// Ends `count` attaches, taking the segment out of the window with the last one.
     ///
     /// # Errors
@@ -183,6 +188,15 @@ impl Home {
         [WindowKind::ReadWrite, WindowKind::ReadOnly]
             .into_iter()
             .find_map(|which| Some((which, self.holdings.get(&(id, which))?)))
+    }
+
+    /// How many ranges of its windows show a segment.
+    pub(super) fn ranges(&self) -> u64 {
+        let spliced = |window: &Window| {
+            let both = [WindowKind::ReadWrite, WindowKind::ReadOnly];
+            both.map(|which| window.spliced(which)).iter().sum::<usize>() as u64
+        };
+        self.window.as_ref().map_or(0, spliced)
     }
 
     /// The guest is gone: unmaps its windows and says what it held.

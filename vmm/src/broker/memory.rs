@@ -6,7 +6,8 @@
 
 use crate::window::reserve_huge_pages;
 use abi::{Errno, PAGE_SIZE};
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, ftruncate, memfd_create};
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
+use rustix::fs::{fallocate, fcntl_add_seals, fstat, ftruncate, memfd_create};
 use shm::{Credentials, NewSegment};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -160,6 +161,23 @@ impl Memory {
             serial: SERIALS.fetch_add(1, Ordering::Relaxed),
             pages: len / PAGE_SIZE,
             page_size,
+        })
+    }
+
+    /// Makes a range zeros and gives its memory back.
+    ///
+    /// # Errors
+    /// EINVAL for a range that is empty, crooked or not within it; ENOMEM for what the host says.
+    pub(super) fn punch(&self, offset: u64, len: u64) -> Result<(), Errno> {
+        let whole = offset.is_multiple_of(PAGE_SIZE) && len.is_multiple_of(PAGE_SIZE) && len > 0;
+        let end = offset.checked_add(len).ok_or(Errno::EINVAL)?;
+        if !whole || end > self.pages * PAGE_SIZE {
+            return Err(Errno::EINVAL);
+        }
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        fallocate(&self.file, flags, offset, len).map_err(|error| {
+            tracing::debug!("no hole of {len} bytes at {offset} of a segment: {error}");
+            Errno::ENOMEM
         })
     }
 

@@ -143,6 +143,10 @@ bitflags! {
         const SEQUENTIAL = 8;
         /// Not for core dumps (`MADV_DONTDUMP`). Without effect.
         const UNDUMPED = 16;
+        /// Rather in large pages (`MADV_HUGEPAGE`). Without effect.
+        const LARGE = 32;
+        /// Never in large pages (`MADV_NOHUGEPAGE`; and `MAP_STACK`, as Linux since 6.7: little of a stack is used).
+        const SMALL = 64;
     }
 }
 

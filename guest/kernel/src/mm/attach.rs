@@ -17,6 +17,17 @@ const fn most_tables(pages: u64) -> u64 {
     leaf_tables.saturating_add(directories + pointers + 2)
 }
 
+/// Where an attach is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Where the kernel chooses.
+    Chosen,
+    /// Here, where nothing is mapped.
+    Free(GuestVirt),
+    /// Here, instead of whatever is mapped (`SHM_REMAP`).
+    Replacing(GuestVirt),
+}
+
 impl AddressSpace {
     /// How many bytes a segment may have at that address; where the kernel may choose, the largest there is
     /// room for anywhere.
@@ -31,14 +42,13 @@ impl AddressSpace {
         next.saturating_sub(at.get())
     }
 
-    /// Whether an attach of `pages` pages at `at` (`None`: where the kernel chooses), replacing what is there or
-    /// not, will have the areas and page tables it needs: to be asked before the broker counts it. As long as
-    /// nothing else happens in between, a positive answer stays right.
+    /// Whether an attach of `pages` pages at `at` will have the areas and page tables it needs: to be asked before
+    /// the broker counts it. As long as nothing else happens in between, a positive answer stays right.
     ///
     /// # Errors
     /// ENOMEM if not; EPERM for an address below the lowest the program may map.
-    pub fn can_attach(&self, mem: &Memory, at: Option<GuestVirt>, pages: u64) -> Result<(), Errno> {
-        if let Some(at) = at {
+    pub fn can_attach(&self, mem: &Memory, at: Place, pages: u64) -> Result<(), Errno> {
+        if let Place::Free(at) | Place::Replacing(at) = at {
             check_fixed(
                 at.align_down(PAGE_SIZE),
                 pages.saturating_mul(PAGE_SIZE),
@@ -46,7 +56,8 @@ impl AddressSpace {
             )?;
         }
         // One for the attach, one should what it replaces get a hole.
-        if mem.areas.available() < 2 || mem.frames.free_frames() < most_tables(pages) {
+        let areas = 1 + usize::from(matches!(at, Place::Replacing(_)));
+        if mem.areas.available() < areas || mem.frames.free_frames() < most_tables(pages) {
             return Err(Errno::ENOMEM);
         }
         Ok(())
@@ -70,7 +81,7 @@ impl AddressSpace {
         let len = segment.mapped_size();
         check_fixed(at, len, self.lowest)?;
         // After this only the broker can object.
-        self.can_attach(mem, Some(at), len / PAGE_SIZE)?;
+        self.can_attach(mem, Place::Replacing(at), len / PAGE_SIZE)?;
         self.clear(mem, world, at, at.add(len))?;
         self.attach(mem, world, Some(at), segment, prot)
     }

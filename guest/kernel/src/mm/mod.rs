@@ -49,6 +49,7 @@ mod user;
 mod word;
 pub mod world;
 
+pub use attach::Place;
 pub use fault::{Access, Fault};
 pub use frames::Frames;
 pub use space::{AddressSpace, Placement};
@@ -108,4 +109,9 @@ pub trait World {
     /// # Errors
     /// What the broker says; then nothing is split.
     fn attached_more(&mut self, segment: &SegmentRef) -> Result<(), Errno>;
+    /// Makes `len` bytes of a segment, from the start of this part on, zeros for everyone, and their memory free.
+    ///
+    /// # Errors
+    /// What the broker says.
+    fn punch(&mut self, segment: &SegmentRef, len: u64) -> Result<(), Errno>;
 }

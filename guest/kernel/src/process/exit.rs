@@ -12,7 +12,7 @@ use crate::arch::cpu::Cpu;
 use crate::hypercall::{self, Requester};
 use crate::kernel::Kernel;
 use crate::mm::world::KernelWorld;
-use crate::robust;
+use crate::{robust, shm};
 use abi::hypercall::{Call, EXIT_DONE};
 
 /// Ends the process of the running task `task`, with `status` as waitpid gives it. If it has been said before what
@@ -103,12 +103,18 @@ fn retire(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, status: u32) {
         process: number,
         space,
         ran,
+        id,
+        made_segments,
         ..
     } = kernel.tasks[usize::from(task)];
     let process = &mut kernel.processes[usize::from(number)];
     process.ran += ran;
     let who = process.requester();
     kernel.drop_space(cpu, who, space);
+    // Before its parent can look, and after its attaches have ended (do_exit in Linux).
+    if made_segments {
+        shm::maker_ended(id);
+    }
     kernel.remove_task(task);
     let left = &kernel.processes[usize::from(number)];
     match (left.threads, left.fate) {

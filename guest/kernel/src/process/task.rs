@@ -122,6 +122,8 @@ pub struct Task {
     pub clear_child_tid: u64,
     /// `set_robust_list`.
     pub robust_list: u64,
+    /// It may have made segments, and the host wants to know when it ends.
+    pub made_segments: bool,
 }
 
 impl Task {
@@ -153,6 +155,7 @@ impl Task {
         priority: 0,
         clear_child_tid: 0,
         robust_list: 0,
+        made_segments: false,
     };
 }
 

@@ -240,6 +240,7 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::GETTIMEOFDAY => time::gettimeofday(call).into(),
         number::GETRLIMIT => identity::getrlimit(call).into(),
         number::GETRUSAGE => usage::getrusage(call).into(),
+        number::SYSINFO => usage::sysinfo(call).into(),
         number::TIMES => usage::times(call).into(),
         number::GETUID => Reply::Value(u64::from(call.process().credentials.uid[0])),
         number::GETGID => Reply::Value(u64::from(call.process().credentials.gid[0])),

@@ -130,6 +130,11 @@ impl World for FakeWorld {
         self.booked.push(Booking::More(segment.id));
         Ok(())
     }
+
+    fn punch(&mut self, segment: &SegmentRef, len: u64) -> Result<(), Errno> {
+        direct::zero(segment.start(), len);
+        Ok(())
+    }
 }
 
 /// All leaves of a space, in order.
