@@ -109,6 +109,7 @@ static void *waits_behind(void *result) {
 }
 static void witness(void) {
     struct wait waits[2] = {{2}, {3}};
+    UNTIL(atomic_load(&arena->ready) == 3, "the doomed to be ready");
     for (int i = 0; i < 2; i++) started(&waits[i].thread, waits_for_mutex, &waits[i]);
     for (int i = 0; i < 2; i++) {
         need(pthread_join(waits[i].thread, NULL) == 0, "pthread_join");
