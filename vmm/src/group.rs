@@ -317,5 +317,7 @@ fn lost(guest: u32, ledger: &Ledger) -> GuestOutcome {
         vcpus: Vec::new(),
         attaches: record.attaches,
         free_frames: record.free_frames,
+        tables: record.tables,
+        window_ranges: 0,
     }
 }

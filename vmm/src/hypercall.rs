@@ -9,6 +9,7 @@ mod serve;
 pub use serve::{Service, ServiceParts};
 
 use crate::broker::{FutexRequeue, FutexWait, FutexWake, ProcFile, SegmentWord};
+use crate::outcome::Tables;
 use crate::window::WindowKind;
 use abi::hypercall::{
     BulkEntry, Call, MAX_BULK, MAX_GROUPS, MAX_WRITE, REQUEUE_COMPARE, Request, STDIO_FSTAT, STDIO_TERMIOS,
@@ -16,7 +17,7 @@ use abi::hypercall::{
 };
 use abi::{Errno, MAX_TASKS};
 use paging::GuestPhys;
-use shm::Limit;
+use shm::Setting;
 use zerocopy::{FromZeros, IntoBytes};
 
 /// A piece of guest-physical memory, not yet known to be RAM.
@@ -98,6 +99,7 @@ pub enum Hypercall {
         key: i32,
         size: u64,
         flags: u32,
+        task: u32,
     },
     ShmAttach {
         id: i32,
@@ -120,6 +122,11 @@ pub enum Hypercall {
         window: WindowKind,
         count: u64,
     },
+    ShmPunch {
+        id: i32,
+        offset: u64,
+        len: u64,
+    },
     Usage {
         free_frames: u64,
     },
@@ -129,7 +136,7 @@ pub enum Hypercall {
         into: Buffer,
     },
     ProcWrite {
-        limit: Limit,
+        setting: Setting,
         text: Buffer,
     },
     FutexWait(FutexWait),
@@ -138,6 +145,10 @@ pub enum Hypercall {
     FutexCancel {
         task: u32,
     },
+    ShmMakerEnded {
+        task: u32,
+    },
+    Tables(Tables),
 }
 
 /// Gives a request its meaning.
@@ -200,6 +211,7 @@ pub fn decode(request: &Request) -> Result<(Call, Hypercall), Errno> {
             key: a0 as i32,
             size: a1,
             flags: a2 as u32,
+            task: a3 as u32,
         },
         Call::ShmAttach => Hypercall::ShmAttach {
             id: a0 as i32,
@@ -225,14 +237,19 @@ pub fn decode(request: &Request) -> Result<(Call, Hypercall), Errno> {
             window: window(a1)?,
             count: a2,
         },
+        Call::ShmPunch => Hypercall::ShmPunch {
+            id: a0 as i32,
+            offset: a1,
+            len: a2,
+        },
         Call::ProcRead if a3 <= abi::PAGE_SIZE => Hypercall::ProcRead {
             file: ProcFile::from_raw(a0)?,
             offset: a1,
             into: buffer(a2, a3)?,
         },
         Call::ProcWrite if a2 <= abi::PAGE_SIZE => Hypercall::ProcWrite {
-            limit: match ProcFile::from_raw(a0)? {
-                ProcFile::Limit(limit) => limit,
+            setting: match ProcFile::from_raw(a0)? {
+                ProcFile::Setting(setting) => setting,
                 ProcFile::Table => return Err(Errno::EINVAL),
             },
             text: buffer(a1, a2)?,
@@ -258,6 +275,13 @@ pub fn decode(request: &Request) -> Result<(Call, Hypercall), Errno> {
             expected: (a5 & REQUEUE_COMPARE != 0).then_some(a5 as u32),
         }),
         Call::FutexCancel => Hypercall::FutexCancel { task: task(a0)? },
+        Call::Tables => Hypercall::Tables(Tables {
+            areas: a0,
+            processes: a1,
+            tasks: a2,
+            open_files: a3,
+        }),
+        Call::ShmMakerEnded => Hypercall::ShmMakerEnded { task: a0 as u32 },
     };
     Ok((call, hypercall))
 }

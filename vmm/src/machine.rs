@@ -198,7 +198,7 @@ impl Machine {
         }
         // Then its tasks no longer wait, robust locks they held are marked for others (that takes its RAM and its
         // windows), its attaches end, and its windows are unmapped: no vCPU can touch what another guest gets.
-        self.segments.guest_gone(self.guest);
+        let window_ranges = self.segments.guest_gone(self.guest);
         // Then the machine goes: its service went with the vCPUs (and with it whoever waited for stdin), the
         // window's registrar and the inbox with the broker's record of it, so this is the last owner (but for a
         // neighbour that interrupts it this very moment); then, as `Vm` says, its RAM.
@@ -216,6 +216,8 @@ impl Machine {
             vcpus: outcomes,
             attaches: record.attaches,
             free_frames: record.free_frames,
+            tables: record.tables,
+            window_ranges,
         };
         (outcome, record.kvm)
     }

@@ -64,10 +64,13 @@ const OTHER: Key = Key {
 };
 const ANY: u32 = u32::MAX;
 
+/// A guest, and where the queues keep its tasks.
+type Member = (Arc<Guest>, Arc<Sleepers<Arc<Guest>>>);
+
 /// Guests of two tasks each, and the queues they share.
 struct World {
     queues: Queues<Arc<Guest>>,
-    guests: Vec<(Arc<Guest>, Arc<Sleepers<Arc<Guest>>>)>,
+    guests: Vec<Member>,
     word: AtomicU32,
 }
 

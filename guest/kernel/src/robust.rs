@@ -7,17 +7,15 @@ use crate::mm::{Access, Word};
 use ::futex::robust::{self, Memory, Word as Found};
 
 /// Gives back the locks that task `task` holds by its robust list, if it has one, and forgets the list. To be called
-/// before the task or its memory goes: when it ends, and when it runs another program.
+/// before the task or its memory goes: when it ends, and when it runs another program; with that memory loaded here,
+/// because words in segments are reached through the program's own mappings.
 pub fn walk(kernel: &mut Kernel, cpu: &'static Cpu, task: u16) {
     let entry = &kernel.tasks[usize::from(task)];
     let (head, id) = (entry.robust_list, entry.id);
     if head == 0 {
         return;
     }
-    // Words in segments are reached through the program's own mappings.
-    kernel.with_loaded(cpu, task, |kernel| {
-        robust::walk(&mut Dying { kernel, cpu, task }, head, id)
-    });
+    robust::walk(&mut Dying { kernel, cpu, task }, head, id);
     // Last, so that the host would still find it if this guest died meanwhile: to walk it twice does no harm.
     kernel.tasks[usize::from(task)].robust_list = 0;
     kernel.publish_robust_list(task);

@@ -28,13 +28,13 @@ pub use crate::window::WindowKind;
 
 use crate::window::{Window, WindowKind as Kind};
 use abi::ipc::{SHM_RDONLY, ShmidDs};
-use abi::{Errno, PAGE_SIZE};
+use abi::{Errno, PAGE_SIZE, guest_of_pid};
 use attach::Home;
 use futex::{Queues, Sleepers};
 use memory::{HugePages, Memory, MemoryRule};
 use rights::Made;
 use segment::{Backing, History};
-use shm::{Command, Got, Limit, Registry, Segment};
+use shm::{Command, Got, Registry, Segment, Setting};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
@@ -97,6 +97,13 @@ pub trait SegmentService: FutexService {
         count: u64,
     ) -> Result<(), Errno>;
 
+    /// `len` bytes from `offset` on become zeros, in a segment that the guest has attached read-write, and their memory is
+    /// given back.
+    ///
+    /// # Errors
+    /// EINVAL if it has not, or the range is empty, crooked or not within the segment; what the host says to it.
+    fn punch(&self, guest: u32, id: i32, offset: u64, len: u64) -> Result<(), Errno>;
+
     /// `shmctl(2)`. `payload`: a `ShmidDs` in for IPC_SET; the structure out for the commands that return one.
     ///
     /// # Errors
@@ -116,15 +123,25 @@ pub trait SegmentService: FutexService {
     /// EINVAL if the guest is gone.
     fn proc_read(&self, guest: u32, file: ProcFile, offset: u64, len: u64) -> Result<Vec<u8>, Errno>;
 
-    /// Writes to a limit's file: it holds for the whole group from now on. Returns how many bytes were taken.
+    /// Writes to a setting's file: it holds for the whole group from now on. Returns how many bytes were taken.
     ///
     /// # Errors
     /// EPERM unless the caller is root of the group, EINVAL for what is not a number in range.
-    fn proc_write(&self, guest: u32, caller: &Caller<'_>, limit: Limit, text: &[u8]) -> Result<u64, Errno>;
+    fn proc_write(
+        &self,
+        guest: u32,
+        caller: &Caller<'_>,
+        setting: Setting,
+        text: &[u8],
+    ) -> Result<u64, Errno>;
+
+    /// A task of the guest that may have made segments has ended.
+    fn maker_ended(&self, guest: u32, task: u32);
 
     /// The guest is dead and its vCPUs have been joined: none of its tasks waits any more, robust locks they held are
-    /// marked, every attach it held ends, its windows are unmapped.
-    fn guest_gone(&self, guest: u32);
+    /// marked, every attach it held ends, its windows are unmapped. Returns how many ranges of them still showed a
+    /// segment.
+    fn guest_gone(&self, guest: u32) -> u64;
 }
 
 /// Limits of a group.
@@ -276,6 +293,16 @@ impl Broker {
         self.record(&mut table, destroyed)
     }
 
+    /// Takes note of what was destroyed, and frees its memory without the lock.
+    fn bury(&self, mut table: MutexGuard<'_, Table>, destroyed: Vec<Segment<Backing>>) {
+        let noted: Vec<_> = destroyed
+            .into_iter()
+            .map(|segment| self.record(&mut table, Some(segment)))
+            .collect();
+        drop(table);
+        drop(noted);
+    }
+
     fn record(&self, table: &mut Table, mut destroyed: Option<Segment<Backing>>) -> Option<Segment<Backing>> {
         if let Some(segment) = &mut destroyed {
             let age = self.age_ns();
@@ -355,6 +382,12 @@ impl SegmentService for Broker {
             let memory = segment.backing.memory();
             // Rounded up to its pages; no file is longer than `i64::MAX`.
             if memory.pages * PAGE_SIZE > room {
+                // Linux holds it while it looks for room, which may end it.
+                table.registry.hold(id)?;
+                let released = table.registry.release(id);
+                let released = self.record(&mut table, released);
+                drop(table);
+                drop(released);
                 return Err(no_room);
             }
             // An attach of huge pages covers the last one whole.
@@ -425,6 +458,17 @@ impl SegmentService for Broker {
         Ok(())
     }
 
+    fn punch(&self, guest: u32, id: i32, offset: u64, len: u64) -> Result<(), Errno> {
+        let member = self.member(guest)?;
+        // Held, so that the segment stays what it is; the registry is not: the host may take its time.
+        let home = lock(&member.home);
+        if !home.holds(id, WindowKind::ReadWrite) {
+            return Err(Errno::EINVAL);
+        }
+        let memory = self.table().registry.segment(id)?.backing.memory();
+        memory.punch(offset, len)
+    }
+
     fn shmctl(
         &self,
         guest: u32,
@@ -477,33 +521,54 @@ impl SegmentService for Broker {
         Ok(proc::read(&self.table().registry, file, offset, len))
     }
 
-    fn proc_write(&self, guest: u32, caller: &Caller<'_>, limit: Limit, text: &[u8]) -> Result<u64, Errno> {
+    fn proc_write(
+        &self,
+        guest: u32,
+        caller: &Caller<'_>,
+        setting: Setting,
+        text: &[u8],
+    ) -> Result<u64, Errno> {
         let who = self.member(guest)?.rights.credentials(guest, caller);
         if !who.is_privileged() {
             return Err(Errno::EPERM);
         }
         let mut table = self.table();
-        let limits = table.registry.limits_mut();
-        let before = *limits;
-        let taken = limit.write(text, limits)?;
-        if before != *limits {
-            tracing::info!("guest {guest} set {limit:?} to {}", limit.of(limits));
+        let before = table.registry.setting(setting);
+        let written = table.registry.set_setting(setting, text)?;
+        let after = table.registry.setting(setting);
+        if before != after {
+            tracing::info!("guest {guest} set {setting:?} to {}", after.trim_end());
         }
-        Ok(taken as u64)
+        self.bury(table, written.destroyed);
+        Ok(written.used as u64)
     }
 
-    fn guest_gone(&self, guest: u32) {
+    fn maker_ended(&self, guest: u32, task: u32) {
+        let task = attach::own_pid(guest, task);
+        let mut table = self.table();
+        let destroyed = table.registry.makers_ended(|maker| maker == task);
+        self.bury(table, destroyed);
+    }
+
+    fn guest_gone(&self, guest: u32) -> u64 {
         let member = self
             .members
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&guest);
-        let Some(member) = member else { return };
+        let Some(member) = member else { return 0 };
         self.forget_waiters(guest, &member);
-        let held = lock(&member.home).leave();
+        let mut home = lock(&member.home);
+        let ranges = home.ranges();
+        let held = home.leave();
+        drop(home);
         for (id, holding) in held {
             drop(self.end_attaches(guest, holding.last_pid, id, holding.count));
         }
+        let mut table = self.table();
+        let destroyed = table.registry.makers_ended(|maker| guest_of_pid(maker) == guest);
+        self.bury(table, destroyed);
+        ranges
     }
 }
 

@@ -5,6 +5,7 @@
 mod death;
 mod futex;
 mod huge;
+mod punch;
 mod rights;
 
 use super::*;
@@ -27,6 +28,7 @@ const LAYOUT: WindowLayout = WindowLayout {
 const ROOM: u64 = u64::MAX;
 const ROOT: Caller<'static> = Caller {
     pid: 0,
+    task: 0,
     euid: 0,
     egid: 0,
     groups: &[],
@@ -147,6 +149,7 @@ impl Group {
 fn process(guest: u32, local: u32) -> Caller<'static> {
     Caller {
         pid: group_pid(guest, local),
+        task: 0,
         ..ROOT
     }
 }

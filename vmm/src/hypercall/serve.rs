@@ -125,6 +125,10 @@ impl Service {
         let groups = request.groups;
         let caller = Caller {
             pid: request.pid,
+            task: match *hypercall {
+                Hypercall::ShmGet { task, .. } => task,
+                _ => 0,
+            },
             euid: request.euid,
             egid: request.egid,
             groups: &groups[..(request.group_count as usize).min(MAX_GROUPS)],
@@ -164,7 +168,7 @@ impl Service {
             Hypercall::Zero(ref bulk) => self.bulk(bulk, false),
             Hypercall::ProcessStart { index, pid } => ledger.process_started(index, pid).map(|()| 0),
             Hypercall::Random { into } => self.random(into),
-            Hypercall::ShmGet { key, size, flags } => segments.shmget(guest, &caller, key, size, flags),
+            Hypercall::ShmGet { key, size, flags, .. } => segments.shmget(guest, &caller, key, size, flags),
             Hypercall::ShmAttach {
                 id,
                 flags,
@@ -185,6 +189,7 @@ impl Service {
             Hypercall::ShmAttachMore { id, window, count } => segments
                 .attach_more(guest, &caller, id, window, count)
                 .map(|()| 0),
+            Hypercall::ShmPunch { id, offset, len } => segments.punch(guest, id, offset, len).map(|()| 0),
             Hypercall::ProcRead { file, offset, into } => {
                 if !self.ram().contains(into.gpa, into.len) {
                     return Err(Errno::EFAULT);
@@ -193,8 +198,16 @@ impl Service {
                 self.ram().write(into.gpa, &text)?;
                 Ok(text.len() as u64)
             }
-            Hypercall::ProcWrite { limit, text } => {
-                segments.proc_write(guest, &caller, limit, &self.bytes(text)?)
+            Hypercall::ProcWrite { setting, text } => {
+                segments.proc_write(guest, &caller, setting, &self.bytes(text)?)
+            }
+            Hypercall::ShmMakerEnded { task } => {
+                segments.maker_ended(guest, task);
+                Ok(0)
+            }
+            Hypercall::Tables(tables) => {
+                ledger.tables(tables);
+                Ok(0)
             }
             Hypercall::FutexWait(ref wait) => segments.futex_wait(guest, vcpu, wait).map(|()| 0),
             Hypercall::FutexWake(ref wake) => woken(segments.futex_wake(guest, wake)?, request),

@@ -48,7 +48,7 @@ impl Kernel {
         }
         let private = |flagged| {
             Place::Local(FutexKey::Private {
-                process: self.tasks[usize::from(task)].process,
+                space: self.tasks[usize::from(task)].space,
                 address,
                 flagged,
             })

@@ -148,10 +148,7 @@ impl Kernel {
         let entry = &self.tasks[usize::from(task)];
         let place = |offset: usize| page(record(usize::from(task)) + offset as u64);
         if entry.robust_list != 0 {
-            let root = self.processes[usize::from(entry.process)]
-                .space
-                .as_ref()
-                .map_or(0, |space| space.root().get());
+            let root = self.spaces[entry.space].root().get();
             direct::store64(place(offset_of!(TaskRecord, id)), entry.id.into());
             direct::store64(place(offset_of!(TaskRecord, page_table)), root);
         }

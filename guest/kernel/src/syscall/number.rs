@@ -49,6 +49,9 @@ numbers! {
     READLINK = 89,
     GETTIMEOFDAY = 96,
     GETRLIMIT = 97,
+    GETRUSAGE = 98,
+    SYSINFO = 99,
+    TIMES = 100,
     GETUID = 102,
     GETGID = 104,
     SETUID = 105,
@@ -73,6 +76,14 @@ numbers! {
     GETSID = 124,
     RT_SIGPENDING = 127,
     SIGALTSTACK = 131,
+    SCHED_SETPARAM = 142,
+    SCHED_GETPARAM = 143,
+    SCHED_SETSCHEDULER = 144,
+    SCHED_GETSCHEDULER = 145,
+    SCHED_GET_PRIORITY_MAX = 146,
+    SCHED_GET_PRIORITY_MIN = 147,
+    SCHED_RR_GET_INTERVAL = 148,
+    PRCTL = 157,
     ARCH_PRCTL = 158,
     SETRLIMIT = 160,
     GETTID = 186,
@@ -95,7 +106,9 @@ numbers! {
     PRLIMIT64 = 302,
     GETCPU = 309,
     GETRANDOM = 318,
+    MEMBARRIER = 324,
     RSEQ = 334,
+    CLONE3 = 435,
 }
 
 #[cfg(test)]
@@ -216,6 +229,39 @@ mod tests {
             ("GETCPU", super::GETCPU, libc::SYS_getcpu),
             ("GETRANDOM", super::GETRANDOM, libc::SYS_getrandom),
             ("RSEQ", super::RSEQ, libc::SYS_rseq),
+            ("GETRUSAGE", super::GETRUSAGE, libc::SYS_getrusage),
+            ("SYSINFO", super::SYSINFO, libc::SYS_sysinfo),
+            ("TIMES", super::TIMES, libc::SYS_times),
+            ("SCHED_SETPARAM", super::SCHED_SETPARAM, libc::SYS_sched_setparam),
+            ("SCHED_GETPARAM", super::SCHED_GETPARAM, libc::SYS_sched_getparam),
+            (
+                "SCHED_SETSCHEDULER",
+                super::SCHED_SETSCHEDULER,
+                libc::SYS_sched_setscheduler,
+            ),
+            (
+                "SCHED_GETSCHEDULER",
+                super::SCHED_GETSCHEDULER,
+                libc::SYS_sched_getscheduler,
+            ),
+            (
+                "SCHED_GET_PRIORITY_MAX",
+                super::SCHED_GET_PRIORITY_MAX,
+                libc::SYS_sched_get_priority_max,
+            ),
+            (
+                "SCHED_GET_PRIORITY_MIN",
+                super::SCHED_GET_PRIORITY_MIN,
+                libc::SYS_sched_get_priority_min,
+            ),
+            (
+                "SCHED_RR_GET_INTERVAL",
+                super::SCHED_RR_GET_INTERVAL,
+                libc::SYS_sched_rr_get_interval,
+            ),
+            ("PRCTL", super::PRCTL, libc::SYS_prctl),
+            ("MEMBARRIER", super::MEMBARRIER, libc::SYS_membarrier),
+            ("CLONE3", super::CLONE3, libc::SYS_clone3),
         ] {
             assert_eq!(ours, linux as u64, "{name}");
         }
