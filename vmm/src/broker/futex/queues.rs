@@ -330,14 +330,6 @@ impl<B: Bell> Queues<B> {
         }
     }
 
-    /// How many wait. For tests, and while nothing changes.
-    #[cfg(test)]
-    pub(crate) fn waiting(&self) -> usize {
-        (0..self.buckets.len())
-            .map(|number| self.lock(number).len())
-            .sum()
-    }
-
     /// The bucket of a word: any function of the key will do; this one spreads neighbours.
     fn number(&self, key: Key) -> usize {
         let mixed = (key.offset >> 2)
