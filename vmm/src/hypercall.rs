@@ -12,8 +12,8 @@ use crate::broker::{FutexRequeue, FutexWait, FutexWake, ProcFile, SegmentWord};
 use crate::outcome::Tables;
 use crate::window::WindowKind;
 use abi::hypercall::{
-    BulkEntry, Call, MAX_BULK, MAX_GROUPS, MAX_WRITE, REQUEUE_COMPARE, Request, STDIO_FSTAT, STDIO_TERMIOS,
-    STDIO_WINSIZE, WINDOW_RO, WINDOW_RW,
+    BulkEntry, Call, FPU_INITIAL, FPU_NONE, FPU_TASKS, MAX_BULK, MAX_GROUPS, MAX_WRITE, REQUEUE_COMPARE,
+    Request, STDIO_FSTAT, STDIO_TERMIOS, STDIO_WINSIZE, WINDOW_RO, WINDOW_RW,
 };
 use abi::{Errno, MAX_TASKS};
 use paging::GuestPhys;
@@ -51,6 +51,17 @@ impl Bulk {
     }
 }
 
+/// What [`Hypercall::SwitchFpu`] loads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FpuLoad {
+    /// Nothing.
+    Nothing,
+    /// What a program finds at its start.
+    Initial,
+    /// What is kept for the task in this slot.
+    Task(u16),
+}
+
 /// A request with meaning. See [`Call`] for what each asks.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(
@@ -61,6 +72,10 @@ pub enum Hypercall {
     Nop,
     /// Let something else run.
     Yield,
+    SwitchFpu {
+        keep: Option<u16>,
+        load: FpuLoad,
+    },
     Ready {
         ring0_emulated: bool,
     },
@@ -164,6 +179,14 @@ pub fn decode(request: &Request) -> Result<(Call, Hypercall), Errno> {
     let hypercall = match call {
         Call::Nop => Hypercall::Nop,
         Call::Yield => Hypercall::Yield,
+        Call::SwitchFpu => Hypercall::SwitchFpu {
+            keep: match fpu(a0)? {
+                FpuLoad::Task(task) => Some(task),
+                FpuLoad::Nothing => None,
+                FpuLoad::Initial => return Err(Errno::EINVAL),
+            },
+            load: fpu(a1)?,
+        },
         Call::Ready => Hypercall::Ready {
             ring0_emulated: a0 == 1,
         },
@@ -284,6 +307,14 @@ pub fn decode(request: &Request) -> Result<(Call, Hypercall), Errno> {
         Call::ShmMakerEnded => Hypercall::ShmMakerEnded { task: a0 as u32 },
     };
     Ok((call, hypercall))
+}
+
+fn fpu(value: u64) -> Result<FpuLoad, Errno> {
+    Ok(match value {
+        FPU_NONE => FpuLoad::Nothing,
+        FPU_INITIAL => FpuLoad::Initial,
+        task => FpuLoad::Task(u16::try_from(task - FPU_TASKS).map_err(|_| Errno::EINVAL)?),
+    })
 }
 
 fn small(value: u64) -> Result<u32, Errno> {

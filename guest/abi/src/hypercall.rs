@@ -163,6 +163,10 @@ calls! {
     /// Bytes of a segment that the guest has attached read-write become zeros, and their memory is given back
     /// (MADV_REMOVE). args: id, offset, length (not 0; both in whole pages, within the segment). Result 0.
     ShmPunch = 32,
+    /// The FPU's registers and those that came after it, whole: what this vCPU has is kept for a task, then those of
+    /// another are loaded. For kernels that can't do that themselves. args: the task whose registers the vCPU has
+    /// ([`FPU_NONE`], [`FPU_TASKS`] + slot), the one whose are to be loaded (the same, or [`FPU_INITIAL`]). Result 0.
+    SwitchFpu = 33,
     /// Nothing to do here but wait for another vCPU: the host may run something else first. Result 0.
     Yield = 24,
 
@@ -189,6 +193,13 @@ calls! {
     /// processes (ended ones nobody has waited for included), tasks, open files. No answer.
     Tables = 30,
 }
+
+/// [`Call::SwitchFpu`]: of nobody.
+pub const FPU_NONE: u64 = 0;
+/// [`Call::SwitchFpu`]: as a program finds them at its start.
+pub const FPU_INITIAL: u64 = 1;
+/// [`Call::SwitchFpu`]: of the task in the slot whose number is added.
+pub const FPU_TASKS: u64 = 2;
 
 /// [`Call::ProcRead`]: /proc/sysvipc/shm.
 pub const PROC_SHM: u64 = 0;

@@ -4,7 +4,7 @@ use crate::arch::cpu::Cpu;
 use crate::arch::entry::TrapFrame;
 use crate::arch::lock::{BigLock, Held};
 use crate::arch::trap::Trap;
-use crate::arch::{apic, given, machine, probe};
+use crate::arch::{apic, context, given, machine, probe};
 use crate::futex::{self, Futexes};
 use crate::hypercall::{self, Requester};
 use crate::mm::space::Lowest;
@@ -177,6 +177,7 @@ fn probed(cpu: &'static Cpu, frame: &TrapFrame) -> *mut TrapFrame {
     }
     let emulated = probe::ring_0_is_emulated();
     world::set_host_copies(emulated);
+    context::set_host_keeps_fpu(emulated);
     let mut kernel = KERNEL.lock(cpu);
     let boot = kernel.boot();
     kernel.memory.init(boot);

@@ -201,7 +201,7 @@ fn may_make(kernel: &mut Kernel, task: u16, extras: &Extras) -> Result<(), Errno
 
 /// Lets `new`, made by the running task `task`, run in `slot`.
 fn begin(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, slot: u16, extras: &Extras, new: Task) {
-    Context::of(slot).copy_of_running(Context::of(task), extras.stack, extras.tls);
+    Context::copy_of_running(slot, task, extras.stack, extras.tls);
     let maker = &kernel.tasks[usize::from(task)];
     let id = new.id;
     let new = Task {
