@@ -143,11 +143,11 @@ fn what_means_nothing_is_refused() {
         (Call::ShmAttach, [0, 0, 0, 4096, 0, 0], Errno::EINVAL),
         (Call::ShmDetach, [0, 2, 1, 0, 0, 0], Errno::EINVAL),
         (Call::ShmAttachMore, [0, u64::MAX, 1, 0, 0, 0], Errno::EINVAL),
-        (Call::ProcRead, [6, 0, 0, 1, 0, 0], Errno::EINVAL),
         (Call::FutexWait, [0, 0, 0, 1, 256, 0], Errno::EINVAL),
         (Call::FutexWait, [0, 0, 0, 1, 1 << 32, 0], Errno::EINVAL),
         (Call::FutexCancel, [256, 0, 0, 0, 0, 0], Errno::EINVAL),
         (Call::FutexCancel, [u64::MAX, 0, 0, 0, 0, 0], Errno::EINVAL),
+        (Call::ProcRead, [6, 0, 0, 1, 0, 0], Errno::EINVAL),
         (Call::ProcRead, [0, 0, 0, abi::PAGE_SIZE + 1, 0, 0], Errno::EINVAL),
         (Call::ProcWrite, [0, 0, 1, 0, 0, 0], Errno::EINVAL),
         (
