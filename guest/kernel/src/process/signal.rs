@@ -3,7 +3,7 @@
 //! A signal is sent to a thread or to a process, and waits there until it is acted on: at once if it ends the process,
 //! else when a thread that does not block it comes by. Whoever sends one has such a thread look ([`attend`]).
 
-use super::task::{State, Wait, threads_of};
+use super::task::{NONE, State, Wait, threads_of};
 use super::{Fate, exit};
 use crate::arch::apic;
 use crate::arch::context::Context;
@@ -38,6 +38,8 @@ pub const LAST: u32 = 64;
 
 /// The handler that means "ignored".
 pub const SIG_IGN: u64 = 1;
+/// The handler that means "the default action".
+pub const SIG_DFL: u64 = 0;
 
 /// Signals that can't be blocked, bit = number - 1.
 pub const UNBLOCKABLE: u64 = 1 << (SIGKILL - 1) | 1 << (SIGSTOP - 1);
@@ -50,6 +52,24 @@ pub fn of_exception(vector: u64) -> u32 {
         6 => SIGILL,
         11 | 12 | 17 => SIGBUS,
         _ => SIGSEGV,
+    }
+}
+
+/// Does nothing happen by default?
+pub fn is_ignored_by_default(signal: u32) -> bool {
+    matches!(signal, SIGCHLD | SIGCONT | SIGURG | SIGWINCH)
+}
+
+/// Process `number` ignores `signal` from now on: what has come of it, for the process or a thread, is forgotten.
+pub fn discard(kernel: &mut Kernel, number: u16, signal: u32) {
+    let others = !(1 << (signal - 1));
+    let process = &mut kernel.processes[usize::from(number)];
+    process.pending &= others;
+    let mut next = process.youngest;
+    while next != NONE {
+        let task = &mut kernel.tasks[usize::from(next)];
+        task.pending &= others;
+        next = task.older;
     }
 }
 

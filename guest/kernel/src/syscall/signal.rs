@@ -1,7 +1,7 @@
 //! Signal actions and masks, recorded; sending signals, which act by default.
 
 use super::Call;
-use crate::process::signal::{self, LAST, SIGKILL, SIGSTOP, UNBLOCKABLE};
+use crate::process::signal::{self, LAST, SIG_DFL, SIG_IGN, SIGKILL, SIGSTOP, UNBLOCKABLE};
 use crate::process::{Action, Process};
 use abi::Errno;
 
@@ -40,6 +40,10 @@ pub fn sigaction(call: &mut Call<'_>) -> Result<u64, Errno> {
         let [.., mask] = &mut action;
         *mask &= !UNBLOCKABLE;
         call.process().set_action(number, action);
+        if action[0] == SIG_IGN || action[0] == SIG_DFL && signal::is_ignored_by_default(number) {
+            let process = call.task().process;
+            signal::discard(call.kernel, process, number);
+        }
     }
     call.write_if(old, &before)?;
     Ok(0)
