@@ -330,7 +330,7 @@ fn fetch(call: &mut Call<'_>, from: u64, text: &mut [u8]) -> Result<(), Errno> {
     call.with_space(|space, memory, world| space.read(memory, world, from, text))
 }
 
-/// As [`write`], of `len` bytes that `fetch` gets.
+/// As [`write()`], of `len` bytes that `fetch` gets.
 pub fn write_fetched(
     call: &mut Call<'_>,
     len: u64,
