@@ -65,7 +65,7 @@ int main(int argc, char **argv) {
     for (intptr_t way = 0; way < WAYS; way++) need(pthread_create(&threads[way], NULL, waits, (void *)way) == 0, "pthread_create");
     if (rank() == 0) {
         while (atomic_load(&arena->waiting) < WAYS * copies()) nap(1000);
-        if (milliseconds == 0) pause();
+        for (word never = 0; milliseconds == 0;) futex_wait(&never, 0);
         nap(milliseconds * 1000);
         printf("woken before %d\n", atomic_load(&arena->woken));
         pthread_mutex_unlock(&arena->mutex);
