@@ -19,7 +19,7 @@ use abi::boot::selector::{USER_CODE, USER_DATA};
 use core::cell::UnsafeCell;
 
 /// Bytes of an FXSAVE area (SDM 1, 10.5).
-const FPU_LEN: usize = 512;
+pub const FPU_LEN: usize = 512;
 /// FCW after FNINIT, and MXCSR after reset: what Linux gives a new program.
 const INITIAL_FCW: u16 = 0x37f;
 const INITIAL_MXCSR: u32 = 0x1f80;

@@ -1,5 +1,9 @@
 //! Signals, as far as default actions go: handlers are recorded but not run.
 
+pub mod info;
+pub mod queue;
+pub mod stack;
+
 use super::exit;
 use super::task::{State, Wait};
 use crate::arch::apic;
@@ -30,8 +34,21 @@ pub const SIGSTOP: u32 = 19;
 const SIGTTOU: u32 = 22;
 const SIGURG: u32 = 23;
 const SIGWINCH: u32 = 28;
+/// Bad system call.
+const SIGSYS: u32 = 31;
+/// The first real-time signal, for the kernel (the C libraries keep two or three for themselves).
+pub const REAL_TIME: u32 = 32;
 /// The last signal.
 pub const LAST: u32 = 64;
+
+/// Signals that instructions bring about (`SYNCHRONOUS_MASK` in Linux).
+pub const SYNCHRONOUS: u64 =
+    bit(SIGSEGV) | bit(SIGBUS) | bit(SIGILL) | bit(SIGTRAP) | bit(SIGFPE) | bit(SIGSYS);
+
+/// `signal` in a set: bit = number - 1.
+pub const fn bit(signal: u32) -> u64 {
+    1 << (signal - 1)
+}
 
 /// The handler that means "ignored".
 pub const SIG_IGN: u64 = 1;
