@@ -280,7 +280,7 @@ mod tests {
         let wanted = SignalStack {
             base,
             size,
-            ..SignalStack::ZERO
+            ..SignalStack::NONE
         };
         SignalStack::NONE.changed(wanted, 0).expect("a good stack")
     }

@@ -25,17 +25,12 @@ pub struct SignalStack {
 }
 
 impl SignalStack {
-    /// All zero, for slots that are free: not what a thread begins with.
-    pub const ZERO: SignalStack = SignalStack {
+    /// There is none.
+    pub const NONE: SignalStack = SignalStack {
         base: 0,
         flags: 0,
         pad: 0,
         size: 0,
-    };
-    /// There is none.
-    pub const NONE: SignalStack = SignalStack {
-        flags: SS_DISABLE,
-        ..SignalStack::ZERO
     };
 
     /// Whether `sp` is on it, whatever its flags.
@@ -57,9 +52,21 @@ impl SignalStack {
     #[must_use]
     pub fn during_handler(self) -> SignalStack {
         if self.flags & SS_AUTODISARM != 0 {
-            SignalStack::NONE
+            SignalStack {
+                flags: SS_DISABLE,
+                ..SignalStack::NONE
+            }
         } else {
             self
+        }
+    }
+
+    /// What the thread has when it runs another program: the flags stay.
+    #[must_use]
+    pub fn after_exec(self) -> SignalStack {
+        SignalStack {
+            flags: self.flags,
+            ..SignalStack::NONE
         }
     }
 
@@ -134,9 +141,10 @@ mod tests {
             .changed(stack(SS_AUTODISARM), 0)
             .expect("a good stack");
         assert_eq!(set.top_for(0x2000), Some(0x3000));
-        assert_eq!(set.during_handler(), SignalStack::NONE);
+        assert_eq!(set.during_handler().told(0), SignalStack::NONE.told(0));
+        assert_eq!(set.after_exec().told(0).flags, SS_DISABLE | SS_AUTODISARM);
         assert_eq!(set.told(0x2000).flags, SS_AUTODISARM);
-        assert_eq!(set.changed(stack(SS_DISABLE), 0x2000), Ok(SignalStack::NONE));
+        assert_eq!(set.changed(stack(SS_DISABLE), 0x2000).map(|stack| stack.size), Ok(0));
     }
 
     #[test]
