@@ -2,7 +2,7 @@
 //!
 //! A shared word is known by where it is, not by who maps it where ([`FutexKey`]): by segment and offset, so that
 //! processes that attach a segment at different addresses, or one of them read-only, mean the same word; by
-//! guest-physical address in other shared memory. A private one is known by its process and address: after fork
+//! guest-physical address in other shared memory. A private one is known by the address space and its address: after fork
 //! two processes have one frame behind it, until one of them writes. Comparing and parking happen under the kernel lock, so no wake-up of
 //! this guest is lost.
 
@@ -20,7 +20,7 @@ fn bucket(key: FutexKey) -> usize {
     let (where_from, offset) = match key {
         FutexKey::Segment(id, offset) => (id as u64, offset),
         FutexKey::Shared(gpa) => (0, gpa),
-        FutexKey::Private { process, address, .. } => (u64::from(process), address),
+        FutexKey::Private { space, address, .. } => (u64::from(space), address),
     };
     ((offset >> 2) ^ (offset >> 12) ^ where_from) as usize % BUCKETS
 }

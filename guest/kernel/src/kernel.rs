@@ -3,6 +3,7 @@
 use crate::arch::cpu::Cpu;
 use crate::arch::entry::TrapFrame;
 use crate::arch::lock::{BigLock, Held};
+use crate::arch::signal_frame::is_reachable;
 use crate::arch::trap::Trap;
 use crate::arch::{apic, given, machine, probe};
 use crate::futex::Futexes;
@@ -10,11 +11,17 @@ use crate::hypercall::{self, Requester};
 use crate::mm::space::Lowest;
 use crate::mm::world::{self, KernelWorld};
 use crate::mm::{Access, AddressSpace, Fault, Memory};
+use crate::process::ids::Ids;
 use crate::process::sched::{self, Scheduler};
-use crate::process::task::{self, State, Tasks};
-use crate::process::{Process, Processes, exit, signal, start};
+use crate::process::signal::queue::Queue;
+use crate::process::signal::{SIGKILL, deliver, fault};
+use crate::process::slots::Slots;
+use crate::process::spaces::Spaces;
+use crate::process::task::{self, State, Task, Tasks};
+use crate::process::{Process, Processes, exit, start};
 use crate::syscall::procfs::{OpenFile, OpenFiles};
 use crate::{log, process, syscall, time};
+use abi::MAX_TASKS;
 use abi::boot::{BootFlags, BootInfo};
 use abi::hypercall::Call;
 use abi::memory::USER_END;
@@ -29,20 +36,26 @@ pub struct Kernel {
     pub memory: Memory,
     /// Tasks.
     pub tasks: &'static mut Tasks,
+    /// Which of them there are.
+    pub task_slots: Slots,
     /// Processes.
     pub processes: &'static mut Processes,
+    /// Which of them there are.
+    pub process_slots: Slots,
+    /// What they can address.
+    pub spaces: Spaces,
     /// Who runs next.
     pub sched: Scheduler,
+    /// Signals that have been sent and not been taken.
+    pub signals: Queue,
     /// Who waits for which word.
     pub futexes: Futexes,
     /// Open files.
     pub open_files: OpenFiles,
     /// Processes that have not ended.
     pub alive: u32,
-    /// The last local process id given.
-    pub last_pid: u32,
-    /// Where to look for a free slot next.
-    pub last_slot: u16,
+    /// Numbers for processes and threads.
+    pub ids: Ids,
     /// How many random numbers have been made from the seed.
     pub randoms: u64,
     /// vCPUs of this guest.
@@ -60,13 +73,16 @@ pub static KERNEL: BigLock<Kernel> = BigLock::new(Kernel {
     boot: None,
     memory: Memory::empty(),
     tasks: &mut [],
+    task_slots: Slots::new(MAX_TASKS),
     processes: &mut [],
+    process_slots: Slots::new(MAX_TASKS),
+    spaces: Spaces::empty(),
     sched: Scheduler::new(),
+    signals: Queue::empty(),
     futexes: Futexes::new(),
     open_files: [OpenFile::NONE; size_of::<OpenFiles>() / size_of::<OpenFile>()],
     alive: 0,
-    last_pid: 0,
-    last_slot: 0,
+    ids: Ids::new(),
     randoms: 0,
     vcpus: 0,
     kernel_root: 0,
@@ -87,14 +103,15 @@ impl Kernel {
         &mut self.processes[usize::from(self.tasks[usize::from(task)].process)]
     }
 
-    /// Works on the address space of task `task`'s process.
+    /// Works on the address space of task `task`.
     pub fn with_space<R>(
         &mut self,
         cpu: &'static Cpu,
         task: u16,
         work: impl FnOnce(&mut AddressSpace, &mut Memory, &mut KernelWorld) -> R,
     ) -> R {
-        let process = &mut self.processes[usize::from(self.tasks[usize::from(task)].process)];
+        let Task { process, space, .. } = self.tasks[usize::from(task)];
+        let process = &self.processes[usize::from(process)];
         let mut world = KernelWorld {
             cpu,
             who: process.requester(),
@@ -104,7 +121,7 @@ impl Kernel {
         } else {
             Lowest::MinAddr
         };
-        let space = process.space.as_mut().expect("a process that lives has memory");
+        let space = &mut self.spaces[space];
         space.lowest = lowest;
         work(space, &mut self.memory, &mut world)
     }
@@ -129,6 +146,8 @@ pub fn start(boot: u64, index: u32) -> ! {
         kernel.boot = Some(boot);
         kernel.tasks = task::ROOM.take().expect("a kernel boots once");
         kernel.processes = process::ROOM.take().expect("a kernel boots once");
+        kernel.spaces.init();
+        kernel.signals.init();
         kernel.vcpus = boot.vcpus;
         kernel.kernel_root = boot.page_table;
         kernel.flags = BootFlags::from_bits_truncate(boot.flags);
@@ -180,14 +199,14 @@ pub fn trapped(cpu: &'static Cpu, frame: &mut TrapFrame, trap: Trap) -> *mut Tra
     let mut kernel = KERNEL.lock(cpu);
     match trap {
         // A system call that would return to an address no program can have (see `arch::trap::launder`).
-        Trap::Call if frame.rip >> 47 != 0 => exit::by_signal(&mut kernel, cpu, task, signal::SIGSEGV),
+        Trap::Call if !is_reachable(frame.rip) => _ = fault::at_address(&mut kernel, task, frame.rip),
         Trap::Call => syscall::made(&mut kernel, cpu, task, frame),
         Trap::PageFault { address, error } => page_fault(&mut kernel, cpu, task, address, error),
-        Trap::Exception(signal) => exit::by_signal(&mut kernel, cpu, task, signal),
+        Trap::Exception => fault::exception(&mut kernel, task, frame),
         Trap::Interrupt => {}
     }
-    if kernel.tasks[usize::from(task)].pending != 0 {
-        signal::deliver(&mut kernel, cpu, task);
+    if kernel.tasks[usize::from(task)].attention {
+        deliver::attend(&mut kernel, cpu, task);
     }
     sched::next(kernel, cpu)
 }
@@ -207,13 +226,11 @@ fn page_fault(kernel: &mut Held<'static, Kernel>, cpu: &'static Cpu, task: u16, 
             space.fault(memory, world, GuestVirt::new(address), access)
         })
     };
-    let signal = match answer {
-        Ok(()) => return,
-        Err(Fault::NotMapped | Fault::NotAllowed) => signal::SIGSEGV,
-        Err(Fault::BeyondEnd) => signal::SIGBUS,
-        // Linux's out-of-memory killer.
-        Err(Fault::OutOfMemory) => signal::SIGKILL,
-    };
     debug_assert!(kernel.tasks[usize::from(task)].state == State::Running);
-    exit::by_signal(kernel, cpu, task, signal);
+    match answer {
+        Ok(()) => {}
+        // Linux's out-of-memory killer.
+        Err(Fault::OutOfMemory) => exit::group(kernel, cpu, task, SIGKILL),
+        Err(why) => fault::page_fault(kernel, task, address, error, why),
+    }
 }

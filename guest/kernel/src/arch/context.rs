@@ -12,11 +12,14 @@
 // UNSAFETY: raw access to contexts; FPU and segment-base instructions.
 #![expect(unsafe_code, reason = "saves and loads what only the CPU knows")]
 
+use super::direct;
 use super::entry::TrapFrame;
 use super::machine::{MSR_FS_BASE, MSR_KERNEL_GS_BASE, read_msr, write_msr};
-use abi::MAX_TASKS;
 use abi::boot::selector::{USER_CODE, USER_DATA};
+use abi::memory::DIRECT_MAP;
+use abi::{Errno, MAX_TASKS};
 use core::cell::UnsafeCell;
+use paging::GuestPhys;
 
 /// Bytes of an FXSAVE area (SDM 1, 10.5).
 pub const FPU_LEN: usize = 512;
@@ -24,8 +27,45 @@ pub const FPU_LEN: usize = 512;
 const INITIAL_FCW: u16 = 0x37f;
 const INITIAL_MXCSR: u32 = 0x1f80;
 
+/// Bytes of it that mean anything; the rest is reserved, or left to software.
+const FPU_USED: usize = 416;
+const FPU_SOFTWARE: u64 = 464;
+const MXCSR_AT: usize = 24;
+/// The bits of MXCSR that can be set where FXSAVE does not say (SDM 1, 11.6.6).
+const DEFAULT_MXCSR_MASK: u32 = 0xffbf;
+
 #[repr(C, align(16))]
 struct Fpu([u8; FPU_LEN]);
+
+/// What a new program has.
+static INITIAL_FPU: Fpu = {
+    let mut bytes = [0; FPU_LEN];
+    [bytes[0], bytes[1]] = INITIAL_FCW.to_le_bytes();
+    [bytes[MXCSR_AT], bytes[MXCSR_AT + 1], ..] = INITIAL_MXCSR.to_le_bytes();
+    Fpu(bytes)
+};
+
+/// The 32 bits at `at`.
+fn word(image: &[u8; FPU_LEN], at: usize) -> u32 {
+    u32::from_le_bytes([image[at], image[at + 1], image[at + 2], image[at + 3]])
+}
+
+/// Gives the FPU of the running task the state of a new program.
+pub fn reset_fpu() {
+    // SAFETY: the image is aligned, and one the CPU accepts.
+    unsafe {
+        core::arch::asm!("fxrstor64 [{}]", in(reg) &raw const INITIAL_FPU, options(nostack, preserves_flags, readonly));
+    }
+}
+
+/// Saves the FPU's state of the running task in RAM at `at`, 16-aligned and [`FPU_LEN`] bytes long. What FXSAVE leaves to
+/// software is 0.
+pub fn save_fpu_at(at: GuestPhys) {
+    let virt = DIRECT_MAP + at.get();
+    // SAFETY: RAM is mapped there, and whoever else may write to it knows no references to it.
+    unsafe { core::arch::asm!("fxsave64 [{}]", in(reg) virt, options(nostack, preserves_flags)) }
+    direct::zero(at.add(FPU_SOFTWARE), FPU_LEN as u64 - FPU_SOFTWARE);
+}
 
 #[repr(C)]
 struct Saved {
@@ -80,27 +120,71 @@ impl Context {
             let fpu = &raw mut (*saved).fpu.0;
             fpu.cast::<u64>().write_bytes(0, FPU_LEN / 8);
             fpu.cast::<u16>().write(INITIAL_FCW);
-            fpu.byte_add(24).cast::<u32>().write(INITIAL_MXCSR);
+            fpu.byte_add(MXCSR_AT).cast::<u32>().write(INITIAL_MXCSR);
         }
     }
 
-    /// Makes it that of a child of `parent`, which has been saved: the same registers, but the call that made
-    /// it returns 0; with another stack pointer or FS base if given (0 is none).
-    pub fn copy_for_child(&self, parent: &Context, stack: u64, tls: Option<u64>) {
-        // SAFETY: the child does not run yet, the parent's registers are this vCPU's; the caller holds the
-        // kernel lock. The copy stays inside both FPU areas.
+    /// Makes it that of a task made by `maker`, which runs here: the same registers, but the call that made it returns
+    /// 0; with another stack pointer (0 is none) or FS base if given.
+    pub fn copy_of_running(&self, maker: &Context, stack: u64, tls: Option<u64>) {
+        self.save();
+        // SAFETY: the new task does not run yet, the maker's registers are this vCPU's; the caller holds the kernel
+        // lock.
         unsafe {
-            let (from, to) = (parent.0.get(), self.0.get());
-            let (source, target) = (&raw const (*from).fpu.0, &raw mut (*to).fpu.0);
-            core::ptr::copy_nonoverlapping(source.cast::<u8>(), target.cast(), FPU_LEN);
-            (*to).fs_base = tls.unwrap_or((*from).fs_base);
-            (*to).gs_base = (*from).gs_base;
+            let (from, to) = (maker.0.get(), self.0.get());
+            if let Some(tls) = tls {
+                (*to).fs_base = tls;
+            }
             (*to).frame = (*from).frame;
             (*to).frame.rax = 0;
             if stack != 0 {
                 (*to).frame.rsp = stack;
             }
         }
+    }
+
+    /// The x87's exceptions that have come and are not masked, and MXCSR, of the running task, which this must be.
+    pub fn fpu_status(&self) -> (u32, u32) {
+        let image = self.saved_fpu();
+        // FCW and FSW (SDM 1, table 10-2).
+        let control_and_status = word(image, 0);
+        let unmasked = control_and_status >> 16 & !control_and_status & 0x3f;
+        (unmasked, word(image, MXCSR_AT))
+    }
+
+    /// The FPU's state of the running task, which this must be. What FXSAVE leaves to software is 0.
+    #[expect(clippy::mut_from_ref, reason = "a context has one owner")]
+    pub fn saved_fpu(&self) -> &mut [u8; FPU_LEN] {
+        // SAFETY: this vCPU runs the task, so the context is its own; the area is 16-aligned and large enough. Nobody else
+        // looks at it before the task leaves this vCPU, and then it is saved again.
+        unsafe {
+            let fpu = &raw mut (*self.0.get()).fpu;
+            core::arch::asm!("fxsave64 [{}]", in(reg) fpu, options(nostack, preserves_flags));
+            &mut (*fpu).0
+        }
+    }
+
+    /// Gives the FPU of the running task, which this must be, what `fill` puts into the bytes that mean anything.
+    ///
+    /// # Errors
+    /// What `fill` says; EINVAL for a state the CPU would not take: reserved bits in MXCSR. Nothing has changed then.
+    pub fn load_fpu(&self, fill: impl FnOnce(&mut [u8]) -> Result<(), Errno>) -> Result<(), Errno> {
+        let image = self.saved_fpu();
+        let mask = match word(image, MXCSR_AT + 4) {
+            0 => DEFAULT_MXCSR_MASK,
+            mask => mask,
+        };
+        fill(&mut image[..FPU_USED])?;
+        if word(image, MXCSR_AT) & !mask != 0 {
+            return Err(Errno::EINVAL);
+        }
+        // SAFETY: FXRSTOR faults for reserved bits in MXCSR, which there are not, and for nothing else with an aligned area
+        // in the kernel's memory (SDM 2A, FXRSTOR; SDM 1, 11.6.6 for the mask, which the CPU has just given).
+        unsafe {
+            let fpu = image.as_ptr();
+            core::arch::asm!("fxrstor64 [{}]", in(reg) fpu, options(nostack, preserves_flags, readonly));
+        }
+        Ok(())
     }
 
     /// Sets what the interrupted system call returns.
@@ -119,9 +203,10 @@ impl Context {
         write_msr(MSR_KERNEL_GS_BASE, value);
     }
 
-    /// Takes the CPU's state of the task that ran here.
+    /// Takes the CPU's state of the task that runs here.
     pub fn save(&self) {
-        // SAFETY: this vCPU runs the task, so the context is its own; the area is 16-aligned and large enough.
+        // SAFETY: the context is that of the task this vCPU runs, or of one that does not run yet; the area is 16-aligned
+        // and large enough.
         unsafe {
             let saved = self.0.get();
             let fpu = (&raw mut (*saved).fpu).cast::<u8>();

@@ -7,7 +7,7 @@
 //!
 //! [`next`] is the only way out of the kernel: it delivers what has come in, chooses, switches, or idles.
 
-use super::signal;
+use super::signal::deliver;
 use super::task::{NONE, State, Tasks, Wait};
 use crate::arch::context::Context;
 use crate::arch::cpu::Cpu;
@@ -22,7 +22,7 @@ use abi::{Errno, MAX_VCPUS};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// How long a task runs while others want to, nanoseconds.
-const TURN_NS: u64 = 4_000_000;
+pub const TURN_NS: u64 = 4_000_000;
 
 /// The queues.
 pub struct Scheduler {
@@ -85,6 +85,26 @@ impl Scheduler {
         }
         self.ready -= 1;
         Some(at)
+    }
+
+    /// Takes all tasks of process `process` out, which are to end.
+    pub fn remove_process(&mut self, tasks: &mut Tasks, process: u16) {
+        let mut before = NONE;
+        let mut at = self.head;
+        while at != NONE {
+            let next = tasks[usize::from(at)].next;
+            if tasks[usize::from(at)].process != process {
+                before = at;
+            } else {
+                match before {
+                    NONE => self.head = next,
+                    before => tasks[usize::from(before)].next = next,
+                }
+                self.ready -= 1;
+            }
+            at = next;
+        }
+        self.tail = before;
     }
 
     /// Is there a task that may run on the vCPU with bit `bit`?
@@ -156,6 +176,11 @@ impl Kernel {
     pub fn wake(&mut self, cpu: &Cpu, task: u16) {
         self.sched.unsleep(self.tasks, task);
         self.sched.push(self.tasks, task);
+        self.find_vcpu(cpu, task);
+    }
+
+    /// Sees to it that a vCPU looks at task `task`, which is ready.
+    fn find_vcpu(&mut self, cpu: &Cpu, task: u16) {
         let affinity = self.tasks[usize::from(task)].affinity;
         let last = u32::from(self.tasks[usize::from(task)].last_cpu);
         let idle = |index: u32| affinity & (1 << index) != 0 && Cpu::of(index).idle.load(Relaxed);
@@ -173,6 +198,23 @@ impl Kernel {
             // All are busy, and this vCPU can't take it: the one that can must start its timer.
             apic::send_reschedule(affinity.trailing_zeros());
         }
+    }
+
+    /// Takes task `task` out of whatever it waits in, if it waits. It is in no list then; the caller says what
+    /// becomes of it. Returns whether what it waited for has come all the same: then its call returns 0.
+    pub fn leave_wait(&mut self, cpu: &'static Cpu, task: u16) -> bool {
+        let State::Parked(wait) = self.tasks[usize::from(task)].state else {
+            return false;
+        };
+        self.sched.unsleep(self.tasks, task);
+        match wait {
+            Wait::Futex { key, .. } => self.futexes.remove(self.tasks, key, task),
+            Wait::Vfork(child) => self.tasks[usize::from(child)].awaited_by = None,
+            Wait::Exec => self.abort_exec(cpu, task),
+            Wait::Sleep | Wait::Input | Wait::Child | Wait::Pause | Wait::Signal(_) | Wait::Stopped => {}
+        }
+        self.tasks[usize::from(task)].state = State::Ready;
+        false
     }
 
     /// Ends the wait of every task that waits for input: its call is made again.
@@ -199,7 +241,7 @@ impl Kernel {
                     self.futexes.remove(self.tasks, key, task);
                     Context::of(task).set_result(Errno::ETIMEDOUT.to_result());
                 }
-                State::Parked(Wait::Input) => {
+                State::Parked(Wait::Input | Wait::Signal(_)) => {
                     self.tasks[usize::from(task)].expired = true;
                     self.tasks[usize::from(task)].retry = true;
                 }
@@ -224,6 +266,23 @@ impl Kernel {
         self.wake(cpu, task);
     }
 
+    /// Task `task` may run on the vCPUs in `mask` (a bit each, at least one) from now on.
+    pub fn set_affinity(&mut self, cpu: &Cpu, task: u16, mask: u32) {
+        let entry = &mut self.tasks[usize::from(task)];
+        entry.affinity = mask;
+        let on = u32::from(entry.last_cpu);
+        match entry.state {
+            State::Running if mask & 1 << on != 0 => {}
+            State::Running if cpu.current_task() == Some(task) => self.give_away(cpu, task),
+            State::Running => {
+                entry.attention = true;
+                apic::send_reschedule(on);
+            }
+            State::Ready => self.find_vcpu(cpu, task),
+            State::Parked(_) | State::Free => {}
+        }
+    }
+
     /// Takes the current task's state off the CPU and loads the kernel's own page tables, so that this vCPU
     /// holds nothing of any program.
     pub fn leave(&mut self, cpu: &Cpu) {
@@ -233,14 +292,24 @@ impl Kernel {
         }
     }
 
+    /// As [`Kernel::leave`], for a task that will not go on where it was: its state is not kept.
+    pub fn abandon(&mut self, cpu: &Cpu) {
+        if let Some(task) = cpu.current_task() {
+            self.forget_on(cpu, task);
+            switch::to_kernel(cpu, self.kernel_root);
+        }
+    }
+
     fn take_off(&mut self, cpu: &Cpu, task: u16) {
         Context::of(task).save();
+        self.forget_on(cpu, task);
+    }
+
+    /// Task `task` no longer runs on `cpu`.
+    fn forget_on(&mut self, cpu: &Cpu, task: u16) {
         let entry = &mut self.tasks[usize::from(task)];
         entry.ran += tsc().wrapping_sub(entry.since);
-        let process = usize::from(entry.process);
-        if let Some(space) = &mut self.processes[process].space {
-            space.loaded &= !cpu.bit();
-        }
+        self.spaces[entry.space].loaded &= !cpu.bit();
         cpu.set_current_task(None);
     }
 
@@ -251,11 +320,9 @@ impl Kernel {
         entry.last_cpu = cpu.index.get() as u8;
         entry.since = now;
         cpu.slice_end.set(now + self.sched.turn);
-        let process = usize::from(entry.process);
-        if let Some(space) = &mut self.processes[process].space {
-            space.loaded |= cpu.bit();
-            switch::to_task(cpu, task, space.root());
-        }
+        let space = &mut self.spaces[entry.space];
+        space.loaded |= cpu.bit();
+        switch::to_task(cpu, task, space.root());
     }
 }
 
@@ -269,6 +336,20 @@ fn arm(kernel: &Kernel, cpu: &Cpu, turn_ends: bool) {
         apic::disarm_timer(cpu);
     } else {
         apic::arm_timer(cpu, at);
+    }
+}
+
+/// Task `task` has just been given this vCPU: does what is to be done before it goes on. Its call is made again before its
+/// signals act: if what it waited for has come, it has not been interrupted.
+fn resumed(kernel: &mut Kernel, cpu: &'static Cpu, task: u16) {
+    if kernel.tasks[usize::from(task)].attention && !deliver::admit(kernel, cpu, task) {
+        return;
+    }
+    if core::mem::take(&mut kernel.tasks[usize::from(task)].retry) {
+        syscall::again(kernel, cpu, task);
+    }
+    if kernel.tasks[usize::from(task)].attention {
+        deliver::attend(kernel, cpu, task);
     }
 }
 
@@ -307,13 +388,7 @@ pub fn next(mut kernel: Held<'static, Kernel>, cpu: &'static Cpu) -> *mut TrapFr
                 kernel.take_off(cpu, old);
             }
             kernel.put_on(cpu, task);
-            if kernel.tasks[usize::from(task)].pending != 0 {
-                signal::deliver(&mut kernel, cpu, task);
-            }
-            if kernel.tasks[usize::from(task)].retry {
-                kernel.tasks[usize::from(task)].retry = false;
-                syscall::again(&mut kernel, cpu, task);
-            }
+            resumed(&mut kernel, cpu, task);
             continue;
         }
         kernel.leave(cpu);

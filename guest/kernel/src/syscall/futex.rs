@@ -1,7 +1,7 @@
 //! futex(2): waiting for a word and waking those who do, within this guest.
 
 use super::time::Timespec;
-use super::{Call, Reply};
+use super::{Attempt, Call, Reply};
 use crate::arch::context::Context;
 use crate::mm::area::Backing;
 use crate::mm::{Access, Run};
@@ -24,10 +24,10 @@ fn key(call: &mut Call<'_>, address: u64) -> Result<(FutexKey, u32), Errno> {
         return Err(Errno::EINVAL);
     }
     let word: u32 = call.read(address)?;
-    let process = call.task().process;
+    let space = call.task().space;
     let flagged = call.args[1] & FUTEX_PRIVATE_FLAG != 0;
     let private = FutexKey::Private {
-        process,
+        space,
         address,
         flagged,
     };
@@ -113,6 +113,11 @@ fn wait(
         Err(error) => Reply::Error(error),
         Ok((_, (_, word))) if word != expected => Reply::Error(Errno::EAGAIN),
         Ok((deadline, (key, _))) => {
+            let deadline = match call.attempt {
+                Attempt::First => deadline,
+                // The first one holds.
+                Attempt::Again => deadline.and(Some(call.task().deadline)),
+            };
             call.kernel
                 .park(call.cpu, call.task, Wait::Futex { key, bitset }, deadline);
             call.kernel.futexes.add(call.kernel.tasks, key, call.task);
@@ -137,4 +142,13 @@ fn wake(call: &mut Call<'_>, address: u64, count: u64, bitset: u32) -> Result<u6
         woken += 1;
     }
     Ok(woken)
+}
+
+/// The calling task ends: the word at `address` becomes 0, and one that waits for that is woken (`CLONE_CHILD_CLEARTID` in
+/// clone(2): as FUTEX_WAKE without the private flag).
+pub fn clear_and_wake(call: &mut Call<'_>, address: u64) {
+    if call.write(address, &0u32).is_ok() {
+        call.args = [address, FUTEX_WAKE, 1, 0, 0, 0];
+        let _ = wake(call, address, 1, EVERY_BIT);
+    }
 }

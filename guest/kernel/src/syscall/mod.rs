@@ -10,28 +10,36 @@
 //! | `time` | clocks and sleeping |
 //! | `identity` | who am I, where am I, what may I |
 //! | `credentials` | the setuid and setgid families, groups, sessions |
-//! | `process` | fork, execve, waiting |
+//! | `clone` | fork, and threads |
+//! | `process` | execve, the end, waiting |
 //! | `procfs` | the files of System V shared memory |
-//! | `signal` | actions, masks, kill |
-//! | `thread` | thread-local state, scheduling |
+//! | `signal` | actions, masks, signal stacks; waiting for signals |
+//! | `kill` | sending signals |
+//! | `thread` | thread-local state, names, barriers |
+//! | `sched` | where and how threads run |
+//! | `usage` | how long they did |
 //! | `futex` | waiting for words |
 //!
 //! System V shared memory is in [`crate::shm`]. Each call gets a [`Call`] and answers with a [`Reply`]. A call
 //! that must wait parks its task; whoever ends the wait delivers the result, or has the call made again
 //! ([`again`]).
 
+mod clone;
 mod credentials;
 mod file;
 mod futex;
 mod identity;
 mod io;
+mod kill;
 mod memory;
 pub mod number;
 mod process;
 pub mod procfs;
+mod sched;
 mod signal;
 mod thread;
 mod time;
+mod usage;
 
 use crate::arch::context::with_frame_of_running;
 use crate::arch::cpu::Cpu;
@@ -39,8 +47,9 @@ use crate::arch::entry::TrapFrame;
 use crate::hypercall::Requester;
 use crate::kernel::Kernel;
 use crate::mm::{AddressSpace, Memory, world::KernelWorld};
+use crate::process::Process;
+use crate::process::signal::deliver::return_from_handler;
 use crate::process::task::Task;
-use crate::process::{Process, exit};
 use crate::{log, shm};
 use abi::Errno;
 use abi::boot::BootFlags;
@@ -48,7 +57,7 @@ use credentials::Ids;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// What a call comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Reply {
     /// It returns this.
     Value(u64),
@@ -56,9 +65,14 @@ pub enum Reply {
     Error(Errno),
     /// Its task waits; the result comes later.
     Parked,
-    /// Its process is no more.
+    /// Its task is no more.
     Ended,
+    /// This is to be done with the caller's registers, which hold the result then.
+    OnRegisters(OnRegisters),
 }
+
+/// See [`Reply::OnRegisters`].
+pub type OnRegisters = fn(&mut Kernel, &'static Cpu, u16, &mut TrapFrame);
 
 impl From<Result<u64, Errno>> for Reply {
     fn from(result: Result<u64, Errno>) -> Reply {
@@ -168,6 +182,18 @@ impl Call<'_> {
     }
 }
 
+/// Task `task`, whose memory is loaded here, ends: see [`futex::clear_and_wake`].
+pub fn clear_and_wake(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, address: u64) {
+    let mut call = Call {
+        kernel,
+        cpu,
+        task,
+        args: [0; 6],
+        attempt: Attempt::First,
+    };
+    futex::clear_and_wake(&mut call, address);
+}
+
 /// The running task `task` has made a call; its registers are in `frame`.
 pub fn made(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, frame: &mut TrapFrame) {
     attempt(kernel, cpu, task, frame, Attempt::First);
@@ -178,6 +204,55 @@ pub fn again(kernel: &mut Kernel, cpu: &'static Cpu, task: u16) {
     with_frame_of_running(cpu, task, |frame| {
         attempt(kernel, cpu, task, frame, Attempt::Again)
     });
+}
+
+/// Whether a handler has asked for a call it interrupts to be made again (SA_RESTART).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// It has, and those that can be are.
+    IfItCan,
+    /// It has not.
+    Never,
+}
+
+/// Task `task`, on this vCPU, is about to run a handler for the signal that has ended the wait of its call: the call fails,
+/// or is made once more when the handler returns. Those that wait for a time or for signals always fail (signal(7)).
+pub fn interrupted(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, restart: Restart) {
+    with_frame_of_running(cpu, task, |frame| {
+        let args = [frame.rdi, frame.rsi, frame.rdx, frame.r10, frame.r8, frame.r9];
+        let which = frame.rax;
+        let mut call = Call {
+            kernel,
+            cpu,
+            task,
+            args,
+            attempt: Attempt::Again,
+        };
+        if restart == Restart::IfItCan && can_restart(which, &args) {
+            // The registers are still those of the call: it is enough to go back to the instruction.
+            frame.rip = frame.rip.wrapping_sub(SYSCALL_LEN);
+        } else {
+            frame.rax = time::what_is_left(&mut call, which).to_result() as u64;
+        }
+    });
+}
+
+/// Bytes of the instruction `syscall`.
+const SYSCALL_LEN: u64 = 2;
+
+/// Whether call `which` may be made again after a handler has run.
+fn can_restart(which: u64, args: &[u64; 6]) -> bool {
+    match which {
+        number::POLL
+        | number::PAUSE
+        | number::NANOSLEEP
+        | number::CLOCK_NANOSLEEP
+        | number::RT_SIGTIMEDWAIT
+        | number::RT_SIGSUSPEND => false,
+        // With a time-out it would begin to wait anew.
+        number::FUTEX => args[3] == 0,
+        _ => true,
+    }
 }
 
 fn attempt(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, frame: &mut TrapFrame, attempt: Attempt) {
@@ -195,6 +270,7 @@ fn attempt(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, frame: &mut TrapFr
         Reply::Value(value) => frame.rax = value,
         Reply::Error(error) => frame.rax = error.to_result() as u64,
         Reply::Parked | Reply::Ended => {}
+        Reply::OnRegisters(work) => work(kernel, cpu, task, frame),
     }
 }
 
@@ -216,7 +292,7 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::FCNTL => file::fcntl(call).into(),
         number::READV => io::readv(call),
         number::WRITEV => io::writev(call).into(),
-        number::SCHED_YIELD => thread::sched_yield(call).into(),
+        number::SCHED_YIELD => sched::sched_yield(call).into(),
         number::MREMAP => memory::mremap(call).into(),
         number::MADVISE => memory::madvise(call).into(),
         number::SHMGET => shm::get(call).into(),
@@ -224,22 +300,24 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::SHMCTL => shm::control(call).into(),
         number::NANOSLEEP => time::nanosleep(call),
         number::GETPID => identity::getpid(call).into(),
-        number::EXIT | number::EXIT_GROUP => {
-            exit::by_exit(call.kernel, call.cpu, call.task, call.args[0]);
-            Reply::Ended
-        }
-        number::KILL => signal::kill(call).into(),
+        number::EXIT => process::exit(call),
+        number::EXIT_GROUP => process::exit_group(call),
+        number::RT_SIGRETURN => Reply::OnRegisters(return_from_handler),
+        number::PAUSE => signal::pause(call),
+        number::KILL => kill::kill(call).into(),
         number::UNAME => identity::uname(call).into(),
         number::SHMDT => shm::detach(call).into(),
         number::GETCWD => file::getcwd(call).into(),
         number::READLINK => file::readlink(call).into(),
         number::GETTIMEOFDAY => time::gettimeofday(call).into(),
         number::GETRLIMIT => identity::getrlimit(call).into(),
+        number::GETRUSAGE => usage::getrusage(call).into(),
+        number::TIMES => usage::times(call).into(),
         number::GETUID => Reply::Value(u64::from(call.process().credentials.uid[0])),
         number::GETGID => Reply::Value(u64::from(call.process().credentials.gid[0])),
         number::GETEUID => Reply::Value(u64::from(call.process().credentials.uid[1])),
         number::GETEGID => Reply::Value(u64::from(call.process().credentials.gid[1])),
-        number::GETPPID => Reply::Value(u64::from(call.kernel.parent_pid(call.task))),
+        number::GETPPID => Reply::Value(u64::from(process::parent_pid(call))),
         number::GETRESUID => credentials::get_res(call, Ids::User).into(),
         number::GETRESGID => credentials::get_res(call, Ids::Group).into(),
         number::SETUID => credentials::set_id(call, Ids::User).into(),
@@ -257,9 +335,10 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::GETPGID => credentials::getpgid(call).into(),
         number::SETSID => credentials::setsid(call).into(),
         number::GETSID => credentials::getsid(call).into(),
-        number::FORK => process::fork(call),
-        number::VFORK => process::vfork(call),
-        number::CLONE => process::clone(call),
+        number::FORK => clone::fork(call),
+        number::VFORK => clone::vfork(call),
+        number::CLONE => clone::clone(call),
+        number::CLONE3 => clone::clone3(call),
         number::EXECVE => process::execve(call),
         number::WAIT4 => process::wait4(call),
         number::WAITID => process::waitid(call),
@@ -269,26 +348,39 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::PREAD64 => procfs::pread(call).into(),
         number::PWRITE64 => procfs::pwrite(call).into(),
         number::RT_SIGPENDING => signal::sigpending(call).into(),
-        number::SIGALTSTACK => signal::sigaltstack(call).into(),
+        number::RT_SIGTIMEDWAIT => signal::sigtimedwait(call),
+        number::RT_SIGQUEUEINFO => kill::sigqueueinfo(call).into(),
+        number::RT_SIGSUSPEND => signal::sigsuspend(call),
+        number::SIGALTSTACK => Reply::OnRegisters(signal::sigaltstack),
+        number::SCHED_SETPARAM => sched::sched_setparam(call).into(),
+        number::SCHED_GETPARAM => sched::sched_getparam(call).into(),
+        number::SCHED_SETSCHEDULER => sched::sched_setscheduler(call).into(),
+        number::SCHED_GETSCHEDULER => sched::sched_getscheduler(call).into(),
+        number::SCHED_GET_PRIORITY_MAX => sched::priority_bound(call, 99).into(),
+        number::SCHED_GET_PRIORITY_MIN => sched::priority_bound(call, 1).into(),
+        number::SCHED_RR_GET_INTERVAL => sched::sched_rr_get_interval(call).into(),
+        number::PRCTL => thread::prctl(call).into(),
         number::ARCH_PRCTL => thread::arch_prctl(call).into(),
         number::SETRLIMIT => identity::setrlimit(call).into(),
         number::GETTID => Reply::Value(u64::from(call.task().id)),
-        number::TKILL => signal::tkill(call).into(),
+        number::TKILL => kill::tkill(call).into(),
         number::TIME => time::time(call).into(),
         number::FUTEX => futex::futex(call),
-        number::SCHED_SETAFFINITY => thread::sched_setaffinity(call).into(),
-        number::SCHED_GETAFFINITY => thread::sched_getaffinity(call).into(),
+        number::SCHED_SETAFFINITY => sched::sched_setaffinity(call).into(),
+        number::SCHED_GETAFFINITY => sched::sched_getaffinity(call).into(),
         number::SET_TID_ADDRESS => thread::set_tid_address(call).into(),
         number::CLOCK_GETTIME => time::clock_gettime(call).into(),
         number::CLOCK_GETRES => time::clock_getres(call).into(),
         number::CLOCK_NANOSLEEP => time::clock_nanosleep(call),
-        number::TGKILL => signal::tgkill(call).into(),
+        number::TGKILL => kill::tgkill(call).into(),
         number::NEWFSTATAT => file::newfstatat(call).into(),
         number::SET_ROBUST_LIST => thread::set_robust_list(call).into(),
         number::GET_ROBUST_LIST => thread::get_robust_list(call).into(),
+        number::RT_TGSIGQUEUEINFO => kill::tgsigqueueinfo(call).into(),
         number::PRLIMIT64 => identity::prlimit64(call).into(),
         number::GETCPU => thread::getcpu(call).into(),
         number::GETRANDOM => io::getrandom(call).into(),
+        number::MEMBARRIER => thread::membarrier(call).into(),
         // glibc and musl take ENOSYS for "this kernel has none".
         number::RSEQ => Reply::Error(Errno::ENOSYS),
         other => unknown(call, other),

@@ -1,101 +1,48 @@
-//! fork, vfork, clone, execve, wait4, waitid.
+//! execve, exit, wait4, waitid.
 
+use super::usage::Usage;
 use super::{Call, Reply, file};
-use crate::process::exec;
-use crate::process::family::Which;
-use crate::process::fork::{self, Extras, Memory};
-use crate::process::signal::SIGCHLD;
+use crate::process::family::{Events, Kinds, Which};
+use crate::process::signal::info::{CLD_CONTINUED, CLD_EXITED, CLD_KILLED, CLD_STOPPED};
+use crate::process::signal::stop::News;
+use crate::process::signal::{SIGCHLD, SIGCONT};
 use crate::process::task::Wait;
+use crate::process::{exec, exit};
 use abi::Errno;
 use zerocopy::{Immutable, IntoBytes};
-
-const CSIGNAL: u64 = 0xff;
-const CLONE_VM: u64 = 0x100;
-const CLONE_FS: u64 = 0x200;
-const CLONE_FILES: u64 = 0x400;
-const CLONE_SIGHAND: u64 = 0x800;
-const CLONE_VFORK: u64 = 0x4000;
-const CLONE_THREAD: u64 = 0x1_0000;
-const CLONE_SETTLS: u64 = 0x8_0000;
-const CLONE_PARENT_SETTID: u64 = 0x10_0000;
-const CLONE_CHILD_CLEARTID: u64 = 0x20_0000;
-const CLONE_DETACHED: u64 = 0x40_0000;
-const CLONE_CHILD_SETTID: u64 = 0x100_0000;
-/// What is understood. CLONE_FS and CLONE_DETACHED change nothing here.
-const CLONE_KNOWN: u64 = CSIGNAL
-    | CLONE_VM
-    | CLONE_FS
-    | CLONE_VFORK
-    | CLONE_SETTLS
-    | CLONE_PARENT_SETTID
-    | CLONE_CHILD_CLEARTID
-    | CLONE_DETACHED
-    | CLONE_CHILD_SETTID;
 
 const WNOHANG: u64 = 1;
 const WUNTRACED: u64 = 2;
 const WEXITED: u64 = 4;
 const WCONTINUED: u64 = 8;
 const WNOWAIT: u64 = 0x100_0000;
-/// __WNOTHREAD, __WALL, __WCLONE.
-const WAIT_KINDS: u64 = 0xe000_0000;
+/// Children of this thread only: not told apart.
+const WNOTHREAD: u64 = 0x2000_0000;
+const WALL: u64 = 0x4000_0000;
+const WCLONE: u64 = 0x8000_0000;
+const WAIT_KINDS: u64 = WNOTHREAD | WALL | WCLONE;
 const P_ALL: u64 = 0;
 const P_PID: u64 = 1;
 const P_PGID: u64 = 2;
-const CLD_EXITED: i32 = 1;
-const CLD_KILLED: i32 = 2;
 
-fn start(call: &mut Call<'_>, memory: Memory, extras: &Extras) -> Reply {
-    match (
-        fork::fork(call.kernel, call.cpu, call.task, memory, extras),
-        memory,
-    ) {
-        (Ok(pid), Memory::Copied) => Reply::Value(u64::from(pid)),
-        // The parent's result is in its registers already; it waits.
-        (Ok(_), Memory::Lent) => Reply::Parked,
-        (Err(error), _) => Reply::Error(error),
-    }
+/// exit(2), which ends one thread.
+pub fn exit(call: &mut Call<'_>) -> Reply {
+    let status = (call.args[0] as u32 & 0xff) << 8;
+    exit::go(call.kernel, call.cpu, call.task, status);
+    Reply::Ended
 }
 
-/// fork(2).
-pub fn fork(call: &mut Call<'_>) -> Reply {
-    start(call, Memory::Copied, &Extras::default())
+/// exit_group(2), which ends them all.
+pub fn exit_group(call: &mut Call<'_>) -> Reply {
+    let status = (call.args[0] as u32 & 0xff) << 8;
+    exit::group(call.kernel, call.cpu, call.task, status);
+    Reply::Ended
 }
 
-/// vfork(2).
-pub fn vfork(call: &mut Call<'_>) -> Reply {
-    start(call, Memory::Lent, &Extras::default())
-}
-
-/// clone(2) as far as it makes processes; threads are refused as by a kernel that has none.
-pub fn clone(call: &mut Call<'_>) -> Reply {
-    let [flags, stack, parent_tid, child_tid, tls, _] = call.args;
-    if flags & CLONE_THREAD != 0 && flags & CLONE_SIGHAND == 0
-        || flags & CLONE_SIGHAND != 0 && flags & CLONE_VM == 0
-    {
-        return Reply::Error(Errno::EINVAL);
-    }
-    let memory = match flags & (CLONE_VM | CLONE_VFORK) {
-        0 => Memory::Copied,
-        CLONE_VFORK => Memory::Copied,
-        CLONE_VM => return Reply::Error(Errno::ENOSYS),
-        _ => Memory::Lent,
-    };
-    if flags & (CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD) != 0 {
-        return Reply::Error(Errno::ENOSYS);
-    }
-    if flags & !CLONE_KNOWN != 0 {
-        return Reply::Error(Errno::EINVAL);
-    }
-    let asked = |flag: u64, value: u64| (flags & flag != 0).then_some(value);
-    let extras = Extras {
-        stack,
-        parent_tid: asked(CLONE_PARENT_SETTID, parent_tid),
-        child_tid: asked(CLONE_CHILD_SETTID, child_tid),
-        clear_child_tid: asked(CLONE_CHILD_CLEARTID, child_tid).unwrap_or(0),
-        tls: asked(CLONE_SETTLS, tls),
-    };
-    start(call, memory, &extras)
+/// getppid(2)'s answer.
+pub fn parent_pid(call: &mut Call<'_>) -> u32 {
+    let own = call.task().process;
+    call.kernel.parent_pid(own)
 }
 
 /// execve(2).
@@ -109,22 +56,37 @@ pub fn execve(call: &mut Call<'_>) -> Reply {
     }
 }
 
-/// An ended child, once it has been taken, or 0 or waiting if there is none yet.
+/// A child of which there is something to tell, or 0 or waiting if there is none yet.
 enum Found {
     Child { number: u16, status: u32 },
     NotYet,
     Error(Errno),
 }
 
-fn find(call: &mut Call<'_>, which: Which) -> Found {
+fn find(call: &mut Call<'_>, which: Which, options: u64) -> Found {
     let own = call.task().process;
-    match call.kernel.ended_child(own, which) {
-        Ok(Some(number)) => {
-            let status = call.kernel.processes[usize::from(number)].ended.unwrap_or(0);
-            Found::Child { number, status }
-        }
+    let kinds = match options {
+        _ if options & WALL != 0 => Kinds::All,
+        _ if options & WCLONE != 0 => Kinds::Clones,
+        _ => Kinds::Ordinary,
+    };
+    let mut events = Events::empty();
+    events.set(Events::ENDED, options & WEXITED != 0);
+    events.set(Events::STOPPED, options & WUNTRACED != 0);
+    events.set(Events::CONTINUED, options & WCONTINUED != 0);
+    match call.kernel.child_with(own, which, kinds, events) {
+        Ok(Some((number, status))) => Found::Child { number, status },
         Ok(None) => Found::NotYet,
         Err(error) => Found::Error(error),
+    }
+}
+
+/// Its parent has been told of process `number`: one that has ended is gone.
+fn told_of(call: &mut Call<'_>, number: u16) {
+    if call.kernel.processes[usize::from(number)].ended.is_some() {
+        call.kernel.reap(number);
+    } else {
+        call.kernel.processes[usize::from(number)].news = News::None;
     }
 }
 
@@ -133,7 +95,13 @@ fn park(call: &mut Call<'_>) -> Reply {
     Reply::Parked
 }
 
-/// wait4(2). Resource usage is told as zero.
+/// What process `number`, which has ended, and its children have used.
+fn used(call: &mut Call<'_>, number: u16) -> Usage {
+    let process = &call.kernel.processes[usize::from(number)];
+    Usage::new(process.ran + process.children_ran)
+}
+
+/// wait4(2).
 pub fn wait4(call: &mut Call<'_>) -> Reply {
     let [pid, to, options, usage, ..] = call.args;
     if options as u32 as u64 & !(WNOHANG | WUNTRACED | WCONTINUED | WAIT_KINDS) != 0 {
@@ -146,16 +114,17 @@ pub fn wait4(call: &mut Call<'_>) -> Reply {
         1.. => Which::Pid(pid as u32),
         group => Which::Group(group.unsigned_abs()),
     };
-    match find(call, which) {
+    match find(call, which, options | WEXITED) {
         Found::Error(error) => Reply::Error(error),
         Found::NotYet if options & WNOHANG != 0 => Reply::Value(0),
         Found::NotYet => park(call),
         Found::Child { number, status } => {
             let pid = call.kernel.processes[usize::from(number)].pid;
-            call.kernel.forget(number);
+            let used = used(call, number);
+            told_of(call, number);
             let told = call
                 .write_if(to, &status)
-                .and_then(|()| call.write_if(usage, &[0u64; 18]));
+                .and_then(|()| call.write_if(usage, &used));
             told.map(|()| u64::from(pid)).into()
         }
     }
@@ -192,23 +161,21 @@ pub fn waitid(call: &mut Call<'_>) -> Reply {
         _ => return Reply::Error(Errno::EINVAL),
     };
     let mut info = ChildInfo::default();
-    match find(call, which) {
+    let mut usage_of_child = Usage::new(0);
+    match find(call, which, options) {
         Found::Error(error) => return Reply::Error(error),
-        // There is no stopping, so a wait for that alone finds children, but never one to tell of.
-        Found::NotYet | Found::Child { .. } if options & WEXITED == 0 => {
-            if options & WNOHANG == 0 {
-                return park(call);
-            }
-        }
         Found::NotYet if options & WNOHANG != 0 => {}
         Found::NotYet => return park(call),
         Found::Child { number, status } => {
             let child = &call.kernel.processes[usize::from(number)];
-            let (code, status) = match status & 0x7f {
+            let (code, status) = match status & 0xff {
                 0 => (CLD_EXITED, status >> 8),
+                0x7f => (CLD_STOPPED, status >> 8),
+                0xff => (CLD_CONTINUED, SIGCONT),
                 signal => (CLD_KILLED, signal),
             };
             let (pid, uid) = (child.pid, child.credentials.uid[0]);
+            usage_of_child = used(call, number);
             info = ChildInfo {
                 signal: SIGCHLD,
                 code,
@@ -218,12 +185,12 @@ pub fn waitid(call: &mut Call<'_>) -> Reply {
                 ..info
             };
             if options & WNOWAIT == 0 {
-                call.kernel.forget(number);
+                told_of(call, number);
             }
         }
     }
     let told = call
-        .write_if(usage, &[0u64; 18])
+        .write_if(usage, &usage_of_child)
         .and_then(|()| call.write_if(to, &info));
     told.map(|()| 0).into()
 }

@@ -1,6 +1,6 @@
 //! Clocks, and sleeping until one of them says so.
 
-use super::{Call, Reply};
+use super::{Attempt, Call, Reply, number, usage};
 use crate::arch::machine::tsc;
 use crate::process::task::Wait;
 use crate::time::{self, NS_PER_S};
@@ -27,7 +27,8 @@ pub struct Timespec {
 }
 
 impl Timespec {
-    fn new(ns: u64) -> Timespec {
+    /// A span or point in time.
+    pub fn new(ns: u64) -> Timespec {
         Timespec {
             seconds: (ns / NS_PER_S) as i64,
             nanoseconds: (ns % NS_PER_S) as i64,
@@ -55,12 +56,43 @@ fn read(call: &mut Call<'_>, clock: u64) -> Result<u64, Errno> {
         CLOCK_MONOTONIC | CLOCK_MONOTONIC_RAW | CLOCK_MONOTONIC_COARSE | CLOCK_BOOTTIME => {
             Ok(time::monotonic())
         }
-        CLOCK_PROCESS_CPUTIME_ID | CLOCK_THREAD_CPUTIME_ID => {
-            let task = call.task();
-            Ok(time::nanoseconds(task.ran + tsc().wrapping_sub(task.since)))
+        CLOCK_PROCESS_CPUTIME_ID => {
+            let number = call.task().process;
+            Ok(time::nanoseconds(usage::of_process(call.kernel, number)))
         }
+        CLOCK_THREAD_CPUTIME_ID => Ok(time::nanoseconds(usage::of_task(call.kernel, call.task))),
+        clock if clock as u32 as i32 <= -1 => cpu_clock(call, clock as u32 as i32),
         _ => Err(Errno::EINVAL),
     }
+}
+
+/// The CPU time of the process or thread that a negative clock id names (clock_getcpuclockid(3), `CPUCLOCK_*` in Linux):
+/// its id inverted, above three bits that say which of the two, and what is to be counted.
+fn cpu_clock(call: &mut Call<'_>, clock: i32) -> Result<u64, Errno> {
+    const THREAD: i32 = 4;
+    const WHAT: i32 = 3;
+    let id = !(clock >> 3) as u32;
+    let number = call.task().process;
+    if clock & WHAT == WHAT {
+        return Err(Errno::EINVAL);
+    }
+    let ticks = if clock & THREAD == 0 {
+        let number = match id {
+            0 => number,
+            id => call.kernel.find_process(id).ok_or(Errno::EINVAL)?,
+        };
+        usage::of_process(call.kernel, number)
+    } else {
+        let task = match id {
+            0 => call.task,
+            id => call.kernel.find_task(id).ok_or(Errno::EINVAL)?,
+        };
+        if call.kernel.tasks[usize::from(task)].process != number {
+            return Err(Errno::EINVAL);
+        }
+        usage::of_task(call.kernel, task)
+    };
+    Ok(time::nanoseconds(ticks))
 }
 
 /// clock_gettime(2).
@@ -97,13 +129,32 @@ pub fn time(call: &mut Call<'_>) -> Result<u64, Errno> {
     Ok(now)
 }
 
+/// Sleeps for `ns` nanoseconds; or, if that was interrupted, until it is over.
 fn sleep(call: &mut Call<'_>, ns: u64) -> Reply {
-    if ns == 0 {
+    let deadline = match call.attempt {
+        Attempt::First => time::deadline_in(ns),
+        Attempt::Again => call.task().deadline,
+    };
+    if ns == 0 || call.attempt == Attempt::Again && deadline <= tsc() {
         return Reply::Value(0);
     }
-    call.kernel
-        .park(call.cpu, call.task, Wait::Sleep, Some(time::deadline_in(ns)));
+    call.kernel.park(call.cpu, call.task, Wait::Sleep, Some(deadline));
     Reply::Parked
+}
+
+/// Call `which`, which has been interrupted, says how long it would still have slept, if it is one that does. Returns what
+/// it fails with.
+pub fn what_is_left(call: &mut Call<'_>, which: u64) -> Errno {
+    let to = match which {
+        number::NANOSLEEP => call.args[1],
+        number::CLOCK_NANOSLEEP if call.args[1] & TIMER_ABSTIME == 0 => call.args[3],
+        _ => 0,
+    };
+    let left = call.task().deadline.saturating_sub(tsc());
+    match call.write_if(to, &Timespec::new(time::nanoseconds(left))) {
+        Ok(()) => Errno::EINTR,
+        Err(error) => error,
+    }
 }
 
 /// nanosleep(2).

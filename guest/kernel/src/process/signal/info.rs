@@ -1,9 +1,12 @@
 //! [`Info`]: what comes with a signal (`siginfo_t`; sigaction(2)).
 
+use super::{SIGBUS, SIGCHLD, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Bytes of a program's `siginfo_t`. What follows an [`Info`] there is zero.
 pub const USER_SIZE: usize = 128;
+/// Bytes of it that no [`Info`] has.
+pub const REST: usize = USER_SIZE - size_of::<Info>();
 
 /// Sent by kill(2).
 pub const SI_USER: i32 = 0;
@@ -123,6 +126,29 @@ impl Info {
     /// Whether the kernel itself says so (`SI_FROMKERNEL`).
     pub const fn is_from_kernel(&self) -> bool {
         self.code > 0
+    }
+
+    /// Whether Linux knows what signal and code mean, and so that nothing follows (`known_siginfo_layout`).
+    pub fn is_known(&self) -> bool {
+        /// The last code of SI_USER's kind that is used, and one by itself.
+        const SI_DETHREAD: i32 = -7;
+        const SI_ASYNCNL: i32 = -60;
+        /// Codes of signals that have none of their own are SIGPOLL's.
+        const OTHERS: i32 = 6;
+        let last = match self.signal {
+            SIGILL => 11,
+            SIGFPE => 15,
+            SIGSEGV => 10,
+            SIGBUS => 5,
+            SIGTRAP | SIGCHLD => 6,
+            SIGSYS => 2,
+            _ => OTHERS,
+        };
+        match self.code {
+            SI_KERNEL | SI_ASYNCNL => true,
+            1.. => self.code <= last,
+            _ => self.code >= SI_DETHREAD,
+        }
     }
 
     /// As a program's memory has it.

@@ -52,14 +52,17 @@ impl SignalStack {
     #[must_use]
     pub fn during_handler(self) -> SignalStack {
         if self.flags & SS_AUTODISARM != 0 {
-            SignalStack {
-                flags: SS_DISABLE,
-                ..SignalStack::NONE
-            }
+            SignalStack::GIVEN_UP
         } else {
             self
         }
     }
+
+    /// There is none any more, because its owner has given it up (`sas_ss_reset` in Linux).
+    pub const GIVEN_UP: SignalStack = SignalStack {
+        flags: SS_DISABLE,
+        ..SignalStack::NONE
+    };
 
     /// What the thread has when it runs another program: the flags stay.
     #[must_use]
@@ -144,7 +147,10 @@ mod tests {
         assert_eq!(set.during_handler().told(0), SignalStack::NONE.told(0));
         assert_eq!(set.after_exec().told(0).flags, SS_DISABLE | SS_AUTODISARM);
         assert_eq!(set.told(0x2000).flags, SS_AUTODISARM);
-        assert_eq!(set.changed(stack(SS_DISABLE), 0x2000).map(|stack| stack.size), Ok(0));
+        assert_eq!(
+            set.changed(stack(SS_DISABLE), 0x2000).map(|stack| stack.size),
+            Ok(0)
+        );
     }
 
     #[test]
