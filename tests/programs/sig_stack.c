@@ -123,10 +123,10 @@ static void returning(void) {
 }
 
 /* A handler that never stops using its stack. */
-/* Sends itself its own signal without using any stack: only frames fill it. */
+/* Sends SIGUSR1 again and again without using any stack: only frames fill it. */
 pid_t own_pid;
-void sends_itself(int number);
-__asm__(".text; .globl sends_itself; sends_itself: mov own_pid(%rip), %edi; mov $10, %esi; mov $62, %eax; syscall; jmp sends_itself");
+void sends_first(int number);
+__asm__(".text; .globl sends_first; sends_first: mov own_pid(%rip), %edi; mov $10, %esi; mov $62, %eax; syscall; jmp sends_first");
 static sigjmp_buf back;
 static int overflow(int level) {
     volatile char use[2000];
@@ -142,9 +142,10 @@ static void using_up(void) {
     IN_CHILD("a handler that fills its stack with itself") {
         stack_t stack = set_aside(room, 64 << 10, 0);
         raw_stack(&stack, NULL);
-        act(SIGUSR1, sends_itself, SA_ONSTACK | SA_NODEFER);
+        /* The inner ones without SA_ONSTACK: they would begin anew at the top as soon as the red zone is not on it. */
+        act(SIGUSR1, sends_first, SA_NODEFER), act(SIGUSR2, sends_first, SA_ONSTACK);
         own_pid = getpid();
-        send_self(SIGUSR1);
+        send_self(SIGUSR2);
     }
     IN_CHILD("and one that overflows it") {
         stack_t stack = set_aside(mmap(NULL, 32 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), 32 * PAGE, 0);

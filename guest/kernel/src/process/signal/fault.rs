@@ -18,6 +18,9 @@ const FLAG_TRAP: u64 = 1 << 8;
 const PRESENT: u64 = 1;
 const USER: u64 = 4;
 const FETCH: u64 = 0x10;
+/// Those a program is told: these, and whether it wrote. (Where ring 0 is emulated there is one for reserved bits, too, in
+/// tables that are not ours.)
+const TOLD: u64 = PRESENT | USER | FETCH | 2;
 
 /// The exception in `frame`, other than a page fault, of task `task`, which runs here.
 pub fn exception(kernel: &mut Kernel, task: u16, frame: &TrapFrame) {
@@ -53,6 +56,7 @@ pub fn page_fault(kernel: &mut Kernel, task: u16, address: u64, error: u64, why:
     };
     // Whether anything is at the kernel's addresses is not the program's business.
     let hidden = if address >= USER_END { PRESENT } else { 0 };
+    let error = error & TOLD;
     report(
         kernel,
         task,

@@ -17,7 +17,7 @@ use crate::arch::lent::Reserve;
 use abi::MAX_TASKS;
 
 /// Entries for everybody.
-const ORDINARY: usize = 2048;
+pub const ORDINARY: usize = 2048;
 /// Entries for faults.
 const RESERVED: usize = MAX_TASKS;
 
