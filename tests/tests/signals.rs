@@ -44,6 +44,11 @@ fn calls_that_wait_are_interrupted_as_on_linux() {
 }
 
 #[test]
+fn timers_send_their_signals() {
+    same("sig_timer.c");
+}
+
+#[test]
 fn parents_are_told_of_their_children() {
     same("sig_child.c");
 }

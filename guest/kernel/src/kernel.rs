@@ -14,12 +14,13 @@ use crate::mm::{Access, AddressSpace, Fault, Memory};
 use crate::process::ids::Ids;
 use crate::process::sched::{self, Scheduler};
 use crate::process::signal::queue::Queue;
-use crate::process::signal::{SIGKILL, deliver, fault};
+use crate::process::signal::{SIGKILL, fault};
 use crate::process::slots::Slots;
 use crate::process::spaces::Spaces;
 use crate::process::task::{self, State, Task, Tasks};
 use crate::process::{Process, Processes, exit, start};
 use crate::syscall::procfs::{OpenFile, OpenFiles};
+use crate::timers::Timers;
 use crate::{log, process, syscall, time};
 use abi::MAX_TASKS;
 use abi::boot::{BootFlags, BootInfo};
@@ -48,6 +49,8 @@ pub struct Kernel {
     pub sched: Scheduler,
     /// Signals that have been sent and not been taken.
     pub signals: Queue,
+    /// Timers that send them.
+    pub timers: Timers,
     /// Who waits for which word.
     pub futexes: Futexes,
     /// Open files.
@@ -79,6 +82,7 @@ pub static KERNEL: BigLock<Kernel> = BigLock::new(Kernel {
     spaces: Spaces::empty(),
     sched: Scheduler::new(),
     signals: Queue::empty(),
+    timers: Timers::empty(),
     futexes: Futexes::new(),
     open_files: [OpenFile::NONE; size_of::<OpenFiles>() / size_of::<OpenFile>()],
     alive: 0,
@@ -148,6 +152,7 @@ pub fn start(boot: u64, index: u32) -> ! {
         kernel.processes = process::ROOM.take().expect("a kernel boots once");
         kernel.spaces.init();
         kernel.signals.init();
+        kernel.timers.init();
         kernel.vcpus = boot.vcpus;
         kernel.kernel_root = boot.page_table;
         kernel.flags = BootFlags::from_bits_truncate(boot.flags);
@@ -204,9 +209,6 @@ pub fn trapped(cpu: &'static Cpu, frame: &mut TrapFrame, trap: Trap) -> *mut Tra
         Trap::PageFault { address, error } => page_fault(&mut kernel, cpu, task, address, error),
         Trap::Exception => fault::exception(&mut kernel, task, frame),
         Trap::Interrupt => {}
-    }
-    if kernel.tasks[usize::from(task)].attention {
-        deliver::attend(&mut kernel, cpu, task);
     }
     sched::next(kernel, cpu)
 }

@@ -14,6 +14,7 @@
 //! | `futex` | who waits for which word |
 //! | `hypercall` | asking the host |
 //! | `epitaph` | last words |
+//! | `timers` | which timer expires next on which vCPU |
 //! | `time`, `log` | the clock; the host's log |
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![expect(
@@ -36,6 +37,7 @@ mod process;
 mod shm;
 mod syscall;
 mod time;
+mod timers;
 
 /// Where the entry code brings every vCPU: `boot` is the direct-map address of BootInfo.
 pub extern "C" fn kernel_start(boot: u64, index: u64) -> ! {

@@ -222,6 +222,7 @@ pub fn commit(kernel: &mut Kernel, cpu: &'static Cpu, number: u16) {
     process.clear_handlers();
     process.wants_barriers = false;
     let pid = process.pid;
+    kernel.forget_timers(number);
     let name = kernel.file_name(program.file);
     let task = program.task;
     if cpu.current_task() == Some(task) {

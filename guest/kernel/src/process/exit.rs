@@ -115,6 +115,7 @@ fn retire(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, status: u32) {
 pub fn end_process(kernel: &mut Kernel, cpu: &'static Cpu, number: u16, status: u32) {
     let process = &kernel.processes[usize::from(number)];
     let (who, index) = (process.requester(), process.index);
+    kernel.end_timers(number);
     let Kernel {
         processes,
         open_files,

@@ -3,6 +3,7 @@
 //! After fork, memory is copied when written to. With CLONE_VM both use the same; after vfork the thread that made the
 //! child waits until that one has memory of its own or has ended.
 
+use super::alarm::Countdown;
 use super::signal::queue::Pending;
 use super::signal::stack::SignalStack;
 use super::signal::stop::News;
@@ -268,6 +269,8 @@ impl Kernel {
         to.credentials = from.credentials;
         to.pending = Pending::NONE;
         (to.stopped, to.news) = (false, News::None);
+        (to.timers, to.next_timer_id) = (None, 0);
+        to.countdowns = [Countdown::OFF; 2];
         (to.ran, to.children_ran) = (0, 0);
         to.wants_barriers = from.wants_barriers;
         to.actions_set = from.actions_set;

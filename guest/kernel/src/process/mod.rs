@@ -15,7 +15,9 @@
 //! | `family` | parents, children, groups; waiting for the end of a child |
 //! | `exit` | the end of a thread, and of a process |
 //! | `signal` | signals: sending them, and what they do |
+//! | `alarm` | timers that send signals |
 
+pub mod alarm;
 pub mod exec;
 pub mod exit;
 pub mod family;
@@ -35,6 +37,7 @@ use crate::hypercall::Requester;
 use crate::syscall::procfs::Files;
 use abi::MAX_TASKS;
 use abi::hypercall::MAX_GROUPS;
+use alarm::Countdown;
 use signal::queue::Pending;
 use signal::stop::News;
 
@@ -137,6 +140,12 @@ pub struct Process {
     pub stopped: bool,
     /// What of that its parent has still to be told.
     pub news: News,
+    /// The youngest timer it has made (timer_create(2)).
+    pub timers: Option<u16>,
+    /// The id its next one gets.
+    pub next_timer_id: u32,
+    /// ITIMER_VIRTUAL and ITIMER_PROF.
+    pub countdowns: [Countdown; 2],
     /// Ticks that threads of it ran which have ended.
     pub ran: u64,
     /// Ticks that children of it ran which have been waited for, and theirs.
@@ -195,6 +204,9 @@ impl Process {
         pending: Pending::NONE,
         stopped: false,
         news: News::None,
+        timers: None,
+        next_timer_id: 0,
+        countdowns: [Countdown::OFF; 2],
         ran: 0,
         children_ran: 0,
         wants_barriers: false,
@@ -233,6 +245,11 @@ impl Process {
         let at = signal as usize - 1;
         self.actions_set |= 1 << at;
         self.actions[at] = action;
+    }
+
+    /// Whether one of its countdowns is on.
+    pub fn counts(&self) -> bool {
+        self.countdowns[0].at | self.countdowns[1].at != 0
     }
 
     /// `signal`, 1 to 64, gets its default action.

@@ -8,6 +8,7 @@
 //! | `file` | what can be known of descriptors and the few paths there are |
 //! | `memory` | mmap and friends |
 //! | `time` | clocks and sleeping |
+//! | `timer` | timers that send signals |
 //! | `identity` | who am I, where am I, what may I |
 //! | `credentials` | the setuid and setgid families, groups, sessions |
 //! | `clone` | fork, and threads |
@@ -39,7 +40,8 @@ mod sched;
 mod signal;
 mod thread;
 mod time;
-mod usage;
+mod timer;
+pub mod usage;
 
 use crate::arch::context::with_frame_of_running;
 use crate::arch::cpu::Cpu;
@@ -298,6 +300,9 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::SHMGET => shm::get(call).into(),
         number::SHMAT => shm::attach(call).into(),
         number::SHMCTL => shm::control(call).into(),
+        number::GETITIMER => timer::getitimer(call).into(),
+        number::ALARM => timer::alarm(call).into(),
+        number::SETITIMER => timer::setitimer(call).into(),
         number::NANOSLEEP => time::nanosleep(call),
         number::GETPID => identity::getpid(call).into(),
         number::EXIT => process::exit(call),
@@ -369,6 +374,11 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::SCHED_SETAFFINITY => sched::sched_setaffinity(call).into(),
         number::SCHED_GETAFFINITY => sched::sched_getaffinity(call).into(),
         number::SET_TID_ADDRESS => thread::set_tid_address(call).into(),
+        number::TIMER_CREATE => timer::timer_create(call).into(),
+        number::TIMER_SETTIME => timer::timer_settime(call).into(),
+        number::TIMER_GETTIME => timer::timer_gettime(call).into(),
+        number::TIMER_GETOVERRUN => timer::timer_getoverrun(call).into(),
+        number::TIMER_DELETE => timer::timer_delete(call).into(),
         number::CLOCK_GETTIME => time::clock_gettime(call).into(),
         number::CLOCK_GETRES => time::clock_getres(call).into(),
         number::CLOCK_NANOSLEEP => time::clock_nanosleep(call),

@@ -6,7 +6,6 @@ use crate::arch::cpu::Cpu;
 use crate::arch::entry::TrapFrame;
 use crate::kernel::Kernel;
 use crate::process::Action;
-use crate::process::signal::info::USER_SIZE;
 use crate::process::signal::stack::SignalStack;
 use crate::process::signal::{
     Disposition, LAST, SA_KNOWN, SIGKILL, SIGSTOP, UNBLOCKABLE, bit, deliver, send,
@@ -148,12 +147,9 @@ fn timedwait(call: &mut Call<'_>) -> Result<Reply, Errno> {
     } else {
         Some(call.read::<Timespec>(timeout)?.checked()?)
     };
-    if let Some(taken) = deliver::take(call.kernel, call.task, !set) {
-        if to != 0 {
-            let bytes: [u8; USER_SIZE] = taken.info.to_user();
-            call.write(to, &bytes)?;
-        }
-        return Ok(Reply::Value(u64::from(taken.info.signal)));
+    if let Some(info) = deliver::take(call.kernel, call.cpu, call.task, !set) {
+        call.write_if(to, &info.to_user())?;
+        return Ok(Reply::Value(u64::from(info.signal)));
     }
     let again = call.attempt == Attempt::Again;
     if span == Some(0) || again && call.task().expired {

@@ -7,15 +7,19 @@ use crate::time::{self, NS_PER_S};
 use abi::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-const CLOCK_REALTIME: u64 = 0;
-const CLOCK_MONOTONIC: u64 = 1;
+/// The wall clock.
+pub const CLOCK_REALTIME: u64 = 0;
+/// Since the group started.
+pub const CLOCK_MONOTONIC: u64 = 1;
 const CLOCK_PROCESS_CPUTIME_ID: u64 = 2;
 const CLOCK_THREAD_CPUTIME_ID: u64 = 3;
 const CLOCK_MONOTONIC_RAW: u64 = 4;
 const CLOCK_REALTIME_COARSE: u64 = 5;
 const CLOCK_MONOTONIC_COARSE: u64 = 6;
-const CLOCK_BOOTTIME: u64 = 7;
-const CLOCK_TAI: u64 = 11;
+/// The same as [`CLOCK_MONOTONIC`]: nothing is ever suspended.
+pub const CLOCK_BOOTTIME: u64 = 7;
+/// The same as [`CLOCK_REALTIME`]: leap seconds are not known.
+pub const CLOCK_TAI: u64 = 11;
 const TIMER_ABSTIME: u64 = 1;
 
 /// `struct timespec`.
@@ -93,6 +97,11 @@ fn cpu_clock(call: &mut Call<'_>, clock: i32) -> Result<u64, Errno> {
         usage::of_task(call.kernel, task)
     };
     Ok(time::nanoseconds(ticks))
+}
+
+/// Whether there is such a clock.
+pub fn has_clock(call: &mut Call<'_>, clock: u64) -> bool {
+    read(call, clock).is_ok()
 }
 
 /// clock_gettime(2).

@@ -5,7 +5,6 @@
 //! acted on at once, so the handler of the last signal taken runs first, unless an earlier one's mask holds it back.
 
 use super::info::Info;
-use super::queue::Taken;
 use super::send::{force, force_fault, mask_changed};
 use super::{
     Disposition, SA_NODEFER, SA_ONSTACK, SA_RESETHAND, SA_RESTART, SA_RESTORER, SA_SIGINFO, SIG_DFL, SIGSEGV,
@@ -69,7 +68,7 @@ pub fn deliver(kernel: &mut Kernel, cpu: &'static Cpu, task: u16) {
         return end_if_fatal(kernel, cpu, task);
     }
     loop {
-        while let Some(Taken { info, .. }) = take_due(kernel, task) {
+        while let Some(info) = take_due(kernel, cpu, task) {
             match kernel.process(task).disposition(info.signal) {
                 Disposition::Ignored => {}
                 Disposition::Ends => {
@@ -127,8 +126,8 @@ fn finish(kernel: &mut Kernel, cpu: &'static Cpu, task: u16) -> bool {
     kernel.tasks[usize::from(task)].attention
 }
 
-/// Takes the next signal that is due for task `task`.
-fn take_due(kernel: &mut Kernel, task: u16) -> Option<Taken> {
+/// Takes the next signal that is due for task `task`, and returns what comes with it.
+fn take_due(kernel: &mut Kernel, cpu: &Cpu, task: u16) -> Option<Info> {
     let Kernel {
         signals,
         tasks,
@@ -141,13 +140,15 @@ fn take_due(kernel: &mut Kernel, task: u16) -> Option<Taken> {
     if (entry.pending.set() | process.pending.set()) & !blocked == 0 {
         return None;
     }
-    signals
-        .take_fault(&mut entry.pending, blocked)
-        .or_else(|| take(kernel, task, blocked))
+    match signals.take_fault(&mut entry.pending, blocked) {
+        Some(fault) => Some(fault.info),
+        None => take(kernel, cpu, task, blocked),
+    }
 }
 
-/// Takes the first signal for task `task` that is not among `blocked`: its own before its process's.
-pub fn take(kernel: &mut Kernel, task: u16, blocked: u64) -> Option<Taken> {
+/// Takes the first signal for task `task` that is not among `blocked`, its own before its process's, and returns what comes
+/// with it.
+pub fn take(kernel: &mut Kernel, cpu: &Cpu, task: u16, blocked: u64) -> Option<Info> {
     let Kernel {
         signals,
         tasks,
@@ -155,11 +156,12 @@ pub fn take(kernel: &mut Kernel, task: u16, blocked: u64) -> Option<Taken> {
         ..
     } = kernel;
     let entry = &mut tasks[usize::from(task)];
-    if let Some(taken) = signals.take(&mut entry.pending, blocked) {
-        return Some(taken);
-    }
-    let process = &mut processes[usize::from(entry.process)];
-    signals.take(&mut process.pending, blocked)
+    let number = entry.process;
+    let taken = match signals.take(&mut entry.pending, blocked) {
+        Some(taken) => taken,
+        None => signals.take(&mut processes[usize::from(number)].pending, blocked)?,
+    };
+    Some(kernel.taken(cpu, number, &taken))
 }
 
 /// Blocks the signals in `mask`, and no others, for task `task`.
