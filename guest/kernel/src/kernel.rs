@@ -6,9 +6,10 @@ use crate::arch::lock::{BigLock, Held};
 use crate::arch::signal_frame::is_reachable;
 use crate::arch::trap::Trap;
 use crate::arch::{apic, given, machine, probe};
-use crate::futex::Futexes;
+use crate::futex::{self, Futexes};
 use crate::hypercall::{self, Requester};
 use crate::mm::space::Lowest;
+use crate::mm::tree::MOST_AREAS;
 use crate::mm::world::{self, KernelWorld};
 use crate::mm::{Access, AddressSpace, Fault, Memory};
 use crate::process::ids::Ids;
@@ -130,10 +131,20 @@ impl Kernel {
         work(space, &mut self.memory, &mut world)
     }
 
-    /// Tells the host how many frames are free and how many processes live.
+    /// Tells the host how many frames are free and how many processes live; in tests, what else is in use.
     pub fn report_usage(&self) {
         let args = [self.memory.frames.free_frames(), u64::from(self.alive)];
         let _ = hypercall::call(Call::Usage, Requester::default(), &args);
+        if self.flags.contains(BootFlags::TEST_COUNT_TABLES) {
+            let tables = [
+                MOST_AREAS - self.memory.areas.available(),
+                self.processes.iter().filter(|process| process.pid != 0).count(),
+                self.tasks.iter().filter(|task| task.state != State::Free).count(),
+                self.open_files.iter().filter(|file| file.is_open()).count(),
+            ];
+            let args = tables.map(|count| count as u64);
+            let _ = hypercall::call(Call::Tables, Requester::default(), &args);
+        }
     }
 }
 
@@ -145,6 +156,7 @@ pub fn start(boot: u64, index: u32) -> ! {
     if index == 0 {
         let boot = given::boot_info(boot);
         time::init(boot);
+        futex::shared::init(boot.tasks);
         log::init(BootFlags::from_bits_truncate(boot.flags));
         let mut kernel = KERNEL.lock(cpu);
         kernel.boot = Some(boot);

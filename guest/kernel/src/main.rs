@@ -12,6 +12,7 @@
 //! | `syscall` | the Linux system calls, a file for each family |
 //! | `shm` | shmget, shmat, shmdt, shmctl: the guest's half |
 //! | `futex` | who waits for which word |
+//! | `robust` | the locks of threads that end |
 //! | `hypercall` | asking the host |
 //! | `epitaph` | last words |
 //! | `timers` | which timer expires next on which vCPU |
@@ -34,6 +35,7 @@ mod kernel;
 mod log;
 mod mm;
 mod process;
+mod robust;
 mod shm;
 mod syscall;
 mod time;

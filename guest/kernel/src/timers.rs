@@ -42,8 +42,8 @@ pub struct Timer {
     pub signal: u32,
     /// With which value.
     pub value: u64,
-    /// Points in time are given by the wall clock.
-    pub real_time: bool,
+    /// The clock by which points in time are given.
+    pub clock: u8,
     /// TSC value at which it expires next, or has expired while its signal waits; 0 if it is off.
     pub deadline: u64,
     /// How long after that it expires again, nanoseconds; 0 if never.
@@ -64,7 +64,7 @@ impl Timer {
         notify: Notify::Nobody,
         signal: 0,
         value: 0,
-        real_time: false,
+        clock: 0,
         deadline: 0,
         period: 0,
         overrun: 0,

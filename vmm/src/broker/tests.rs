@@ -3,7 +3,9 @@
 #![expect(unsafe_code, reason = "plays the guest: touches attached memory")]
 
 mod death;
+mod futex;
 mod huge;
+mod punch;
 mod rights;
 
 use super::*;
@@ -26,6 +28,7 @@ const LAYOUT: WindowLayout = WindowLayout {
 const ROOM: u64 = u64::MAX;
 const ROOT: Caller<'static> = Caller {
     pid: 0,
+    task: 0,
     euid: 0,
     egid: 0,
     groups: &[],
@@ -74,6 +77,7 @@ struct Group {
     broker: Broker,
     clock: Arc<AtomicI64>,
     vms: Vec<Chunks>,
+    machines: Vec<Arc<futex::FakeMachine>>,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -95,7 +99,7 @@ fn group_with(guests: u32, limits: BrokerLimits, rights: GuestRights) -> Group {
     let clock = Arc::new(AtomicI64::new(1000));
     let seconds = Arc::clone(&clock);
     let broker = Broker::with_clock(limits, move || seconds.load(Relaxed));
-    let vms = (0..guests)
+    let (vms, machines) = (0..guests)
         .map(|guest| {
             let chunks = Chunks::default();
             let window = Window::new(LAYOUT, 0, Box::new(chunks.clone())).unwrap();
@@ -104,14 +108,17 @@ fn group_with(guests: u32, limits: BrokerLimits, rights: GuestRights) -> Group {
             } else {
                 GuestRights::default()
             };
-            broker.add_guest(guest, rights, window);
-            chunks
+            let machine = Arc::new(futex::FakeMachine::new());
+            let inbox = Inbox::new(Arc::clone(&machine) as Arc<dyn Reach>, futex::TASKS);
+            broker.add_guest(guest, rights, window, inbox);
+            (chunks, machine)
         })
-        .collect();
+        .unzip();
     Group {
         broker,
         clock,
         vms,
+        machines,
         _alone: alone,
     }
 }
@@ -142,6 +149,7 @@ impl Group {
 fn process(guest: u32, local: u32) -> Caller<'static> {
     Caller {
         pid: group_pid(guest, local),
+        task: 0,
         ..ROOT
     }
 }

@@ -34,11 +34,12 @@ fn every_call_has_a_meaning() {
 fn arguments_are_taken_as_linux_means_them() {
     let minus_one = u64::from(u32::MAX);
     assert_eq!(
-        decoded(Call::ShmGet, [minus_one, u64::MAX, 0o1666, 0, 0, 0]),
+        decoded(Call::ShmGet, [minus_one, u64::MAX, 0o1666, 5, 0, 0]),
         Ok(Hypercall::ShmGet {
             key: -1,
             size: u64::MAX,
-            flags: 0o1666
+            flags: 0o1666,
+            task: 5
         })
     );
     assert_eq!(
@@ -63,12 +64,50 @@ fn arguments_are_taken_as_linux_means_them() {
     assert_eq!(
         decoded(Call::ProcWrite, [abi::hypercall::PROC_SHMMNI, 0x5000, 3, 0, 0, 0]),
         Ok(Hypercall::ProcWrite {
-            limit: Limit::Mni,
+            setting: Setting::Mni,
             text: Buffer {
                 gpa: GuestPhys::new(0x5000),
                 len: 3
             }
         })
+    );
+    let at = |id, offset| SegmentWord { id, offset };
+    assert_eq!(
+        decoded(Call::FutexWait, [7, 64, minus_one, 3, 255, 0]),
+        Ok(Hypercall::FutexWait(FutexWait {
+            word: at(7, 64),
+            expected: u32::MAX,
+            bitset: 3,
+            task: 255
+        }))
+    );
+    assert_eq!(
+        decoded(Call::FutexWake, [minus_one, u64::MAX, u64::MAX, minus_one, 0, 0]),
+        Ok(Hypercall::FutexWake(FutexWake {
+            word: at(-1, u64::MAX),
+            count: u64::MAX,
+            bitset: u32::MAX
+        }))
+    );
+    for (last, expected) in [
+        (5, None),
+        (REQUEUE_COMPARE | 5, Some(5)),
+        (REQUEUE_COMPARE, Some(0)),
+    ] {
+        assert_eq!(
+            decoded(Call::FutexRequeue, [7, 64, 8, 4, 2 << 32 | 1, last]),
+            Ok(Hypercall::FutexRequeue(FutexRequeue {
+                from: at(7, 64),
+                to: at(8, 4),
+                wake: 1,
+                requeue: 2,
+                expected
+            }))
+        );
+    }
+    assert_eq!(
+        decoded(Call::FutexCancel, [255, 0, 0, 0, 0, 0]),
+        Ok(Hypercall::FutexCancel { task: 255 })
     );
     let mut bulk = request(Call::Zero as u32, [1, 0, 0, 0, 0, 0]);
     bulk.payload[..24].copy_from_slice(
@@ -104,7 +143,11 @@ fn what_means_nothing_is_refused() {
         (Call::ShmAttach, [0, 0, 0, 4096, 0, 0], Errno::EINVAL),
         (Call::ShmDetach, [0, 2, 1, 0, 0, 0], Errno::EINVAL),
         (Call::ShmAttachMore, [0, u64::MAX, 1, 0, 0, 0], Errno::EINVAL),
-        (Call::ProcRead, [4, 0, 0, 1, 0, 0], Errno::EINVAL),
+        (Call::ProcRead, [6, 0, 0, 1, 0, 0], Errno::EINVAL),
+        (Call::FutexWait, [0, 0, 0, 1, 256, 0], Errno::EINVAL),
+        (Call::FutexWait, [0, 0, 0, 1, 1 << 32, 0], Errno::EINVAL),
+        (Call::FutexCancel, [256, 0, 0, 0, 0, 0], Errno::EINVAL),
+        (Call::FutexCancel, [u64::MAX, 0, 0, 0, 0, 0], Errno::EINVAL),
         (Call::ProcRead, [0, 0, 0, abi::PAGE_SIZE + 1, 0, 0], Errno::EINVAL),
         (Call::ProcWrite, [0, 0, 1, 0, 0, 0], Errno::EINVAL),
         (
@@ -130,7 +173,7 @@ fn number() -> impl Strategy<Value = u64> {
 proptest! {
     #[test]
     fn garbage_in_every_field_is_answered(
-        call in 0u32..26,
+        call in 0u32..36,
         args in prop::array::uniform6(number()),
         group_count in prop_oneof![any::<u32>(), 0u32..40],
         payload in prop::collection::vec(any::<u8>(), 256),
@@ -147,6 +190,9 @@ proptest! {
                 prop_assert!(into.len <= abi::PAGE_SIZE);
             }
             Ok((_, Hypercall::Random { into })) => prop_assert!(into.len <= abi::PAGE_SIZE),
+            Ok((_, Hypercall::FutexWait(FutexWait { task, .. }) | Hypercall::FutexCancel { task })) => {
+                prop_assert!((task as usize) < MAX_TASKS);
+            }
             Ok((_, Hypercall::Copy(bulk) | Hypercall::Zero(bulk))) => {
                 prop_assert!(bulk.pieces().count() <= MAX_BULK);
             }

@@ -154,6 +154,7 @@ pub fn make(kernel: &mut Kernel, cpu: &'static Cpu, number: u16, given: &Given<'
             strings: given.strings,
             name: given::bytes(file.name),
             random,
+            boot,
             loaded: &loaded,
             credentials: &process.credentials,
         };

@@ -14,7 +14,7 @@ use crate::arch::cpu::Cpu;
 use crate::hypercall::{self, Requester};
 use crate::kernel::Kernel;
 use crate::mm::world::KernelWorld;
-use crate::syscall;
+use crate::{robust, shm};
 use abi::hypercall::{Call, EXIT_DONE};
 
 /// Ends the process of the running task `task`, with `status` as waitpid gives it. If it has been said before what
@@ -79,12 +79,23 @@ pub fn let_go_of_memory(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, going
     let entry = &mut kernel.tasks[usize::from(task)];
     let space = entry.space;
     let clear = core::mem::take(&mut entry.clear_child_tid);
-    entry.robust_list = 0;
+    robust::walk(kernel, cpu, task);
     if clear != 0 && kernel.spaces.users(space) > going {
-        syscall::clear_and_wake(kernel, cpu, task, clear);
+        clear_and_wake(kernel, cpu, task, clear);
     }
     if let Some(waiter) = kernel.tasks[usize::from(task)].awaited_by.take() {
         kernel.wake(cpu, waiter);
+    }
+}
+
+/// The word at `address` becomes 0, and one that waits for that is woken (`CLONE_CHILD_CLEARTID` in clone(2): as
+/// FUTEX_WAKE without the private flag).
+fn clear_and_wake(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, address: u64) {
+    let written = kernel.with_space(cpu, task, |space, memory, world| {
+        space.write(memory, world, address, &0u32.to_le_bytes())
+    });
+    if written.is_ok() {
+        kernel.wake_word(cpu, task, address);
     }
 }
 
@@ -94,12 +105,18 @@ fn retire(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, status: u32) {
         process: number,
         space,
         ran,
+        id,
+        made_segments,
         ..
     } = kernel.tasks[usize::from(task)];
     let process = &mut kernel.processes[usize::from(number)];
     process.ran += ran;
     let who = process.requester();
     kernel.drop_space(cpu, who, space);
+    // Before its parent can look, and after its attaches have ended (do_exit in Linux).
+    if made_segments {
+        shm::maker_ended(id);
+    }
     kernel.remove_task(task);
     let left = &kernel.processes[usize::from(number)];
     match (left.threads, left.fate) {

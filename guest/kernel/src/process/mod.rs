@@ -9,6 +9,7 @@
 //! | `sched` | run queue, deadlines, switching, idling |
 //! | `load` | a static ELF file becomes an address space |
 //! | `stack` | argc, argv, environment and auxiliary vector as the ABI has them |
+//! | `vdso` | the vDSO and the clock page in its address space |
 //! | `start` | the processes the VMM asks for |
 //! | `fork` | a process or a thread becomes two |
 //! | `exec` | a process runs another program |
@@ -31,6 +32,7 @@ pub mod spaces;
 pub mod stack;
 pub mod start;
 pub mod task;
+pub mod vdso;
 
 use crate::arch::lent::Reserve;
 use crate::hypercall::Requester;

@@ -18,7 +18,7 @@ use crate::arch::machine::{self, tsc};
 use crate::arch::{apic, switch};
 use crate::kernel::{KERNEL, Kernel};
 use crate::{syscall, time};
-use abi::boot::{VECTOR_EVENT, VECTOR_TIMER};
+use abi::boot::{VECTOR_EVENT, VECTOR_TIMER, VECTOR_WAKE};
 use abi::{Errno, MAX_VCPUS};
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -237,20 +237,21 @@ impl Kernel {
     }
 
     /// Takes task `task` out of whatever it waits in, if it waits. It is in no list then; the caller says what
-    /// becomes of it. Returns whether what it waited for has come all the same: then its call returns 0.
+    /// becomes of it. True if a futex it waited for had woken it already: then its call returns 0.
     pub fn leave_wait(&mut self, cpu: &'static Cpu, task: u16) -> bool {
         let State::Parked(wait) = self.tasks[usize::from(task)].state else {
             return false;
         };
         self.unsleep(task);
+        let mut was_woken = false;
         match wait {
-            Wait::Futex { key, .. } => self.futexes.remove(self.tasks, key, task),
+            Wait::Futex { .. } | Wait::SharedFutex => was_woken = self.leave_futex(task),
             Wait::Vfork(child) => self.tasks[usize::from(child)].awaited_by = None,
             Wait::Exec => self.abort_exec(cpu, task),
             Wait::Sleep | Wait::Input | Wait::Child | Wait::Pause | Wait::Signal(_) | Wait::Stopped => {}
         }
         self.tasks[usize::from(task)].state = State::Ready;
-        false
+        was_woken
     }
 
     /// Ends the wait of every task that waits for input: its call is made again.
@@ -274,9 +275,13 @@ impl Kernel {
             }
             match self.tasks[usize::from(task)].state {
                 State::Parked(Wait::Sleep) => Context::of(task).set_result(0),
-                State::Parked(Wait::Futex { key, .. }) => {
-                    self.futexes.remove(self.tasks, key, task);
-                    Context::of(task).set_result(Errno::ETIMEDOUT.to_result());
+                State::Parked(Wait::Futex { .. } | Wait::SharedFutex) => {
+                    let result = if self.leave_futex(task) {
+                        0
+                    } else {
+                        Errno::ETIMEDOUT.to_result()
+                    };
+                    Context::of(task).set_result(result);
                 }
                 State::Parked(Wait::Input | Wait::Signal(_)) => {
                     self.tasks[usize::from(task)].expired = true;
@@ -405,6 +410,9 @@ pub fn next(mut kernel: Held<'static, Kernel>, cpu: &'static Cpu) -> *mut TrapFr
             }
             if came & 1 << (VECTOR_EVENT & 31) != 0 {
                 kernel.wake_input(cpu);
+            }
+            if came & 1 << (VECTOR_WAKE & 31) != 0 {
+                kernel.take_wake_ups(cpu);
             }
         }
         if let Some(task) = cpu.current_task()

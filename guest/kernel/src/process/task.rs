@@ -20,13 +20,15 @@ pub const NAME: usize = 16;
 pub enum Wait {
     /// Its deadline, nothing else.
     Sleep,
-    /// A futex wake-up.
+    /// A futex wake-up by this kernel.
     Futex {
         /// What the word is, wherever it is mapped.
         key: FutexKey,
         /// Which wakers are meant.
         bitset: u32,
     },
+    /// A futex wake-up by the broker: the word lies in a segment.
+    SharedFutex,
     /// Something to read; the call is made again when the host says so.
     Input,
     /// The end of a child; the call is made again then.
@@ -43,11 +45,9 @@ pub enum Wait {
     Stopped,
 }
 
-/// What a futex word is, independent of who maps it where.
+/// What a futex word is that only this guest can reach, independent of who maps it where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FutexKey {
-    /// A word in a segment: the segment's id, and the offset in it.
-    Segment(i32, u64),
     /// A word in shared anonymous memory, by guest-physical address.
     Shared(u64),
     /// A word only those who use this memory mean, by address; and whether the caller has said so
@@ -137,6 +137,8 @@ pub struct Task {
     pub clear_child_tid: u64,
     /// `set_robust_list`.
     pub robust_list: u64,
+    /// It may have made segments, and the host wants to know when it ends.
+    pub made_segments: bool,
 }
 
 impl Task {
@@ -171,6 +173,7 @@ impl Task {
         priority: 0,
         clear_child_tid: 0,
         robust_list: 0,
+        made_segments: false,
     };
 }
 

@@ -151,11 +151,50 @@ impl Vectors {
         }
         Ok(vector)
     }
+
+    /// Bytes of all of them together.
+    fn total(&self, call: &mut Call<'_>) -> Result<u64, Errno> {
+        let mut total = 0u64;
+        for index in 0..self.count {
+            total = total.saturating_add(self.get(call, index)?.len);
+        }
+        Ok(total.min(MOST))
+    }
+
+    /// Puts `text` where they say, one vector after the other.
+    fn scatter(&self, call: &mut Call<'_>, text: &[u8]) -> Result<(), Errno> {
+        let mut rest = text;
+        for index in 0..self.count {
+            let vector = self.get(call, index)?;
+            let (piece, after) = rest.split_at(rest.len().min(vector.len as usize));
+            call.with_space(|space, memory, world| space.write(memory, world, vector.base, piece))?;
+            rest = after;
+        }
+        Ok(())
+    }
+
+    /// Fills `text` with their bytes, one vector after the other.
+    fn gather(&self, call: &mut Call<'_>, text: &mut [u8]) -> Result<(), Errno> {
+        let mut done = 0;
+        for index in 0..self.count {
+            let vector = self.get(call, index)?;
+            let piece = (text.len() - done).min(vector.len as usize);
+            let to = &mut text[done..done + piece];
+            call.with_space(|space, memory, world| space.read(memory, world, vector.base, to))?;
+            done += piece;
+        }
+        Ok(())
+    }
 }
 
 /// writev(2).
 pub fn writev(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [fd, array, count, ..] = call.args;
+    if procfs::is_open(call, fd) {
+        let vectors = Vectors::new(call, array, count)?;
+        let total = vectors.total(call)?;
+        return procfs::write_fetched(call, total, |call, text| vectors.gather(call, text));
+    }
     let fd = descriptor(call, fd)?;
     let vectors = Vectors::new(call, array, count)?;
     let mut done = 0u64;
@@ -227,13 +266,11 @@ pub fn read(call: &mut Call<'_>) -> Reply {
 pub fn readv(call: &mut Call<'_>) -> Reply {
     let [fd, array, count, ..] = call.args;
     if procfs::is_open(call, fd) {
-        return match Vectors::new(call, array, count).and_then(|vectors| vectors.get(call, 0)) {
-            Ok(vector) => {
-                call.args = [fd, vector.base, vector.len, 0, 0, 0];
-                procfs::read(call).into()
-            }
-            Err(error) => Reply::Error(error),
-        };
+        let read = Vectors::new(call, array, count).and_then(|vectors| {
+            let total = vectors.total(call)?;
+            procfs::read_delivered(call, total, |call, text| vectors.scatter(call, text))
+        });
+        return read.into();
     }
     match descriptor(call, fd) {
         Ok(0) => {}

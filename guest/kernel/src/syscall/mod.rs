@@ -184,18 +184,6 @@ impl Call<'_> {
     }
 }
 
-/// Task `task`, whose memory is loaded here, ends: see [`futex::clear_and_wake`].
-pub fn clear_and_wake(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, address: u64) {
-    let mut call = Call {
-        kernel,
-        cpu,
-        task,
-        args: [0; 6],
-        attempt: Attempt::First,
-    };
-    futex::clear_and_wake(&mut call, address);
-}
-
 /// The running task `task` has made a call; its registers are in `frame`.
 pub fn made(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, frame: &mut TrapFrame) {
     attempt(kernel, cpu, task, frame, Attempt::First);
@@ -317,6 +305,7 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::GETTIMEOFDAY => time::gettimeofday(call).into(),
         number::GETRLIMIT => identity::getrlimit(call).into(),
         number::GETRUSAGE => usage::getrusage(call).into(),
+        number::SYSINFO => usage::sysinfo(call).into(),
         number::TIMES => usage::times(call).into(),
         number::GETUID => Reply::Value(u64::from(call.process().credentials.uid[0])),
         number::GETGID => Reply::Value(u64::from(call.process().credentials.gid[0])),

@@ -1,4 +1,4 @@
-//! The files of System V shared memory: /proc/sysvipc/shm and /proc/sys/kernel/shm{max,all,mni}.
+//! The files of System V shared memory: /proc/sysvipc/shm and /proc/sys/kernel/shm*.
 //!
 //! Their text is the broker's, asked for with each read. Descriptors that came from each other by fork mean one
 //! open file, with one offset.
@@ -6,7 +6,9 @@
 use super::{Call, io};
 use crate::arch::lent::{Lent, gpa_of};
 use crate::hypercall;
-use abi::hypercall::{Call as Host, PROC_SHM, PROC_SHMALL, PROC_SHMMAX, PROC_SHMMNI};
+use abi::hypercall::{
+    Call as Host, PROC_SHM, PROC_SHM_NEXT_ID, PROC_SHM_RMID_FORCED, PROC_SHMALL, PROC_SHMMAX, PROC_SHMMNI,
+};
 use abi::{Errno, PAGE_SIZE};
 
 /// Descriptors a process can have beside 0 to 2.
@@ -23,11 +25,13 @@ const SEEK_SET: u64 = 0;
 const SEEK_CUR: u64 = 1;
 
 /// The files, by the numbers the host knows them by.
-const NAMES: [(&[u8], u64); 4] = [
+const NAMES: [(&[u8], u64); 6] = [
     (b"/proc/sysvipc/shm", PROC_SHM),
     (b"/proc/sys/kernel/shmmax", PROC_SHMMAX),
     (b"/proc/sys/kernel/shmall", PROC_SHMALL),
     (b"/proc/sys/kernel/shmmni", PROC_SHMMNI),
+    (b"/proc/sys/kernel/shm_next_id", PROC_SHM_NEXT_ID),
+    (b"/proc/sys/kernel/shm_rmid_forced", PROC_SHM_RMID_FORCED),
 ];
 
 /// An open file: what descriptors that came from each other by fork share.
@@ -54,6 +58,11 @@ impl OpenFile {
         mode: 0,
         offset: 0,
     };
+
+    /// Whether a descriptor means it.
+    pub const fn is_open(&self) -> bool {
+        self.users > 0
+    }
 }
 
 /// A process's descriptors from 3 on: numbers of open files plus 1, 0 where there is none.
@@ -105,7 +114,12 @@ static TEXT: Lent<[u8; PAGE_SIZE as usize]> = Lent::new([0; PAGE_SIZE as usize])
 /// The number and permissions of the file with this name.
 pub fn find(path: &[u8]) -> Option<(u64, u32)> {
     let (_, which) = NAMES.iter().find(|(name, _)| *name == path)?;
-    Some((*which, if *which == PROC_SHM { 0o444 } else { 0o644 }))
+    let permissions = match *which {
+        // Who may write to that one is a matter of capabilities, which root has (`ipc_permissions`).
+        PROC_SHM | PROC_SHM_NEXT_ID => 0o444,
+        _ => 0o644,
+    };
+    Some((*which, permissions))
 }
 
 /// Where a process keeps descriptor `fd`.
@@ -220,8 +234,14 @@ pub fn close(call: &mut Call<'_>, fd: u64) {
     }
 }
 
-/// Reads at `offset`.
-fn read_at(call: &mut Call<'_>, fd: u64, to: u64, len: u64, offset: u64) -> Result<u64, Errno> {
+/// Reads at most `len` bytes at `offset`; `deliver` gets them to where they are wanted.
+fn read_at(
+    call: &mut Call<'_>,
+    fd: u64,
+    len: u64,
+    offset: u64,
+    deliver: impl FnOnce(&mut Call<'_>, &[u8]) -> Result<(), Errno>,
+) -> Result<u64, Errno> {
     let file = *file(call, fd).ok_or(Errno::EBADF)?;
     if u64::from(file.mode) == O_WRONLY {
         return Err(Errno::EBADF);
@@ -236,13 +256,23 @@ fn read_at(call: &mut Call<'_>, fd: u64, to: u64, len: u64, offset: u64) -> Resu
         let gpa = gpa_of(text);
         let got = hypercall::call(Host::ProcRead, who, &[which, offset, gpa, len.min(PAGE_SIZE)])?;
         let text = &text[..(got as usize).min(text.len())];
-        call.with_space(|space, memory, world| space.write(memory, world, to, text))?;
+        deliver(call, text)?;
         Ok(text.len() as u64)
     })
 }
 
-/// Writes at `offset`.
-fn write_at(call: &mut Call<'_>, fd: u64, from: u64, len: u64, offset: u64) -> Result<u64, Errno> {
+fn deliver(call: &mut Call<'_>, to: u64, text: &[u8]) -> Result<(), Errno> {
+    call.with_space(|space, memory, world| space.write(memory, world, to, text))
+}
+
+/// Writes `len` bytes at `offset`; `fetch` gets the first of them, as many as there is room for.
+fn write_at(
+    call: &mut Call<'_>,
+    fd: u64,
+    len: u64,
+    offset: u64,
+    fetch: impl FnOnce(&mut Call<'_>, &mut [u8]) -> Result<(), Errno>,
+) -> Result<u64, Errno> {
     let file = *file(call, fd).ok_or(Errno::EBADF)?;
     if u64::from(file.mode) == O_RDONLY {
         return Err(Errno::EBADF);
@@ -262,7 +292,7 @@ fn write_at(call: &mut Call<'_>, fd: u64, from: u64, len: u64, offset: u64) -> R
     TEXT.with(|text| {
         let take = len.min(PAGE_SIZE);
         let text = &mut text[..take as usize];
-        call.with_space(|space, memory, world| space.read(memory, world, from, text))?;
+        fetch(call, text)?;
         let taken = hypercall::call(Host::ProcWrite, who, &[which, gpa_of(text), take])?;
         // Linux looks at the first page of a longer text, and takes the rest unseen.
         Ok(len - (take - taken.min(take)))
@@ -271,9 +301,19 @@ fn write_at(call: &mut Call<'_>, fd: u64, from: u64, len: u64, offset: u64) -> R
 
 /// read(2) of one of these files.
 pub fn read(call: &mut Call<'_>) -> Result<u64, Errno> {
-    let [fd, to, len, ..] = call.args;
+    let [_, to, len, ..] = call.args;
+    read_delivered(call, len, |call, text| deliver(call, to, text))
+}
+
+/// As [`read`], of `len` bytes at most, which `deliver` gets to where they are wanted.
+pub fn read_delivered(
+    call: &mut Call<'_>,
+    len: u64,
+    deliver: impl FnOnce(&mut Call<'_>, &[u8]) -> Result<(), Errno>,
+) -> Result<u64, Errno> {
+    let [fd, ..] = call.args;
     let offset = file(call, fd).ok_or(Errno::EBADF)?.offset;
-    let got = read_at(call, fd, to, len, offset)?;
+    let got = read_at(call, fd, len, offset, deliver)?;
     if let Some(file) = file(call, fd) {
         file.offset += got;
     }
@@ -282,9 +322,23 @@ pub fn read(call: &mut Call<'_>) -> Result<u64, Errno> {
 
 /// write(2) to one of these files.
 pub fn write(call: &mut Call<'_>) -> Result<u64, Errno> {
-    let [fd, from, len, ..] = call.args;
+    let [_, from, len, ..] = call.args;
+    write_fetched(call, len, |call, text| fetch(call, from, text))
+}
+
+fn fetch(call: &mut Call<'_>, from: u64, text: &mut [u8]) -> Result<(), Errno> {
+    call.with_space(|space, memory, world| space.read(memory, world, from, text))
+}
+
+/// As [`write`], of `len` bytes that `fetch` gets.
+pub fn write_fetched(
+    call: &mut Call<'_>,
+    len: u64,
+    fetch: impl FnOnce(&mut Call<'_>, &mut [u8]) -> Result<(), Errno>,
+) -> Result<u64, Errno> {
+    let [fd, ..] = call.args;
     let offset = file(call, fd).ok_or(Errno::EBADF)?.offset;
-    let taken = write_at(call, fd, from, len, offset)?;
+    let taken = write_at(call, fd, len, offset, fetch)?;
     if let Some(file) = file(call, fd) {
         file.offset += taken;
     }
@@ -308,14 +362,14 @@ fn positioned(call: &mut Call<'_>) -> Result<u64, Errno> {
 pub fn pread(call: &mut Call<'_>) -> Result<u64, Errno> {
     let offset = positioned(call)?;
     let [fd, to, len, ..] = call.args;
-    read_at(call, fd, to, len, offset)
+    read_at(call, fd, len, offset, |call, text| deliver(call, to, text))
 }
 
 /// pwrite64(2).
 pub fn pwrite(call: &mut Call<'_>) -> Result<u64, Errno> {
     let offset = positioned(call)?;
     let [fd, from, len, ..] = call.args;
-    write_at(call, fd, from, len, offset)
+    write_at(call, fd, len, offset, |call, text| fetch(call, from, text))
 }
 
 /// lseek(2).

@@ -4,6 +4,7 @@ use super::Call;
 use crate::arch::context::{self, Context};
 use crate::arch::tlb;
 use crate::process::task::{NAME, State};
+use ::futex::robust::HEAD_LEN;
 use abi::Errno;
 use abi::memory::USER_END;
 
@@ -44,13 +45,14 @@ pub fn set_tid_address(call: &mut Call<'_>) -> Result<u64, Errno> {
     Ok(u64::from(call.task().id))
 }
 
-/// set_robust_list(2): `struct robust_list_head` has 24 bytes.
+/// set_robust_list(2).
 pub fn set_robust_list(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [head, len, ..] = call.args;
-    if len != 24 {
+    if len != HEAD_LEN {
         return Err(Errno::EINVAL);
     }
     call.task().robust_list = head;
+    call.kernel.publish_robust_list(call.task);
     Ok(0)
 }
 
@@ -61,7 +63,7 @@ pub fn get_robust_list(call: &mut Call<'_>) -> Result<u64, Errno> {
         return Err(Errno::ESRCH);
     }
     let list = call.task().robust_list;
-    call.write(len, &24u64)?;
+    call.write(len, &HEAD_LEN)?;
     call.write(head, &list)?;
     Ok(0)
 }

@@ -1,6 +1,6 @@
 //! Timers: alarm, setitimer, and the family of timer_create.
 
-use super::time::{CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_REALTIME, CLOCK_TAI, Timespec, has_clock};
+use super::time::{Timespec, has_clock};
 use super::{Call, usage};
 use crate::arch::machine::tsc;
 use crate::process::alarm::Countdown;
@@ -8,6 +8,7 @@ use crate::process::signal::{LAST, SIGALRM};
 use crate::time::{self, NS_PER_S};
 use crate::timers::{Notify, next_after};
 use abi::Errno;
+use abi::clock::id;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 const ITIMER_REAL: u64 = 0;
@@ -215,28 +216,28 @@ pub fn timer_create(call: &mut Call<'_>) -> Result<u64, Errno> {
     let event: Option<Event> = if event == 0 { None } else { Some(call.read(event)?) };
     let clock = clock as u32 as u64;
     match clock {
-        CLOCK_REALTIME | CLOCK_MONOTONIC | CLOCK_BOOTTIME | CLOCK_TAI => {}
+        id::REALTIME | id::MONOTONIC | id::BOOTTIME | id::TAI => {}
         _ if has_clock(call, clock) => return Err(Errno::EOPNOTSUPP),
         _ => return Err(Errno::EINVAL),
     }
     // An id is used up also where the rest fails, as on Linux.
-    let id = call.process().next_timer_id;
-    call.process().next_timer_id = (id + 1) & i32::MAX as u32;
+    let own = call.process().next_timer_id;
+    call.process().next_timer_id = (own + 1) & i32::MAX as u32;
     let (notify, signal, value) = match event {
-        None => (Notify::Process, SIGALRM, u64::from(id)),
+        None => (Notify::Process, SIGALRM, u64::from(own)),
         Some(event) => (notified(call, &event)?, event.signal, event.value),
     };
     let timer = call.kernel.timers.make().ok_or(Errno::EAGAIN)?;
-    if let Err(error) = call.write(to, &id) {
+    if let Err(error) = call.write(to, &own) {
         call.kernel.timers.free(timer);
         return Err(error);
     }
     let process = call.task().process;
     let sibling = call.process().timers.replace(timer);
     let entry = call.kernel.timers.get(timer);
-    (entry.process, entry.sibling, entry.id) = (process, sibling, id);
+    (entry.process, entry.sibling, entry.id) = (process, sibling, own);
     (entry.notify, entry.signal, entry.value) = (notify, signal, value);
-    entry.real_time = matches!(clock, CLOCK_REALTIME | CLOCK_TAI);
+    entry.clock = clock as u8;
     Ok(0)
 }
 
@@ -305,11 +306,10 @@ pub fn timer_settime(call: &mut Call<'_>) -> Result<u64, Errno> {
     entry.period = if value == 0 { 0 } else { period };
     (entry.deadline, entry.overrun) = (0, 0);
     if value != 0 {
-        let (real_time, notify) = (entry.real_time, entry.notify);
-        let ns = match (flags & TIMER_ABSTIME, real_time) {
-            (0, _) => value,
-            (_, true) => value.saturating_sub(time::realtime()),
-            (_, false) => value.saturating_sub(time::monotonic()),
+        let (clock, notify) = (entry.clock, entry.notify);
+        let ns = match flags & TIMER_ABSTIME {
+            0 => value,
+            _ => value.saturating_sub(time::read(clock.into()).unwrap_or(0)),
         };
         let deadline = time::deadline_in(ns);
         if notify == Notify::Nobody {

@@ -1,11 +1,13 @@
-//! How long threads and processes ran. All of it counts as the program's own time: the kernel's share is not told apart.
+//! How long threads and processes ran, and what the guest has. All of the time counts as the program's own: the kernel's
+//! share is not told apart.
 
 use super::Call;
 use crate::arch::machine::tsc;
 use crate::kernel::Kernel;
 use crate::process::task::{State, threads_of};
 use crate::time::{self, NS_PER_S};
-use abi::Errno;
+use abi::clock::id;
+use abi::{Errno, PAGE_SIZE};
 use zerocopy::{Immutable, IntoBytes};
 
 const RUSAGE_SELF: i32 = 0;
@@ -74,4 +76,37 @@ pub fn times(call: &mut Call<'_>) -> Result<u64, Errno> {
     let children = ticks(call.process().children_ran);
     call.write_if(to, &[own, 0, children, 0])?;
     Ok(time::monotonic() / TICK_NS)
+}
+
+/// `struct sysinfo`.
+#[derive(Default, IntoBytes, Immutable)]
+#[repr(C)]
+struct SystemInfo {
+    uptime: u64,
+    loads: [u64; 3],
+    total_ram: u64,
+    free_ram: u64,
+    /// Shared, buffers; swap, all and free.
+    others: [u64; 4],
+    threads: u16,
+    padding: [u16; 3],
+    high: [u64; 2],
+    unit: u32,
+    end: u32,
+}
+
+/// sysinfo(2): of this guest, but that the clock it has been up by is the host's. Load is told as zero.
+pub fn sysinfo(call: &mut Call<'_>) -> Result<u64, Errno> {
+    let [to, ..] = call.args;
+    let tasks = call.kernel.tasks.iter();
+    let info = SystemInfo {
+        uptime: time::read(id::BOOTTIME).unwrap_or_default().div_ceil(NS_PER_S),
+        total_ram: call.kernel.memory.frames.total() * PAGE_SIZE,
+        free_ram: call.kernel.memory.frames.free_frames() * PAGE_SIZE,
+        threads: tasks.filter(|task| task.state != State::Free).count() as u16,
+        unit: 1,
+        ..SystemInfo::default()
+    };
+    call.write(to, &info)?;
+    Ok(0)
 }

@@ -156,7 +156,9 @@ impl Kernel {
             let entry = &mut self.tasks[usize::from(task)];
             match wait {
                 // Nothing but the signal has happened.
-                Wait::Sleep | Wait::Futex { .. } | Wait::Pause => entry.interrupted = true,
+                Wait::Sleep | Wait::Futex { .. } | Wait::SharedFutex | Wait::Pause => {
+                    entry.interrupted = true
+                }
                 // What it waits for may be there.
                 Wait::Input | Wait::Child | Wait::Signal(_) => entry.retry = true,
                 // It ends, or has waited for nothing but to go on.
