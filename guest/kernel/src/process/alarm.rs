@@ -63,7 +63,10 @@ impl Kernel {
             let target = match entry.notify {
                 Notify::Nobody => None,
                 Notify::Process => Some(Target::Process(entry.process)),
-                Notify::Thread(id) => self.find_task(id).map(Target::Task),
+                Notify::Thread(id) => self
+                    .find_task(id)
+                    .filter(|&task| self.tasks[usize::from(task)].process == entry.process)
+                    .map(Target::Task),
             };
             let info = Info::timer(entry.signal, entry.id, entry.value);
             let sent = target.map(|target| send::send_for(self, cpu, target, &info, Some(timer)));

@@ -77,6 +77,10 @@ pub fn deliver(kernel: &mut Kernel, cpu: &'static Cpu, task: u16) {
                 }
                 Disposition::Stops => {
                     stop::stop(kernel, cpu, task, info.signal);
+                    if let State::Parked(Wait::Signal(_)) = kernel.tasks[usize::from(task)].state {
+                        // Alone among calls, sigtimedwait(2) fails for that.
+                        leave_call(kernel, cpu, task, Restart::Never);
+                    }
                     if !admit(kernel, cpu, task) {
                         return;
                     }

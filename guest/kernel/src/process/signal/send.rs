@@ -4,6 +4,7 @@ use super::info::{Info, SI_USER};
 use super::queue::Claim;
 use super::{Disposition, REAL_TIME, SIGKILL, SIGSEGV, UNBLOCKABLE, bit, dumps_core, stop};
 use crate::arch::apic;
+use crate::arch::context::Context;
 use crate::arch::cpu::Cpu;
 use crate::kernel::Kernel;
 use crate::process::Fate;
@@ -152,7 +153,9 @@ impl Kernel {
     /// Ends the wait of task `task`, which is parked in `wait`, without a result: what becomes of its call is decided
     /// when it has looked at its signals.
     fn interrupt(&mut self, cpu: &'static Cpu, task: u16, wait: Wait) {
-        if !self.leave_wait(cpu, task) {
+        if self.leave_wait(cpu, task) {
+            Context::of(task).set_result(0);
+        } else {
             let entry = &mut self.tasks[usize::from(task)];
             match wait {
                 // Nothing but the signal has happened.
