@@ -11,6 +11,8 @@ use crate::mm::space::Lowest;
 use crate::mm::tree::MOST_AREAS;
 use crate::mm::world::{self, KernelWorld};
 use crate::mm::{Access, AddressSpace, Fault, Memory};
+use crate::process::actions::{self, AllActions};
+use crate::process::descriptors::{self, AllDescriptors};
 use crate::process::ids::Ids;
 use crate::process::sched::{self, Scheduler};
 use crate::process::slots::Slots;
@@ -40,8 +42,12 @@ pub struct Kernel {
     pub processes: &'static mut Processes,
     /// Which of them there are.
     pub process_slots: Slots,
-    /// What they can address.
+    /// What tasks can address.
     pub spaces: Spaces,
+    /// What processes do about signals.
+    pub actions: AllActions,
+    /// What tasks have open.
+    pub descriptors: AllDescriptors,
     /// Who runs next.
     pub sched: Scheduler,
     /// Who waits for which word.
@@ -73,6 +79,8 @@ pub static KERNEL: BigLock<Kernel> = BigLock::new(Kernel {
     processes: &mut [],
     process_slots: Slots::new(MAX_TASKS),
     spaces: Spaces::empty(),
+    actions: AllActions::empty(MAX_TASKS),
+    descriptors: AllDescriptors::empty(MAX_TASKS + 1),
     sched: Scheduler::new(),
     futexes: Futexes::new(),
     open_files: [OpenFile::NONE; size_of::<OpenFiles>() / size_of::<OpenFile>()],
@@ -153,6 +161,12 @@ pub fn start(boot: u64, index: u32) -> ! {
         kernel.tasks = task::ROOM.take().expect("a kernel boots once");
         kernel.processes = process::ROOM.take().expect("a kernel boots once");
         kernel.spaces.init();
+        kernel
+            .actions
+            .init(actions::ROOM.take().expect("a kernel boots once"));
+        kernel
+            .descriptors
+            .init(descriptors::ROOM.take().expect("a kernel boots once"));
         kernel.vcpus = boot.vcpus;
         kernel.kernel_root = boot.page_table;
         kernel.flags = BootFlags::from_bits_truncate(boot.flags);

@@ -102,6 +102,7 @@ fn retire(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, status: u32) {
     let Task {
         process: number,
         space,
+        descriptors,
         ran,
         id,
         made_segments,
@@ -115,6 +116,7 @@ fn retire(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, status: u32) {
     if made_segments {
         shm::maker_ended(id);
     }
+    kernel.drop_descriptors(descriptors);
     kernel.remove_task(task);
     let left = &kernel.processes[usize::from(number)];
     match (left.threads, left.fate) {
@@ -130,12 +132,8 @@ fn retire(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, status: u32) {
 pub fn end_process(kernel: &mut Kernel, cpu: &'static Cpu, number: u16, status: u32) {
     let process = &kernel.processes[usize::from(number)];
     let (who, index) = (process.requester(), process.index);
-    let Kernel {
-        processes,
-        open_files,
-        ..
-    } = kernel;
-    processes[usize::from(number)].files.close_all(open_files);
+    // There is nothing to end: nobody's actions stay as they are.
+    let _ = kernel.actions.release(process.actions);
     kernel.orphan_children(number);
     kernel.alive -= 1;
     if index != NO_INDEX {

@@ -120,7 +120,7 @@ impl Kernel {
         if parent == NOBODY {
             return self.forget(number);
         }
-        let [handler, flags, ..] = self.processes[usize::from(parent)].action(signal::SIGCHLD);
+        let [handler, flags, ..] = self.actions_of(parent).get(signal::SIGCHLD);
         let unwanted = handler == signal::SIG_IGN || flags & SA_NOCLDWAIT != 0;
         if unwanted && Kinds::Ordinary.include(&self.processes[usize::from(number)]) {
             self.forget(number);

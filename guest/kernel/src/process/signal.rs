@@ -84,7 +84,8 @@ fn unblocked(kernel: &Kernel, task: u16, set: u64) -> u64 {
 
 /// Whether `signal` ends processes like that of task `task`, if it acts.
 fn is_fatal(kernel: &mut Kernel, task: u16, signal: u32) -> bool {
-    let [handler, ..] = kernel.process(task).action(signal);
+    let number = kernel.tasks[usize::from(task)].process;
+    let [handler, ..] = kernel.actions_of(number).get(signal);
     handler != SIG_IGN && ends(signal)
 }
 

@@ -46,6 +46,7 @@ use crate::hypercall::Requester;
 use crate::kernel::Kernel;
 use crate::mm::{AddressSpace, Memory, world::KernelWorld};
 use crate::process::Process;
+use crate::process::descriptors::Descriptors;
 use crate::process::task::Task;
 use crate::{log, shm};
 use abi::Errno;
@@ -107,6 +108,12 @@ impl Call<'_> {
     /// The calling task.
     pub fn task(&mut self) -> &mut Task {
         &mut self.kernel.tasks[usize::from(self.task)]
+    }
+
+    /// What the calling task has open.
+    pub fn descriptors(&mut self) -> &mut Descriptors {
+        let number = self.task().descriptors;
+        &mut self.kernel.descriptors[number]
     }
 
     /// The calling process as the host sees it.

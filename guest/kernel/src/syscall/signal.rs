@@ -1,8 +1,9 @@
 //! Signal actions and masks, recorded; sending signals, which act by default.
 
 use super::Call;
+use crate::process::Process;
+use crate::process::actions::Action;
 use crate::process::signal::{self, LAST, SIGKILL, SIGSTOP, UNBLOCKABLE};
-use crate::process::{Action, Process};
 use abi::Errno;
 
 /// Bytes of the kernel's signal set.
@@ -35,11 +36,12 @@ pub fn sigaction(call: &mut Call<'_>) -> Result<u64, Errno> {
     if new.is_some() && (number == SIGKILL || number == SIGSTOP) {
         return Err(Errno::EINVAL);
     }
-    let before = call.process().action(number);
+    let own = call.task().process;
+    let before = call.kernel.actions_of(own).get(number);
     if let Some(mut action) = new {
         let [.., mask] = &mut action;
         *mask &= !UNBLOCKABLE;
-        call.process().set_action(number, action);
+        call.kernel.actions_of(own).set(number, action);
     }
     call.write_if(old, &before)?;
     Ok(0)
