@@ -371,23 +371,13 @@ static long operations;
 /* Whose turn is the operation, or the end that follows the last one. */
 static int turn_of(long number) { return number < operations ? actor_of(number) : number - operations; }
 
-/* Waits until it is `number`'s turn. Who had the turn before wakes the next one. Until wake-ups pass from guest to guest
- * they have to be found out otherwise there: by looking, the more often the closer the turn has come. */
+/* Waits until it is `number`'s turn. Who had the turn before wakes the next one; a look now and then is for luck. */
 static void await(long number) {
     _Atomic uint32_t *calls = &control->calls[rank()];
-    long nap = 100, last = -1;
+    const struct timespec timeout = {1, 0};
     for (;;) {
         uint32_t heard = atomic_load(calls);
-        long turn = atomic_load(&control->turn);
-        if (turn == number) return;
-        /* In microseconds; as long as so many operations took of late. */
-        if (last < 0) nap = 200 * (number - turn);
-        else if (turn == last) nap *= 2;
-        else nap = nap / (turn - last) * (number - turn) * 3 / 4;
-        if (nap < 200) nap = 200;
-        if (nap > 100000) nap = 100000;
-        last = turn;
-        struct timespec timeout = {guests() == 1, nap * 1000};
+        if (atomic_load(&control->turn) == number) return;
         syscall(SYS_futex, calls, 0 /* FUTEX_WAIT */, heard, &timeout);
     }
 }

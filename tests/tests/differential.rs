@@ -147,15 +147,15 @@ fn over(seed: u64, operations: u64, guests: u32) {
 
 #[test]
 fn six_processes_of_a_guest_do_what_six_processes_on_linux_do() {
-    over(1, 1000, 1);
+    over(1, 7000, 1);
 }
 
 #[test]
 fn processes_of_two_guests_do_what_six_processes_on_linux_do() {
-    over(2, 1000, 2);
+    over(2, 7000, 2);
 }
 
 #[test]
 fn processes_of_three_guests_do_what_six_processes_on_linux_do() {
-    over(3, 1000, 3);
+    over(3, 7000, 3);
 }

@@ -99,11 +99,17 @@ fn rust_tells_of_a_thread_that_has_used_up_its_stack() {
     let native = run.natively().remove(&(0, 0)).expect("one copy");
     let guest = run.go();
     for (status, said) in [
-        (native.status, String::from_utf8_lossy(&native.stderr).into_owned()),
+        (
+            native.status,
+            String::from_utf8_lossy(&native.stderr).into_owned(),
+        ),
         (guest.status(0, 0), guest.stderr(0, 0)),
     ] {
         assert_eq!(status, Some(128 + 6), "{said}");
-        assert!(said.contains("thread 'deep'") && said.contains("has overflowed its stack"), "{said}");
+        assert!(
+            said.contains("thread 'deep'") && said.contains("has overflowed its stack"),
+            "{said}"
+        );
     }
 }
 

@@ -5,13 +5,15 @@ use crate::arch::entry::TrapFrame;
 use crate::arch::lock::{BigLock, Held};
 use crate::arch::signal_frame::is_reachable;
 use crate::arch::trap::Trap;
-use crate::arch::{apic, given, machine, probe};
+use crate::arch::{apic, context, given, machine, probe};
 use crate::futex::{self, Futexes};
 use crate::hypercall::{self, Requester};
 use crate::mm::space::Lowest;
 use crate::mm::tree::MOST_AREAS;
 use crate::mm::world::{self, KernelWorld};
 use crate::mm::{Access, AddressSpace, Fault, Memory};
+use crate::process::actions::{self, AllActions};
+use crate::process::descriptors::{self, AllDescriptors};
 use crate::process::ids::Ids;
 use crate::process::sched::{self, Scheduler};
 use crate::process::signal::queue::Queue;
@@ -44,8 +46,12 @@ pub struct Kernel {
     pub processes: &'static mut Processes,
     /// Which of them there are.
     pub process_slots: Slots,
-    /// What they can address.
+    /// What tasks can address.
     pub spaces: Spaces,
+    /// What processes do about signals.
+    pub actions: AllActions,
+    /// What tasks have open.
+    pub descriptors: AllDescriptors,
     /// Who runs next.
     pub sched: Scheduler,
     /// Signals that have been sent and not been taken.
@@ -81,6 +87,8 @@ pub static KERNEL: BigLock<Kernel> = BigLock::new(Kernel {
     processes: &mut [],
     process_slots: Slots::new(MAX_TASKS),
     spaces: Spaces::empty(),
+    actions: AllActions::empty(MAX_TASKS),
+    descriptors: AllDescriptors::empty(MAX_TASKS + 1),
     sched: Scheduler::new(),
     signals: Queue::empty(),
     timers: Timers::empty(),
@@ -163,6 +171,12 @@ pub fn start(boot: u64, index: u32) -> ! {
         kernel.tasks = task::ROOM.take().expect("a kernel boots once");
         kernel.processes = process::ROOM.take().expect("a kernel boots once");
         kernel.spaces.init();
+        kernel
+            .actions
+            .init(actions::ROOM.take().expect("a kernel boots once"));
+        kernel
+            .descriptors
+            .init(descriptors::ROOM.take().expect("a kernel boots once"));
         kernel.signals.init();
         kernel.timers.init();
         kernel.vcpus = boot.vcpus;
@@ -189,6 +203,7 @@ fn probed(cpu: &'static Cpu, frame: &TrapFrame) -> *mut TrapFrame {
     }
     let emulated = probe::ring_0_is_emulated();
     world::set_host_copies(emulated);
+    context::set_host_keeps_fpu(emulated);
     let mut kernel = KERNEL.lock(cpu);
     let boot = kernel.boot();
     kernel.memory.init(boot);

@@ -23,6 +23,8 @@ fn every_call_has_a_meaning() {
     for call in Call::ALL {
         let args = if *call == Call::ShmAttach {
             [0, 0, 0, 22, 0, 0]
+        } else if *call == Call::SwitchFpu {
+            [FPU_NONE, FPU_INITIAL, 0, 0, 0, 0]
         } else {
             [1, 0, 0, 0, 0, 0]
         };
@@ -106,6 +108,24 @@ fn arguments_are_taken_as_linux_means_them() {
         );
     }
     assert_eq!(
+        decoded(Call::SwitchFpu, [FPU_TASKS + 7, FPU_TASKS, 0, 0, 0, 0]),
+        Ok(Hypercall::SwitchFpu {
+            keep: Some(7),
+            load: FpuLoad::Task(0)
+        })
+    );
+    let buffer = |gpa, len| Buffer {
+        gpa: GuestPhys::new(gpa),
+        len,
+    };
+    assert_eq!(
+        decoded(Call::LoadFpu, [0x1000, 512, 0x5000, 3584, 7, 0]),
+        Ok(Hypercall::LoadFpu {
+            from: [buffer(0x1000, 512), buffer(0x5000, 3584)],
+            features: 7
+        })
+    );
+    assert_eq!(
         decoded(Call::FutexCancel, [255, 0, 0, 0, 0, 0]),
         Ok(Hypercall::FutexCancel { task: 255 })
     );
@@ -132,6 +152,16 @@ fn what_means_nothing_is_refused() {
     let most = MAX_WRITE;
     for (call, args, errno) in [
         (Call::Write, [0, 0, 1, 0, 0, 0], Errno::EBADF),
+        (Call::SwitchFpu, [FPU_INITIAL, 0, 0, 0, 0, 0], Errno::EINVAL),
+        (
+            Call::SwitchFpu,
+            [FPU_TASKS + (1 << 16), 0, 0, 0, 0, 0],
+            Errno::EINVAL,
+        ),
+        (Call::SwitchFpu, [0, u64::MAX, 0, 0, 0, 0], Errno::EINVAL),
+        (Call::SaveFpu, [0, 4096, 0x5000, 1, 0, 0], Errno::EINVAL),
+        (Call::SaveFpu, [0, u64::MAX, 0, 1, 0, 0], Errno::EINVAL),
+        (Call::LoadFpu, [0, 1, 0, u64::MAX, 0, 0], Errno::EINVAL),
         (Call::Write, [1, 0, most + 1, 0, 0, 0], Errno::EINVAL),
         (Call::Write, [1, 0, 1, 1 << 32, 0, 0], Errno::EINVAL),
         (Call::Stdio, [3, 0, 0, 0, 0, 0], Errno::EBADF),
@@ -143,11 +173,11 @@ fn what_means_nothing_is_refused() {
         (Call::ShmAttach, [0, 0, 0, 4096, 0, 0], Errno::EINVAL),
         (Call::ShmDetach, [0, 2, 1, 0, 0, 0], Errno::EINVAL),
         (Call::ShmAttachMore, [0, u64::MAX, 1, 0, 0, 0], Errno::EINVAL),
-        (Call::ProcRead, [6, 0, 0, 1, 0, 0], Errno::EINVAL),
         (Call::FutexWait, [0, 0, 0, 1, 256, 0], Errno::EINVAL),
         (Call::FutexWait, [0, 0, 0, 1, 1 << 32, 0], Errno::EINVAL),
         (Call::FutexCancel, [256, 0, 0, 0, 0, 0], Errno::EINVAL),
         (Call::FutexCancel, [u64::MAX, 0, 0, 0, 0, 0], Errno::EINVAL),
+        (Call::ProcRead, [6, 0, 0, 1, 0, 0], Errno::EINVAL),
         (Call::ProcRead, [0, 0, 0, abi::PAGE_SIZE + 1, 0, 0], Errno::EINVAL),
         (Call::ProcWrite, [0, 0, 1, 0, 0, 0], Errno::EINVAL),
         (

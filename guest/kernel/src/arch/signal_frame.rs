@@ -4,7 +4,7 @@
 //! ```text
 //!   interrupted stack pointer
 //!     128 bytes    the red zone, which belongs to the interrupted function (System V ABI for x86-64, 3.2.2)
-//!   fpu            FXSAVE's 512 bytes, 64-aligned; the bytes left to software are 0, so there is no XSAVE magic
+//!   fpu            64-aligned: see `signal_fpu`
 //!   info           siginfo_t, if SA_SIGINFO
 //!   context        ucontext_t: registers, blocked signals, signal stack
 //!   restorer       where the handler returns to: the C library's `syscall` of rt_sigreturn
@@ -26,6 +26,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 const RED_ZONE: u64 = 128;
 /// `uc_flags`: SS is in the frame (UC_SIGCONTEXT_SS), and to be taken back as it is (UC_STRICT_RESTORE_SS).
 const HAS_SS: u64 = 2;
+/// The FPU's state is an image of XSAVE (UC_FP_XSTATE).
+const HAS_XSTATE: u64 = 1;
 const STRICT_SS: u64 = 4;
 
 const FLAG_TRAP: u64 = 1 << 8;
@@ -121,6 +123,25 @@ const _: () = assert!(size_of::<Frame>() == 440);
 const CONTEXT_AT: u64 = 8;
 const INFO_AT: u64 = CONTEXT_AT + size_of::<UserContext>() as u64;
 
+/// How the FPU's state lies in a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FpuForm {
+    /// As FXSAVE leaves it.
+    Legacy,
+    /// An image of XSAVE, so many bytes with what is around it.
+    Extended(u64),
+}
+
+impl FpuForm {
+    /// Bytes.
+    pub const fn len(self) -> u64 {
+        match self {
+            FpuForm::Legacy => FPU_LEN as u64,
+            FpuForm::Extended(len) => len,
+        }
+    }
+}
+
 /// Where the two parts of a frame go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -128,18 +149,20 @@ pub struct Place {
     pub frame: u64,
     /// Of the FPU's state.
     pub fpu: u64,
+    /// How that lies there.
+    pub form: FpuForm,
 }
 
 impl Place {
     /// For a thread with stack pointer `sp`. A handler that `wants_stack` (SA_ONSTACK) gets `stack`, if it is set and
     /// not in use. `None` if the frame would not fit on it: a thread that has used it up is not to write elsewhere.
-    pub fn new(sp: u64, stack: &SignalStack, wants_stack: Option<OnStack>) -> Option<Place> {
+    pub fn new(sp: u64, stack: &SignalStack, wants_stack: Option<OnStack>, form: FpuForm) -> Option<Place> {
         let below = sp.wrapping_sub(RED_ZONE);
         let top = wants_stack.and_then(|OnStack| stack.top_for(below));
         let confined = top.is_some() || stack.is_in_use(sp);
-        let fpu = top.unwrap_or(below).wrapping_sub(FPU_LEN as u64) & !63;
+        let fpu = top.unwrap_or(below).wrapping_sub(form.len()) & !63;
         let frame = (fpu.wrapping_sub(size_of::<Frame>() as u64) & !15).wrapping_sub(8);
-        (!confined || stack.holds(frame)).then_some(Place { frame, fpu })
+        (!confined || stack.holds(frame)).then_some(Place { frame, fpu, form })
     }
 }
 
@@ -166,10 +189,14 @@ impl Frame {
         place: &Place,
         restorer: u64,
     ) -> Frame {
+        let xstate = match place.form {
+            FpuForm::Legacy => 0,
+            FpuForm::Extended(_) => HAS_XSTATE,
+        };
         Frame {
             restorer,
             context: UserContext {
-                flags: HAS_SS | STRICT_SS,
+                flags: HAS_SS | STRICT_SS | xstate,
                 link: 0,
                 stack,
                 registers: Registers::of(registers, fault, mask, place.fpu),
@@ -330,27 +357,29 @@ mod tests {
     fn a_frame_lies_below_the_red_zone_and_aligned_as_after_a_call() {
         for below in 0..64 {
             let sp = STACK_TOP - below;
-            let place = Place::new(sp, &SignalStack::NONE, None).expect("no stack to leave");
-            assert!(place.fpu + FPU_LEN as u64 + RED_ZONE <= sp);
-            assert!(place.frame + size_of::<Frame>() as u64 <= place.fpu);
-            assert_eq!((place.fpu % 64, place.frame % 16), (0, 8));
+            for form in [FpuForm::Legacy, FpuForm::Extended(2700)] {
+                let place = Place::new(sp, &SignalStack::NONE, None, form).expect("no stack to leave");
+                assert!(place.fpu + form.len() + RED_ZONE <= sp);
+                assert!(place.frame + size_of::<Frame>() as u64 <= place.fpu);
+                assert_eq!((place.fpu % 64, place.frame % 16), (0, 8));
+            }
         }
     }
 
     #[test]
     fn a_handler_that_wants_the_signal_stack_gets_it_unless_it_is_in_use() {
         let stack = set(0x10000, 0x4000);
-        let place = Place::new(STACK_TOP, &stack, Some(OnStack)).expect("there is room");
+        let place = Place::new(STACK_TOP, &stack, Some(OnStack), FpuForm::Legacy).expect("there is room");
         assert!(stack.holds(place.frame) && place.fpu + FPU_LEN as u64 <= 0x14000);
-        let other = Place::new(STACK_TOP, &stack, None).expect("it is not confined");
+        let other = Place::new(STACK_TOP, &stack, None, FpuForm::Legacy).expect("it is not confined");
         assert!(!stack.holds(other.frame));
         // In a handler that runs there: below what it uses.
-        let nested = Place::new(0x13000, &stack, Some(OnStack)).expect("there is room");
+        let nested = Place::new(0x13000, &stack, Some(OnStack), FpuForm::Legacy).expect("there is room");
         assert!(nested.fpu < 0x13000 - RED_ZONE && stack.holds(nested.frame));
-        assert_eq!(Place::new(0x10400, &stack, Some(OnStack)), None);
-        assert_eq!(Place::new(0x10400, &stack, None), None);
+        assert_eq!(Place::new(0x10400, &stack, Some(OnStack), FpuForm::Legacy), None);
+        assert_eq!(Place::new(0x10400, &stack, None, FpuForm::Legacy), None);
         assert_eq!(
-            Place::new(STACK_TOP, &set(0x10000, 2048), Some(OnStack)).map(|place| place.fpu),
+            Place::new(STACK_TOP, &set(0x10000, 2048), Some(OnStack), FpuForm::Legacy).map(|place| place.fpu),
             Some(0x10600)
         );
     }
@@ -383,7 +412,8 @@ mod tests {
     }
 
     fn frame_of(registers: &TrapFrame) -> Frame {
-        let place = Place::new(registers.rsp, &SignalStack::NONE, None).expect("no stack to leave");
+        let place =
+            Place::new(registers.rsp, &SignalStack::NONE, None, FpuForm::Legacy).expect("no stack to leave");
         Frame::new(
             registers,
             &LastFault::NONE,
@@ -399,7 +429,8 @@ mod tests {
         let before = some_registers();
         let frame = frame_of(&before);
         let mut registers = before;
-        let place = Place::new(before.rsp, &SignalStack::NONE, None).expect("no stack to leave");
+        let place =
+            Place::new(before.rsp, &SignalStack::NONE, None, FpuForm::Legacy).expect("no stack to leave");
         Frame::enter(&mut registers, &place, 10, 0x40_3000);
         assert_eq!(
             (registers.rdi, registers.rip, registers.rsp),

@@ -220,7 +220,6 @@ pub fn commit(kernel: &mut Kernel, cpu: &'static Cpu, number: u16) {
     process.credentials.uid[2] = process.credentials.uid[1];
     process.credentials.gid[2] = process.credentials.gid[1];
     process.exit_signal = signal::SIGCHLD as u8;
-    process.clear_handlers();
     process.wants_barriers = false;
     let pid = process.pid;
     kernel.forget_timers(number);
@@ -229,6 +228,9 @@ pub fn commit(kernel: &mut Kernel, cpu: &'static Cpu, number: u16) {
     if cpu.current_task() == Some(task) {
         kernel.abandon(cpu);
     }
+    kernel.unshare_actions(number);
+    kernel.actions_of(number).clear_handlers();
+    kernel.unshare_descriptors(task);
     let entry = &mut kernel.tasks[usize::from(task)];
     entry.id = pid;
     entry.signal_stack = entry.signal_stack.after_exec();

@@ -104,6 +104,7 @@ fn retire(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, status: u32) {
     let Task {
         process: number,
         space,
+        descriptors,
         ran,
         id,
         made_segments,
@@ -117,6 +118,7 @@ fn retire(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, status: u32) {
     if made_segments {
         shm::maker_ended(id);
     }
+    kernel.drop_descriptors(descriptors);
     kernel.remove_task(task);
     let left = &kernel.processes[usize::from(number)];
     match (left.threads, left.fate) {
@@ -133,16 +135,11 @@ pub fn end_process(kernel: &mut Kernel, cpu: &'static Cpu, number: u16, status: 
     let process = &kernel.processes[usize::from(number)];
     let (who, index) = (process.requester(), process.index);
     kernel.end_timers(number);
-    let Kernel {
-        processes,
-        open_files,
-        signals,
-        ..
-    } = kernel;
-    let process = &mut processes[usize::from(number)];
-    process.files.close_all(open_files);
-    signals.discard(&mut process.pending, u64::MAX);
+    let process = &mut kernel.processes[usize::from(number)];
+    kernel.signals.discard(&mut process.pending, u64::MAX);
     (process.stopped, process.news) = (false, News::None);
+    // There is nothing to end: nobody's actions stay as they are.
+    let _ = kernel.actions.release(process.actions);
     kernel.orphan_children(number);
     kernel.alive -= 1;
     if index != NO_INDEX {

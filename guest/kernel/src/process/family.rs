@@ -154,7 +154,7 @@ impl Kernel {
             0 => process.told(signal, CLD_EXITED, status >> 8),
             by => process.told(signal, CLD_KILLED, by),
         };
-        let [handler, flags, ..] = self.processes[usize::from(parent)].action(SIGCHLD);
+        let [handler, flags, ..] = self.actions_of(parent).get(SIGCHLD);
         let unwanted = signal == SIGCHLD && (handler == SIG_IGN || flags & SA_NOCLDWAIT != 0);
         if unwanted {
             self.forget(number);

@@ -10,7 +10,7 @@
 
 use super::signal::deliver;
 use super::task::{NONE, State, Tasks, Wait};
-use crate::arch::context::Context;
+use crate::arch::context::{self, Context};
 use crate::arch::cpu::Cpu;
 use crate::arch::entry::TrapFrame;
 use crate::arch::lock::Held;
@@ -338,12 +338,13 @@ impl Kernel {
     pub fn abandon(&mut self, cpu: &Cpu) {
         if let Some(task) = cpu.current_task() {
             self.forget_on(cpu, task);
+            cpu.set_fpu(None);
             switch::to_kernel(cpu, self.kernel_root);
         }
     }
 
     fn take_off(&mut self, cpu: &Cpu, task: u16) {
-        Context::of(task).save();
+        Context::save(task);
         self.forget_on(cpu, task);
     }
 
@@ -446,6 +447,7 @@ pub fn next(mut kernel: Held<'static, Kernel>, cpu: &'static Cpu) -> *mut TrapFr
             continue;
         }
         kernel.leave(cpu);
+        context::settle(cpu);
         cpu.idle.store(true, Relaxed);
         arm(&kernel, cpu, false);
         drop(kernel);

@@ -27,7 +27,8 @@ pub mod send;
 pub mod stack;
 pub mod stop;
 
-use super::{Action, Process};
+use super::actions::{Action, Actions};
+use crate::kernel::Kernel;
 
 const SIGQUIT: u32 = 3;
 /// Illegal instruction.
@@ -131,10 +132,10 @@ pub enum Disposition {
     Caught(Action),
 }
 
-impl Process {
-    /// What `signal`, 1 to 64, does to it.
+impl Actions {
+    /// What `signal`, 1 to 64, does.
     pub fn disposition(&self, signal: u32) -> Disposition {
-        let action = self.action(signal);
+        let action = self.get(signal);
         match action[0] {
             SIG_IGN => Disposition::Ignored,
             SIG_DFL if bit(signal) & IGNORED != 0 => Disposition::Ignored,
@@ -142,6 +143,13 @@ impl Process {
             SIG_DFL => Disposition::Ends,
             _ => Disposition::Caught(action),
         }
+    }
+}
+
+impl Kernel {
+    /// What `signal`, 1 to 64, does to process `number`.
+    pub fn disposition(&self, number: u16, signal: u32) -> Disposition {
+        self.actions[self.processes[usize::from(number)].actions].disposition(signal)
     }
 }
 

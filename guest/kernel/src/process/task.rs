@@ -84,6 +84,8 @@ pub struct Task {
     pub process: u16,
     /// The number of the address space it uses.
     pub space: u16,
+    /// The number of the descriptors it uses.
+    pub descriptors: u16,
     /// The threads of its process that came before and after it.
     pub older: u16,
     /// See `older`.
@@ -147,6 +149,7 @@ impl Task {
         state: State::Free,
         process: 0,
         space: 0,
+        descriptors: 0,
         older: 0,
         younger: 0,
         next: 0,

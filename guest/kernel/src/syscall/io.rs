@@ -49,7 +49,7 @@ const POLLWRNORM: i16 = 0x100;
 /// Which of 0, 1, 2 this is, if it is open.
 pub fn descriptor(call: &mut Call<'_>, fd: u64) -> Result<u32, Errno> {
     let fd = fd as u32;
-    if fd > 2 || call.process().closed & 1 << fd != 0 {
+    if fd > 2 || call.descriptors().closed & 1 << fd != 0 {
         Err(Errno::EBADF)
     } else {
         Ok(fd)

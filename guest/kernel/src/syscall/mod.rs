@@ -50,6 +50,7 @@ use crate::hypercall::Requester;
 use crate::kernel::Kernel;
 use crate::mm::{AddressSpace, Memory, world::KernelWorld};
 use crate::process::Process;
+use crate::process::descriptors::Descriptors;
 use crate::process::signal::deliver::return_from_handler;
 use crate::process::task::Task;
 use crate::{log, shm};
@@ -117,6 +118,12 @@ impl Call<'_> {
     /// The calling task.
     pub fn task(&mut self) -> &mut Task {
         &mut self.kernel.tasks[usize::from(self.task)]
+    }
+
+    /// What the calling task has open.
+    pub fn descriptors(&mut self) -> &mut Descriptors {
+        let number = self.task().descriptors;
+        &mut self.kernel.descriptors[number]
     }
 
     /// The calling process as the host sees it.

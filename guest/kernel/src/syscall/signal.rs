@@ -5,7 +5,7 @@ use super::{Attempt, Call, Reply};
 use crate::arch::cpu::Cpu;
 use crate::arch::entry::TrapFrame;
 use crate::kernel::Kernel;
-use crate::process::Action;
+use crate::process::actions::Action;
 use crate::process::signal::stack::SignalStack;
 use crate::process::signal::{
     Disposition, LAST, SA_KNOWN, SIGKILL, SIGSTOP, UNBLOCKABLE, bit, deliver, send,
@@ -42,14 +42,14 @@ pub fn sigaction(call: &mut Call<'_>) -> Result<u64, Errno> {
     if new.is_some() && (signal == SIGKILL || signal == SIGSTOP) {
         return Err(Errno::EINVAL);
     }
-    let before = call.process().action(signal);
+    let own = call.task().process;
+    let before = call.kernel.actions_of(own).get(signal);
     if let Some([handler, flags, restorer, mask]) = new {
         let action = [handler, flags & SA_KNOWN, restorer, mask & !UNBLOCKABLE];
-        call.process().set_action(signal, action);
+        call.kernel.actions_of(own).set(signal, action);
         // What is ignored now is forgotten, although it is blocked (POSIX, sigaction: 3.3.1.3 of the 1990 edition).
-        if call.process().disposition(signal) == Disposition::Ignored {
-            let number = call.task().process;
-            send::discard(call.kernel, number, bit(signal));
+        if call.kernel.disposition(own, signal) == Disposition::Ignored {
+            send::discard(call.kernel, own, bit(signal));
         }
     }
     call.write_if(old, &before)?;

@@ -10,14 +10,15 @@ use super::{
     Disposition, SA_NODEFER, SA_ONSTACK, SA_RESETHAND, SA_RESTART, SA_RESTORER, SA_SIGINFO, SIG_DFL, SIGSEGV,
     UNBLOCKABLE, bit, dumps_core, fault, stop,
 };
-use crate::arch::context::{self, Context, FPU_LEN, with_frame_of_running};
+use crate::arch::context::{Context, with_frame_of_running};
 use crate::arch::cpu::Cpu;
 use crate::arch::entry::TrapFrame;
+use crate::arch::signal_fpu;
 use crate::arch::signal_frame::{Frame, OnStack, Place, UserContext};
 use crate::kernel::Kernel;
-use crate::mm::{Access, Run};
+use crate::process::actions::Action;
 use crate::process::task::{State, Wait};
-use crate::process::{Action, Fate, exit};
+use crate::process::{Fate, exit};
 use crate::syscall::{self, Restart};
 use abi::Errno;
 use zerocopy::{FromZeros, IntoBytes};
@@ -69,7 +70,8 @@ pub fn deliver(kernel: &mut Kernel, cpu: &'static Cpu, task: u16) {
     }
     loop {
         while let Some(info) = take_due(kernel, cpu, task) {
-            match kernel.process(task).disposition(info.signal) {
+            let number = kernel.tasks[usize::from(task)].process;
+            match kernel.disposition(number, info.signal) {
                 Disposition::Ignored => {}
                 Disposition::Ends => {
                     kernel.leave_wait(cpu, task);
@@ -98,12 +100,13 @@ pub fn deliver(kernel: &mut Kernel, cpu: &'static Cpu, task: u16) {
 /// others are looked at when it is over.
 fn end_if_fatal(kernel: &mut Kernel, cpu: &'static Cpu, task: u16) {
     let entry = &kernel.tasks[usize::from(task)];
-    let process = &kernel.processes[usize::from(entry.process)];
+    let number = entry.process;
+    let process = &kernel.processes[usize::from(number)];
     let mut due = (entry.pending.set() | process.pending.set()) & !entry.blocked;
     while due != 0 {
         let signal = due.trailing_zeros() + 1;
         due &= due - 1;
-        if process.disposition(signal) == Disposition::Ends && !dumps_core(signal) {
+        if kernel.disposition(number, signal) == Disposition::Ends && !dumps_core(signal) {
             kernel.leave_wait(cpu, task);
             return exit::group(kernel, cpu, task, signal);
         }
@@ -182,7 +185,8 @@ fn call_handler(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, info: &Info, 
         let [_, rest @ ..] = action;
         let mut default = [SIG_DFL; 4];
         default[1..].copy_from_slice(&rest);
-        kernel.process(task).set_action(info.signal, default);
+        let number = kernel.tasks[usize::from(task)].process;
+        kernel.actions_of(number).set(info.signal, default);
     }
     let restart = if flags & SA_RESTART != 0 {
         Restart::IfItCan
@@ -241,8 +245,8 @@ fn push(
     let mask = entry.saved_mask.unwrap_or(entry.blocked);
     let wants_stack = (flags & SA_ONSTACK != 0).then_some(OnStack);
     with_frame_of_running(cpu, task, |registers| {
-        let place = Place::new(registers.rsp, &stack, wants_stack).ok_or(Errno::EFAULT)?;
-        push_fpu(kernel, cpu, task, place.fpu)?;
+        let form = signal_fpu::form();
+        let place = Place::new(registers.rsp, &stack, wants_stack, form).ok_or(Errno::EFAULT)?;
         let mut frame = Frame::new(registers, &fault, stack, mask, &place, restorer);
         let bytes = if flags & SA_SIGINFO != 0 {
             frame.info = info.to_user();
@@ -251,26 +255,11 @@ fn push(
             frame.without_info()
         };
         kernel.with_space(cpu, task, |space, memory, world| {
-            space.write(memory, world, place.frame, bytes)
+            space.write(memory, world, place.frame, bytes)?;
+            signal_fpu::push(space, memory, world, place.fpu)
         })?;
-        context::reset_fpu();
         Frame::enter(registers, &place, info.signal, handler);
         Ok(())
-    })
-}
-
-/// Saves the FPU's state of task `task`, which runs here, in its memory at `address`.
-fn push_fpu(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, address: u64) -> Result<(), Errno> {
-    kernel.with_space(cpu, task, |space, memory, world| {
-        const LEN: u64 = FPU_LEN as u64;
-        match space.run(memory, world, address, LEN, Access::Write)? {
-            Run::Ram(at, LEN) => {
-                context::save_fpu_at(at);
-                Ok(())
-            }
-            // On two pages, or in a segment.
-            _ => space.write(memory, world, address, Context::of(task).saved_fpu()),
-        }
     })
 }
 
@@ -302,14 +291,14 @@ pub fn return_from_handler(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, re
 /// that is 0 or there is no state the CPU would take.
 fn pop_fpu(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, address: u64) -> Result<(), Errno> {
     if address == 0 {
-        context::reset_fpu();
+        signal_fpu::reset();
         return Ok(());
     }
     let loaded = kernel.with_space(cpu, task, |space, memory, world| {
-        Context::of(task).load_fpu(|image| space.read(memory, world, address, image))
+        signal_fpu::pop(space, memory, world, address)
     });
     if loaded.is_err() {
-        context::reset_fpu();
+        signal_fpu::reset();
     }
     loaded
 }

@@ -3,8 +3,8 @@
 
 use super::info::{self, Info};
 use super::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP, send};
-use crate::arch::context::Context;
 use crate::arch::entry::TrapFrame;
+use crate::arch::signal_fpu;
 use crate::arch::signal_frame::{LastFault, is_reachable};
 use crate::kernel::Kernel;
 use crate::mm::Fault;
@@ -33,7 +33,7 @@ pub fn exception(kernel: &mut Kernel, task: u16, frame: &TrapFrame) {
         6 => Info::fault(SIGILL, info::ILL_ILLOPN, at),
         11 | 12 => Info::kernel(SIGBUS),
         vector @ (16 | 19) => {
-            let (x87, mxcsr) = Context::of(task).fpu_status();
+            let (x87, mxcsr) = signal_fpu::status();
             let raised = if vector == 16 { x87 } else { unmasked_of_sse(mxcsr) };
             match floating_point_code(raised) {
                 // Linux takes it for spurious, and lets the program try again.

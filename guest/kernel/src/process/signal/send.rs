@@ -52,12 +52,11 @@ pub fn send_for(
         return Ok(false);
     };
     stop::sent(kernel, cpu, number, signal);
-    let process = &kernel.processes[usize::from(number)];
-    if process.disposition(signal) == Disposition::Ignored
-        && !blocks(&kernel.tasks[usize::from(first)], signal)
-    {
+    let ignored = kernel.disposition(number, signal) == Disposition::Ignored;
+    if ignored && !blocks(&kernel.tasks[usize::from(first)], signal) {
         return Ok(false);
     }
+    let process = &kernel.processes[usize::from(number)];
     let claim = if signal >= REAL_TIME && info.code != SI_USER && timer.is_none() {
         Claim::Whole
     } else {
@@ -136,7 +135,8 @@ fn taker(kernel: &Kernel, number: u16, signal: u32) -> Option<u16> {
 /// Has task `task`, which can take `signal`, look at it: at once if it runs here, else when it has been interrupted or
 /// woken.
 fn look(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, signal: u32) {
-    let ends = kernel.process(task).disposition(signal) == Disposition::Ends;
+    let number = kernel.tasks[usize::from(task)].process;
+    let ends = kernel.disposition(number, signal) == Disposition::Ends;
     let entry = &mut kernel.tasks[usize::from(task)];
     entry.attention = true;
     match entry.state {
@@ -189,9 +189,9 @@ pub fn mask_changed(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, before: u
 /// be, because the signal is blocked or ignored, the process ends.
 pub fn force(kernel: &mut Kernel, task: u16, info: &Info) {
     let signal = info.signal;
-    let blocked = kernel.tasks[usize::from(task)].blocked & bit(signal) != 0;
-    let process = kernel.process(task);
-    if blocked || process.disposition(signal) == Disposition::Ignored {
+    let entry = &kernel.tasks[usize::from(task)];
+    let blocked = entry.blocked & bit(signal) != 0;
+    if blocked || kernel.disposition(entry.process, signal) == Disposition::Ignored {
         end_by_default(kernel, task, signal);
     }
     let Kernel {
@@ -209,8 +209,10 @@ pub fn force(kernel: &mut Kernel, task: u16, info: &Info) {
 
 /// `signal` gets its default action, and is not blocked.
 fn end_by_default(kernel: &mut Kernel, task: u16, signal: u32) {
-    kernel.process(task).reset_action(signal);
-    kernel.tasks[usize::from(task)].blocked &= !bit(signal);
+    let entry = &mut kernel.tasks[usize::from(task)];
+    entry.blocked &= !bit(signal);
+    let number = entry.process;
+    kernel.actions_of(number).reset(signal);
 }
 
 /// The handler of `signal` can't be called: that is a fault too, and if it was that of SIGSEGV there is no way on.

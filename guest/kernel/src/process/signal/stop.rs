@@ -119,7 +119,7 @@ fn tell_parent(kernel: &mut Kernel, cpu: &'static Cpu, number: u16, code: i32, s
     }
     let info = process.told(SIGCHLD, code, status);
     kernel.wake_waiting_parent(cpu, parent);
-    let [handler, flags, ..] = kernel.processes[usize::from(parent)].action(SIGCHLD);
+    let [handler, flags, ..] = kernel.actions_of(parent).get(SIGCHLD);
     if handler != SIG_IGN && flags & SA_NOCLDSTOP == 0 {
         // It is no real-time signal.
         let _ = send::send(kernel, cpu, Target::Process(parent), &info);
