@@ -13,7 +13,7 @@ use crate::ledger::Ledger;
 use crate::memory::GuestRam;
 use crate::vcpu::kick;
 use abi::Errno;
-use abi::hypercall::{Call, MAX_GROUPS, Request, SLOTS};
+use abi::hypercall::{Call, FPU_MOST, MAX_GROUPS, Request, SLOTS};
 use kvm_ioctls::VcpuFd;
 use std::mem::offset_of;
 use std::sync::Arc;

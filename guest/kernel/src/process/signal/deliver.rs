@@ -130,7 +130,11 @@ fn finish(kernel: &mut Kernel, cpu: &'static Cpu, task: u16) -> bool {
     {
         set_mask(kernel, cpu, task, mask);
     }
-    kernel.tasks[usize::from(task)].attention
+    let entry = &mut kernel.tasks[usize::from(task)];
+    let look_again = entry.attention;
+    // One that waits stops when it would go on.
+    entry.attention |= kernel.processes[usize::from(entry.process)].stopped;
+    look_again
 }
 
 /// Takes the next signal that is due for task `task`, and returns what comes with it.
