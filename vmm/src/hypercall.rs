@@ -12,8 +12,8 @@ use crate::broker::{FutexRequeue, FutexWait, FutexWake, ProcFile, SegmentWord};
 use crate::outcome::Tables;
 use crate::window::WindowKind;
 use abi::hypercall::{
-    BulkEntry, Call, FPU_INITIAL, FPU_NONE, FPU_TASKS, MAX_BULK, MAX_GROUPS, MAX_WRITE, REQUEUE_COMPARE,
-    Request, STDIO_FSTAT, STDIO_TERMIOS, STDIO_WINSIZE, WINDOW_RO, WINDOW_RW,
+    BulkEntry, Call, FPU_INITIAL, FPU_MOST, FPU_NONE, FPU_TASKS, MAX_BULK, MAX_GROUPS, MAX_WRITE,
+    REQUEUE_COMPARE, Request, STDIO_FSTAT, STDIO_TERMIOS, STDIO_WINSIZE, WINDOW_RO, WINDOW_RW,
 };
 use abi::{Errno, MAX_TASKS};
 use paging::GuestPhys;
@@ -75,6 +75,13 @@ pub enum Hypercall {
     SwitchFpu {
         keep: Option<u16>,
         load: FpuLoad,
+    },
+    SaveFpu {
+        into: [Buffer; 2],
+    },
+    LoadFpu {
+        from: [Buffer; 2],
+        features: u64,
     },
     Ready {
         ring0_emulated: bool,
@@ -186,6 +193,13 @@ pub fn decode(request: &Request) -> Result<(Call, Hypercall), Errno> {
                 FpuLoad::Initial => return Err(Errno::EINVAL),
             },
             load: fpu(a1)?,
+        },
+        Call::SaveFpu => Hypercall::SaveFpu {
+            into: fpu_image([a0, a1, a2, a3])?,
+        },
+        Call::LoadFpu => Hypercall::LoadFpu {
+            from: fpu_image([a0, a1, a2, a3])?,
+            features: a4,
         },
         Call::Ready => Hypercall::Ready {
             ring0_emulated: a0 == 1,
@@ -315,6 +329,14 @@ fn fpu(value: u64) -> Result<FpuLoad, Errno> {
         FPU_INITIAL => FpuLoad::Initial,
         task => FpuLoad::Task(u16::try_from(task - FPU_TASKS).map_err(|_| Errno::EINVAL)?),
     })
+}
+
+fn fpu_image([first, first_len, second, second_len]: [u64; 4]) -> Result<[Buffer; 2], Errno> {
+    let pieces = [buffer(first, first_len)?, buffer(second, second_len)?];
+    if first_len + second_len > FPU_MOST {
+        return Err(Errno::EINVAL);
+    }
+    Ok(pieces)
 }
 
 fn small(value: u64) -> Result<u32, Errno> {

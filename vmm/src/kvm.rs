@@ -8,7 +8,7 @@
 #![expect(unsafe_code, reason = "KVM_SET_USER_MEMORY_REGION, KVM_SET_DEVICE_ATTR")]
 
 mod cpuid;
-mod fpu;
+pub(crate) mod fpu;
 mod stats;
 
 pub use fpu::FpuStates;

@@ -167,6 +167,14 @@ calls! {
     /// another are loaded. For kernels that can't do that themselves. args: the task whose registers the vCPU has
     /// ([`FPU_NONE`], [`FPU_TASKS`] + slot), the one whose are to be loaded (the same, or [`FPU_INITIAL`]). Result 0.
     SwitchFpu = 33,
+    /// The FPU's registers of this vCPU, and those that came after it, are written to RAM as XSAVE lays them out (SDM 1,
+    /// 13.4), and become those a program finds at its start. args: GPA and length of two pieces of RAM, which together
+    /// take no more than [`FPU_MOST`] bytes; the second may have none. Result 0.
+    SaveFpu = 40,
+    /// The other way: what lies there is loaded, unless the CPU would not take it (EINVAL: what XRSTOR would fault on).
+    /// args: the pieces; the state components to take (a bit each), others become initial. Fewer bytes than XSAVE's
+    /// header would need are FXSAVE's: x87 and SSE. Result 0.
+    LoadFpu = 41,
     /// Nothing to do here but wait for another vCPU: the host may run something else first. Result 0.
     Yield = 24,
 
@@ -194,6 +202,8 @@ calls! {
     Tables = 30,
 }
 
+/// [`Call::SaveFpu`], [`Call::LoadFpu`]: most bytes.
+pub const FPU_MOST: u64 = 4096;
 /// [`Call::SwitchFpu`]: of nobody.
 pub const FPU_NONE: u64 = 0;
 /// [`Call::SwitchFpu`]: as a program finds them at its start.

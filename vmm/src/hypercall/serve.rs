@@ -8,12 +8,12 @@ use crate::device::log::GuestLog;
 use crate::device::{stdin::StdinDevice, stdio};
 use crate::image::KernelImage;
 use crate::inspect::{GuestView, Observer};
-use crate::kvm::{FpuStates, Vm, emulated_instructions};
+use crate::kvm::{FpuStates, Vm, emulated_instructions, fpu};
 use crate::ledger::Ledger;
 use crate::memory::GuestRam;
 use crate::vcpu::kick;
 use abi::Errno;
-use abi::hypercall::{Call, MAX_GROUPS, Request, SLOTS};
+use abi::hypercall::{Call, FPU_MOST, MAX_GROUPS, Request, SLOTS};
 use kvm_ioctls::VcpuFd;
 use std::mem::offset_of;
 use std::sync::Arc;
@@ -148,6 +148,8 @@ impl Service {
         match *hypercall {
             Hypercall::Nop => Ok(0),
             Hypercall::SwitchFpu { keep, load } => self.fpu.switch(fd, keep, load).map(|()| 0),
+            Hypercall::SaveFpu { ref into } => self.save_fpu(fd, into),
+            Hypercall::LoadFpu { ref from, features } => self.load_fpu(fd, from, features),
             Hypercall::Yield => {
                 std::thread::yield_now();
                 Ok(0)
@@ -248,6 +250,31 @@ impl Service {
             .output
             .write(self.parts.guest, process, descriptor, &bytes)?;
         Ok(text.len)
+    }
+
+    fn save_fpu(&self, fd: &VcpuFd, into: &[Buffer; 2]) -> Result<u64, Errno> {
+        if !into.iter().all(|piece| self.ram().contains(piece.gpa, piece.len)) {
+            return Err(Errno::EFAULT);
+        }
+        let image = fpu::take(fd)?;
+        let mut done = 0;
+        for piece in into {
+            let end = done + piece.len as usize;
+            self.ram().write(piece.gpa, &image[done..end])?;
+            done = end;
+        }
+        Ok(0)
+    }
+
+    fn load_fpu(&self, fd: &VcpuFd, from: &[Buffer; 2], features: u64) -> Result<u64, Errno> {
+        let mut image = [0; FPU_MOST as usize];
+        let mut done = 0;
+        for piece in from {
+            let end = done + piece.len as usize;
+            self.ram().read(piece.gpa, &mut image[done..end])?;
+            done = end;
+        }
+        fpu::give(fd, &mut image, done, features).map(|()| 0)
     }
 
     fn bulk(&self, bulk: &Bulk, copy: bool) -> Result<u64, Errno> {

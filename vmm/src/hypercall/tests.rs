@@ -114,6 +114,17 @@ fn arguments_are_taken_as_linux_means_them() {
             load: FpuLoad::Task(0)
         })
     );
+    let buffer = |gpa, len| Buffer {
+        gpa: GuestPhys::new(gpa),
+        len,
+    };
+    assert_eq!(
+        decoded(Call::LoadFpu, [0x1000, 512, 0x5000, 3584, 7, 0]),
+        Ok(Hypercall::LoadFpu {
+            from: [buffer(0x1000, 512), buffer(0x5000, 3584)],
+            features: 7
+        })
+    );
     assert_eq!(
         decoded(Call::FutexCancel, [255, 0, 0, 0, 0, 0]),
         Ok(Hypercall::FutexCancel { task: 255 })
@@ -148,6 +159,9 @@ fn what_means_nothing_is_refused() {
             Errno::EINVAL,
         ),
         (Call::SwitchFpu, [0, u64::MAX, 0, 0, 0, 0], Errno::EINVAL),
+        (Call::SaveFpu, [0, 4096, 0x5000, 1, 0, 0], Errno::EINVAL),
+        (Call::SaveFpu, [0, u64::MAX, 0, 1, 0, 0], Errno::EINVAL),
+        (Call::LoadFpu, [0, 1, 0, u64::MAX, 0, 0], Errno::EINVAL),
         (Call::Write, [1, 0, most + 1, 0, 0, 0], Errno::EINVAL),
         (Call::Write, [1, 0, 1, 1 << 32, 0, 0], Errno::EINVAL),
         (Call::Stdio, [3, 0, 0, 0, 0, 0], Errno::EBADF),

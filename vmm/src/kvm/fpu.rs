@@ -3,11 +3,12 @@
 //! The kernel of a guest can't do that itself on the software KVM: ring 0 is emulated there, and the emulator has FXSAVE
 //! but not XSAVE; programs, however, see the host's CPU and use all of it. KVM knows a vCPU's registers whole
 //! (KVM_GET_XSAVE), so a kernel that switches asks for that. What is loaded is what KVM has once given, or its initial
-//! value: nothing a guest has written.
+//! value; or, when a signal handler returns, what a program has written, which KVM checks as the CPU would.
 // UNSAFETY: KVM_SET_XSAVE is unsafe in kvm-ioctls.
 #![expect(unsafe_code, reason = "KVM_SET_XSAVE")]
 
 use crate::hypercall::FpuLoad;
+use abi::hypercall::FPU_MOST;
 use abi::{Errno, MAX_TASKS};
 use kvm_bindings::kvm_xsave;
 use kvm_ioctls::VcpuFd;
@@ -50,6 +51,56 @@ impl FpuStates {
             }
         }
     }
+}
+
+/// Bytes of an image that are FXSAVE's area, and of the header that follows it (SDM 1, 13.4).
+const LEGACY: usize = 512;
+const HEADER: usize = 64;
+/// x87 and SSE, as state components.
+const LEGACY_FEATURES: u64 = 3;
+
+/// What is in vCPU `fd`'s registers, which become initial.
+///
+/// # Errors
+/// EIO if KVM refuses.
+pub(crate) fn take(fd: &VcpuFd) -> Result<[u8; FPU_MOST as usize], Errno> {
+    let state = fd.get_xsave().map_err(|_| Errno::EIO)?;
+    let mut image = [0; FPU_MOST as usize];
+    for (bytes, word) in image.as_chunks_mut::<4>().0.iter_mut().zip(state.region) {
+        *bytes = word.to_le_bytes();
+    }
+    set(fd, &kvm_xsave::default())?;
+    Ok(image)
+}
+
+/// Loads `image`, of which the first `len` bytes are a program's and the rest is zero, into vCPU `fd`'s registers. Of its
+/// state components those in `features` are taken; with fewer bytes than a header needs it has x87 and SSE.
+///
+/// # Errors
+/// EINVAL for what KVM does not take.
+pub(crate) fn give(
+    fd: &VcpuFd,
+    image: &mut [u8; FPU_MOST as usize],
+    len: usize,
+    features: u64,
+) -> Result<(), Errno> {
+    if len < LEGACY + HEADER {
+        image[LEGACY..LEGACY + 8].copy_from_slice(&LEGACY_FEATURES.to_le_bytes());
+    }
+    let mut state = kvm_xsave::default();
+    for (word, bytes) in state.region.iter_mut().zip(image.as_chunks::<4>().0) {
+        *word = u32::from_le_bytes(*bytes);
+    }
+    // First as it is, for what is wrong with it is wrong whatever is taken of it.
+    set(fd, &state).map_err(|_| Errno::EINVAL)?;
+    let [low, high] = [features as u32, (features >> 32) as u32];
+    let [present_low, present_high] = [&state.region[LEGACY / 4], &state.region[LEGACY / 4 + 1]];
+    if present_low & !low | present_high & !high == 0 {
+        return Ok(());
+    }
+    state.region[LEGACY / 4] &= low;
+    state.region[LEGACY / 4 + 1] &= high;
+    set(fd, &state)
 }
 
 /// An image of which nothing is present stands for the initial registers (SDM 1, 13.8).

@@ -26,7 +26,7 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Bytes of an FXSAVE area (SDM 1, 10.5).
-const FPU_LEN: usize = 512;
+pub const FPU_LEN: usize = 512;
 /// FCW after FNINIT, and MXCSR after reset: what Linux gives a new program.
 const INITIAL_FCW: u16 = 0x37f;
 const INITIAL_MXCSR: u32 = 0x1f80;
@@ -60,6 +60,11 @@ static HOST_KEEPS_FPU: AtomicBool = AtomicBool::new(false);
 /// Whether the host keeps FPU state (ring 0 is emulated).
 pub fn set_host_keeps_fpu(on: bool) {
     HOST_KEEPS_FPU.store(on, Relaxed);
+}
+
+/// See [`set_host_keeps_fpu`].
+pub fn host_keeps_fpu() -> bool {
+    HOST_KEEPS_FPU.load(Relaxed)
 }
 
 /// Has the host keep what is in this vCPU's registers as `keep`'s, and load `load`'s.

@@ -220,17 +220,20 @@ pub fn commit(kernel: &mut Kernel, cpu: &'static Cpu, number: u16) {
     process.credentials.uid[2] = process.credentials.uid[1];
     process.credentials.gid[2] = process.credentials.gid[1];
     process.exit_signal = signal::SIGCHLD as u8;
-    process.clear_handlers();
     process.wants_barriers = false;
     let pid = process.pid;
+    kernel.forget_timers(number);
     let name = kernel.file_name(program.file);
     let task = program.task;
     if cpu.current_task() == Some(task) {
         kernel.abandon(cpu);
     }
+    kernel.unshare_actions(number);
+    kernel.actions_of(number).clear_handlers();
+    kernel.unshare_descriptors(task);
     let entry = &mut kernel.tasks[usize::from(task)];
     entry.id = pid;
-    entry.alternate_stack = [0; 3];
+    entry.signal_stack = entry.signal_stack.after_exec();
     entry.name = name;
     let old = core::mem::replace(&mut entry.space, program.space);
     kernel.drop_space(cpu, who, old);

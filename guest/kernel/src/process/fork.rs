@@ -3,8 +3,12 @@
 //! After fork, memory is copied when written to. With CLONE_VM both use the same; after vfork the thread that made the
 //! child waits until that one has memory of its own or has ended.
 
+use super::alarm::Countdown;
+use super::signal::queue::Pending;
+use super::signal::stack::SignalStack;
+use super::signal::stop::News;
 use super::task::{NONE, Task, Wait};
-use super::{Fate, NO_INDEX, NOBODY, Process};
+use super::{Fate, NO_INDEX, NOBODY, Process, actions};
 use crate::arch::context::Context;
 use crate::arch::cpu::Cpu;
 use crate::kernel::Kernel;
@@ -41,11 +45,22 @@ pub enum Parent {
     MakersParent,
 }
 
-/// What becomes of its parent's signal handlers.
+/// What a new task does about what its maker has open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handlers {
+pub enum Descriptors {
+    /// It has the same open, and goes on by itself.
+    Copied,
+    /// They open and close for each other.
+    Shared,
+}
+
+/// What becomes of its parent's signal actions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Actions {
     /// It has the same.
     Copied,
+    /// One sets them for both.
+    Shared,
     /// It has none (CLONE_CLEAR_SIGHAND); what is ignored stays so.
     Cleared,
 }
@@ -57,8 +72,8 @@ pub struct Child {
     pub memory: Memory,
     /// Whose child it is.
     pub parent: Parent,
-    /// Its signal handlers.
-    pub handlers: Handlers,
+    /// Its signal actions.
+    pub actions: Actions,
     /// The signal that says it has ended; only SIGCHLD is told from others, by those who wait. With
     /// [`Parent::MakersParent`] it is the maker's.
     pub exit_signal: u8,
@@ -77,6 +92,8 @@ pub struct Extras {
     pub clear_child_tid: u64,
     /// Its FS base.
     pub tls: Option<u64>,
+    /// What it has open.
+    pub descriptors: Descriptors,
     /// What its maker does.
     pub maker: Maker,
 }
@@ -118,8 +135,16 @@ pub fn process(
     kernel.inherit(maker, number, id);
     let new = &mut kernel.processes[usize::from(number)];
     new.exit_signal = child.exit_signal;
-    if child.handlers == Handlers::Cleared {
-        new.clear_handlers();
+    let actions = new.actions;
+    new.actions = match child.actions {
+        Actions::Shared => {
+            kernel.actions.share(actions);
+            actions
+        }
+        Actions::Copied | Actions::Cleared => actions::copy(&mut kernel.actions, actions),
+    };
+    if child.actions == Actions::Cleared {
+        kernel.actions_of(number).clear_handlers();
     }
     let mut parent = maker;
     if child.parent == Parent::MakersParent {
@@ -132,16 +157,16 @@ pub fn process(
     }
     kernel.alive += 1;
 
-    let alternate_stack = match (child.memory, extras.maker) {
+    let signal_stack = match (child.memory, extras.maker) {
         // Two that run at once in the same memory can't share a stack (Linux, sas_ss_reset).
-        (Memory::Shared, Maker::GoesOn) => [0; 3],
-        _ => kernel.tasks[usize::from(task)].alternate_stack,
+        (Memory::Shared, Maker::GoesOn) => SignalStack::GIVEN_UP,
+        _ => kernel.tasks[usize::from(task)].signal_stack,
     };
     let new = Task {
         process: number,
         space,
         id,
-        alternate_stack,
+        signal_stack,
         ..Task::FREE
     };
     begin(kernel, cpu, task, slot, extras, new);
@@ -161,6 +186,7 @@ pub fn thread(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, extras: &Extras
         process: kernel.tasks[usize::from(task)].process,
         space: kernel.share_space(task),
         id,
+        signal_stack: SignalStack::GIVEN_UP,
         ..Task::FREE
     };
     begin(kernel, cpu, task, slot, extras, new);
@@ -202,13 +228,23 @@ fn may_make(kernel: &mut Kernel, task: u16, extras: &Extras) -> Result<(), Errno
 /// Lets `new`, made by the running task `task`, run in `slot`.
 fn begin(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, slot: u16, extras: &Extras, new: Task) {
     Context::copy_of_running(slot, task, extras.stack, extras.tls);
+    let descriptors = kernel.tasks[usize::from(task)].descriptors;
+    let descriptors = match extras.descriptors {
+        Descriptors::Copied => kernel.copy_descriptors(descriptors),
+        Descriptors::Shared => {
+            kernel.descriptors.share(descriptors);
+            descriptors
+        }
+    };
     let maker = &kernel.tasks[usize::from(task)];
     let id = new.id;
     let new = Task {
+        descriptors,
         awaited_by: (extras.maker == Maker::Waits).then_some(task),
         affinity: maker.affinity,
         last_cpu: maker.last_cpu,
         blocked: maker.blocked,
+        last_fault: maker.last_fault,
         name: maker.name,
         policy: maker.policy,
         priority: maker.priority,
@@ -239,7 +275,8 @@ impl Kernel {
         space
     }
 
-    /// Makes process `child`, a free slot, like `parent` in all that is inherited.
+    /// Makes process `child`, a free slot, like `parent` in all that is inherited. Of `parent`'s actions it has the number
+    /// only.
     fn inherit(&mut self, parent: u16, child: u16, pid: u32) {
         let Ok([from, to]) = self
             .processes
@@ -257,20 +294,14 @@ impl Kernel {
         to.group = from.group;
         to.session = from.session;
         to.file = from.file;
-        to.closed = from.closed;
-        to.files = from.files;
-        to.files.shared(&mut self.open_files);
         to.credentials = from.credentials;
-        to.pending = 0;
+        to.pending = Pending::NONE;
+        (to.stopped, to.news) = (false, News::None);
+        (to.timers, to.next_timer_id) = (None, 0);
+        to.countdowns = [Countdown::OFF; 2];
         (to.ran, to.children_ran) = (0, 0);
         to.wants_barriers = from.wants_barriers;
-        to.actions_set = from.actions_set;
-        let mut set = from.actions_set;
-        while set != 0 {
-            let at = set.trailing_zeros() as usize;
-            set &= set - 1;
-            to.actions[at] = from.actions[at];
-        }
+        to.actions = from.actions;
         to.limits_set = from.limits_set;
         if from.limits_set != 0 {
             to.limits = from.limits;

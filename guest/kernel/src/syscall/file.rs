@@ -248,7 +248,7 @@ pub fn close(call: &mut Call<'_>) -> Result<u64, Errno> {
         return Ok(0);
     }
     let fd = io::descriptor(call, fd)?;
-    call.process().closed |= 1 << fd;
+    call.descriptors().closed |= 1 << fd;
     Ok(0)
 }
 

@@ -8,7 +8,9 @@ use super::{Attempt, Call, Reply, procfs};
 use crate::arch::lent::{Lent, gpa_of};
 use crate::hypercall;
 use crate::mm::{Access, Run};
-use crate::process::signal::{self, SIGPIPE};
+use crate::process::signal::SIGPIPE;
+use crate::process::signal::info::{Info, SI_USER};
+use crate::process::signal::send::{self, Target};
 use crate::process::task::Wait;
 use crate::time;
 use abi::hypercall::{Call as Host, MAX_WRITE};
@@ -47,7 +49,7 @@ const POLLWRNORM: i16 = 0x100;
 /// Which of 0, 1, 2 this is, if it is open.
 pub fn descriptor(call: &mut Call<'_>, fd: u64) -> Result<u32, Errno> {
     let fd = fd as u32;
-    if fd > 2 || call.process().closed & 1 << fd != 0 {
+    if fd > 2 || call.descriptors().closed & 1 << fd != 0 {
         Err(Errno::EBADF)
     } else {
         Ok(fd)
@@ -83,7 +85,9 @@ fn write_bytes(call: &mut Call<'_>, fd: u32, address: u64, len: u64) -> Result<u
             Err(error) => Err(error),
         };
         if taken == Err(Errno::EPIPE) {
-            signal::send(call.kernel, call.cpu, call.task, SIGPIPE);
+            let process = call.process();
+            let info = Info::sent(SIGPIPE, SI_USER, process.pid, process.credentials.uid[0]);
+            let _ = send::send(call.kernel, call.cpu, Target::Task(call.task), &info);
         }
         match taken {
             Ok(0) => break,

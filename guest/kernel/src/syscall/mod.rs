@@ -8,12 +8,14 @@
 //! | `file` | what can be known of descriptors and the few paths there are |
 //! | `memory` | mmap and friends |
 //! | `time` | clocks and sleeping |
+//! | `timer` | timers that send signals |
 //! | `identity` | who am I, where am I, what may I |
 //! | `credentials` | the setuid and setgid families, groups, sessions |
 //! | `clone` | fork, and threads |
 //! | `process` | execve, the end, waiting |
 //! | `procfs` | the files of System V shared memory |
-//! | `signal` | actions, masks, kill |
+//! | `signal` | actions, masks, signal stacks; waiting for signals |
+//! | `kill` | sending signals |
 //! | `thread` | thread-local state, names, barriers |
 //! | `sched` | where and how threads run |
 //! | `usage` | how long they did |
@@ -29,6 +31,7 @@ mod file;
 mod futex;
 mod identity;
 mod io;
+mod kill;
 mod memory;
 pub mod number;
 mod process;
@@ -37,7 +40,8 @@ mod sched;
 mod signal;
 mod thread;
 mod time;
-mod usage;
+mod timer;
+pub mod usage;
 
 use crate::arch::context::with_frame_of_running;
 use crate::arch::cpu::Cpu;
@@ -46,6 +50,8 @@ use crate::hypercall::Requester;
 use crate::kernel::Kernel;
 use crate::mm::{AddressSpace, Memory, world::KernelWorld};
 use crate::process::Process;
+use crate::process::descriptors::Descriptors;
+use crate::process::signal::deliver::return_from_handler;
 use crate::process::task::Task;
 use crate::{log, shm};
 use abi::Errno;
@@ -54,7 +60,7 @@ use credentials::Ids;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// What a call comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Reply {
     /// It returns this.
     Value(u64),
@@ -64,7 +70,12 @@ pub enum Reply {
     Parked,
     /// Its task is no more.
     Ended,
+    /// This is to be done with the caller's registers, which hold the result then.
+    OnRegisters(OnRegisters),
 }
+
+/// See [`Reply::OnRegisters`].
+pub type OnRegisters = fn(&mut Kernel, &'static Cpu, u16, &mut TrapFrame);
 
 impl From<Result<u64, Errno>> for Reply {
     fn from(result: Result<u64, Errno>) -> Reply {
@@ -107,6 +118,12 @@ impl Call<'_> {
     /// The calling task.
     pub fn task(&mut self) -> &mut Task {
         &mut self.kernel.tasks[usize::from(self.task)]
+    }
+
+    /// What the calling task has open.
+    pub fn descriptors(&mut self) -> &mut Descriptors {
+        let number = self.task().descriptors;
+        &mut self.kernel.descriptors[number]
     }
 
     /// The calling process as the host sees it.
@@ -186,6 +203,55 @@ pub fn again(kernel: &mut Kernel, cpu: &'static Cpu, task: u16) {
     });
 }
 
+/// Whether a handler has asked for a call it interrupts to be made again (SA_RESTART).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// It has, and those that can be are.
+    IfItCan,
+    /// It has not.
+    Never,
+}
+
+/// Task `task`, on this vCPU, is about to run a handler for the signal that has ended the wait of its call: the call fails,
+/// or is made once more when the handler returns. Those that wait for a time or for signals always fail (signal(7)).
+pub fn interrupted(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, restart: Restart) {
+    with_frame_of_running(cpu, task, |frame| {
+        let args = [frame.rdi, frame.rsi, frame.rdx, frame.r10, frame.r8, frame.r9];
+        let which = frame.rax;
+        let mut call = Call {
+            kernel,
+            cpu,
+            task,
+            args,
+            attempt: Attempt::Again,
+        };
+        if restart == Restart::IfItCan && can_restart(which, &args) {
+            // The registers are still those of the call: it is enough to go back to the instruction.
+            frame.rip = frame.rip.wrapping_sub(SYSCALL_LEN);
+        } else {
+            frame.rax = time::what_is_left(&mut call, which).to_result() as u64;
+        }
+    });
+}
+
+/// Bytes of the instruction `syscall`.
+const SYSCALL_LEN: u64 = 2;
+
+/// Whether call `which` may be made again after a handler has run.
+fn can_restart(which: u64, args: &[u64; 6]) -> bool {
+    match which {
+        number::POLL
+        | number::PAUSE
+        | number::NANOSLEEP
+        | number::CLOCK_NANOSLEEP
+        | number::RT_SIGTIMEDWAIT
+        | number::RT_SIGSUSPEND => false,
+        // With a time-out it would begin to wait anew.
+        number::FUTEX => args[3] == 0,
+        _ => true,
+    }
+}
+
 fn attempt(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, frame: &mut TrapFrame, attempt: Attempt) {
     let args = [frame.rdi, frame.rsi, frame.rdx, frame.r10, frame.r8, frame.r9];
     match serve(
@@ -201,6 +267,7 @@ fn attempt(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, frame: &mut TrapFr
         Reply::Value(value) => frame.rax = value,
         Reply::Error(error) => frame.rax = error.to_result() as u64,
         Reply::Parked | Reply::Ended => {}
+        Reply::OnRegisters(work) => work(kernel, cpu, task, frame),
     }
 }
 
@@ -228,11 +295,16 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::SHMGET => shm::get(call).into(),
         number::SHMAT => shm::attach(call).into(),
         number::SHMCTL => shm::control(call).into(),
+        number::GETITIMER => timer::getitimer(call).into(),
+        number::ALARM => timer::alarm(call).into(),
+        number::SETITIMER => timer::setitimer(call).into(),
         number::NANOSLEEP => time::nanosleep(call),
         number::GETPID => identity::getpid(call).into(),
         number::EXIT => process::exit(call),
         number::EXIT_GROUP => process::exit_group(call),
-        number::KILL => signal::kill(call).into(),
+        number::RT_SIGRETURN => Reply::OnRegisters(return_from_handler),
+        number::PAUSE => signal::pause(call),
+        number::KILL => kill::kill(call).into(),
         number::UNAME => identity::uname(call).into(),
         number::SHMDT => shm::detach(call).into(),
         number::GETCWD => file::getcwd(call).into(),
@@ -277,7 +349,10 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::PREAD64 => procfs::pread(call).into(),
         number::PWRITE64 => procfs::pwrite(call).into(),
         number::RT_SIGPENDING => signal::sigpending(call).into(),
-        number::SIGALTSTACK => signal::sigaltstack(call).into(),
+        number::RT_SIGTIMEDWAIT => signal::sigtimedwait(call),
+        number::RT_SIGQUEUEINFO => kill::sigqueueinfo(call).into(),
+        number::RT_SIGSUSPEND => signal::sigsuspend(call),
+        number::SIGALTSTACK => Reply::OnRegisters(signal::sigaltstack),
         number::SCHED_SETPARAM => sched::sched_setparam(call).into(),
         number::SCHED_GETPARAM => sched::sched_getparam(call).into(),
         number::SCHED_SETSCHEDULER => sched::sched_setscheduler(call).into(),
@@ -289,19 +364,25 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::ARCH_PRCTL => thread::arch_prctl(call).into(),
         number::SETRLIMIT => identity::setrlimit(call).into(),
         number::GETTID => Reply::Value(u64::from(call.task().id)),
-        number::TKILL => signal::tkill(call).into(),
+        number::TKILL => kill::tkill(call).into(),
         number::TIME => time::time(call).into(),
         number::FUTEX => futex::futex(call),
         number::SCHED_SETAFFINITY => sched::sched_setaffinity(call).into(),
         number::SCHED_GETAFFINITY => sched::sched_getaffinity(call).into(),
         number::SET_TID_ADDRESS => thread::set_tid_address(call).into(),
+        number::TIMER_CREATE => timer::timer_create(call).into(),
+        number::TIMER_SETTIME => timer::timer_settime(call).into(),
+        number::TIMER_GETTIME => timer::timer_gettime(call).into(),
+        number::TIMER_GETOVERRUN => timer::timer_getoverrun(call).into(),
+        number::TIMER_DELETE => timer::timer_delete(call).into(),
         number::CLOCK_GETTIME => time::clock_gettime(call).into(),
         number::CLOCK_GETRES => time::clock_getres(call).into(),
         number::CLOCK_NANOSLEEP => time::clock_nanosleep(call),
-        number::TGKILL => signal::tgkill(call).into(),
+        number::TGKILL => kill::tgkill(call).into(),
         number::NEWFSTATAT => file::newfstatat(call).into(),
         number::SET_ROBUST_LIST => thread::set_robust_list(call).into(),
         number::GET_ROBUST_LIST => thread::get_robust_list(call).into(),
+        number::RT_TGSIGQUEUEINFO => kill::tgsigqueueinfo(call).into(),
         number::PRLIMIT64 => identity::prlimit64(call).into(),
         number::GETCPU => thread::getcpu(call).into(),
         number::GETRANDOM => io::getrandom(call).into(),

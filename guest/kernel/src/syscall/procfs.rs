@@ -133,7 +133,7 @@ fn place(fd: u64) -> Option<usize> {
 /// The open file that descriptor `fd` means, if it is one of these.
 fn file<'a>(call: &'a mut Call<'_>, fd: u64) -> Option<&'a mut OpenFile> {
     let at = place(fd)?;
-    let number = usize::from(call.process().files.0[at]).checked_sub(1)?;
+    let number = usize::from(call.descriptors().files.0[at]).checked_sub(1)?;
     call.kernel.open_files.get_mut(number)
 }
 
@@ -202,7 +202,7 @@ fn open_path(call: &mut Call<'_>, path: u64, flags: u64) -> Result<u64, Errno> {
     }
     debug_assert!(permissions & 0o444 == 0o444);
     let at = call
-        .process()
+        .descriptors()
         .files
         .0
         .iter()
@@ -220,7 +220,7 @@ fn open_path(call: &mut Call<'_>, path: u64, flags: u64) -> Result<u64, Errno> {
         mode: mode as u8,
         offset: 0,
     };
-    call.process().files.0[at] = number as u16 + 1;
+    call.descriptors().files.0[at] = number as u16 + 1;
     Ok(FIRST + at as u64)
 }
 
@@ -229,7 +229,7 @@ pub fn close(call: &mut Call<'_>, fd: u64) {
     if let Some(file) = file(call, fd) {
         file.users -= 1;
         if let Some(at) = place(fd) {
-            call.process().files.0[at] = 0;
+            call.descriptors().files.0[at] = 0;
         }
     }
 }
