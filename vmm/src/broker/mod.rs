@@ -1,12 +1,11 @@
 //! The broker: the only authority on segments.
 //!
 //! Guests ask for segments by hypercall; what they may do is decided here, by the rules of the `shm` crate, and
-//! nowhere else. The broker owns each segment's memory (a sealed memfd), knows how many attaches each guest holds
-//! in which of its windows, splices a segment into a [`Window`] at the first attach there and takes it out at the
+//! nowhere else. The broker owns each segment's memory, knows how many attaches each guest holds in which of its windows, splices a segment into a [`Window`] at the first attach there and takes it out at the
 //! last. Its answers are [`Errno`]s: nothing a guest sends can make it panic, block or spend another guest's.
 //!
 //! Key types: [`SegmentService`] is what a machine sees of it, [`Broker`] the implementation; `segment` holds
-//! one segment's life, `memory` what it is made of, `attach` what one guest has attached, `rights` what one guest may
+//! one segment's life, `memory` and `large` what it is made of, `attach` what one guest has attached, `rights` what one guest may
 //! do at all, `proc` the texts of guests' /proc, `futex` who waits for which word.
 //!
 //! Locks, always taken in this order: one guest's (`attach::Home`), then that of huge pages' words (`memory::keep`),
@@ -14,12 +13,14 @@
 
 mod attach;
 mod futex;
+mod large;
 mod memory;
 mod proc;
 mod rights;
 mod segment;
 
 pub use futex::{FutexRequeue, FutexService, FutexWait, FutexWake, FutexWoken, Inbox, Reach, SegmentWord};
+pub use memory::HostPages;
 pub use proc::ProcFile;
 pub use rights::{Caller, GuestPolicy, GuestRights, Quota};
 pub use segment::{SegmentLife, SegmentState};
@@ -31,6 +32,7 @@ use abi::ipc::{SHM_RDONLY, ShmidDs};
 use abi::{Errno, PAGE_SIZE, guest_of_pid};
 use attach::Home;
 use futex::{Queues, Sleepers};
+use large::LargePages;
 use memory::{HugePages, Memory, MemoryRule};
 use rights::Made;
 use segment::{Backing, History};
@@ -169,6 +171,7 @@ pub struct Broker {
     queues: Queues<Inbox>,
     memory: MemoryRule,
     huge_pages: HugePages,
+    large_pages: LargePages,
     started: Instant,
     realtime: Box<dyn Fn() -> i64 + Send + Sync>,
 }
@@ -213,6 +216,7 @@ impl Broker {
             queues: Queues::new(futex::BUCKETS),
             memory: MemoryRule::of_host(),
             huge_pages: HugePages::of_host(),
+            large_pages: LargePages::default(),
             started: Instant::now(),
             realtime: Box::new(realtime),
         }
@@ -343,7 +347,7 @@ impl SegmentService for Broker {
             };
             made.check_bytes(guest, quota, memory::len(new, huge_page_shift)?)?;
             made.check_segments(guest, quota)?;
-            let memory = Memory::new(new, huge_page_shift)?;
+            let memory = Memory::new(new, huge_page_shift, &self.large_pages)?;
             Ok(Backing::new(guest, &who, flags, new, memory, self.age_ns()))
         })?;
         let id = got.id();
