@@ -1,6 +1,7 @@
 //! Areas: ranges of a program's addresses, with what they allow and what is behind them (Linux's VMAs).
 
 use super::fault::Access;
+use super::shared;
 use abi::PAGE_SIZE;
 use abi::hypercall::{WINDOW_RO, WINDOW_RW};
 use bitflags::bitflags;
@@ -171,6 +172,17 @@ impl Area {
     /// Its length in bytes.
     pub const fn len(&self) -> u64 {
         self.end.get() - self.start.get()
+    }
+
+    /// The end of what it claims: behind a whole segment, what its links take ([`super::shared`]).
+    pub fn claimed_end(&self) -> GuestVirt {
+        let whole = self
+            .segment()
+            .filter(|part| part.offset == 0 && part.left() <= self.len());
+        whole.map_or(self.end, |part| {
+            let claim = shared::claim(self.start, part.left() / PAGE_SIZE);
+            self.end.max(self.start.add(claim))
+        })
     }
 
     /// The segment behind it.

@@ -43,7 +43,7 @@ impl AddressSpace {
             return Err(error);
         }
         let mut flush = Flush::none();
-        let copied = self.copy_pages(mem, &census, &mut child, &mut flush);
+        let copied = self.copy_pages(mem, world, &census, &mut child, &mut flush);
         // Also after a failure: leaves that are read-only already are not flushed next time.
         if flush.needs_flush() {
             world.flush(self.loaded, &flush);
@@ -175,6 +175,7 @@ impl AddressSpace {
     fn copy_pages(
         &mut self,
         mem: &mut Memory,
+        world: &mut impl World,
         census: &Census,
         child: &mut AddressSpace,
         flush: &mut Flush,
@@ -189,7 +190,7 @@ impl AddressSpace {
                 continue;
             }
             if let Backing::Segment(part) = &area.backing {
-                child.map_fragment(mem, &area, part, area.start)?;
+                child.map_fragment(mem, world, &area, part, area.start)?;
                 continue;
             }
             // Where private areas lie close together one walk serves them.

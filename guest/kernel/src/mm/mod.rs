@@ -10,6 +10,7 @@
 //! | `fault` | pages appear when they are touched |
 //! | `fork` | two processes share what they had in common, until one writes |
 //! | `attach` | shmat and shmdt |
+//! | [`shared`] | tables that several processes link |
 //! | `user` | copies between a program and the kernel |
 //! | `word` | single words, for futexes |
 //! | `world` | [`World`] as the kernel has it |
@@ -20,6 +21,9 @@
 //!   a leaf lies in exactly one area.
 //! * A leaf gives the right to write only to a frame that [`Frames`] owns, which then belongs to this leaf
 //!   alone or is shared anonymous memory, or to a page of a segment attached read-write.
+//! * A shared table ([`shared`]) lies below one area of a process, which shows all of its piece; before that area is
+//!   cut or protected, or another one comes to lie in what the link claims, the process gets entries of its own
+//!   ([`AddressSpace::own_tables`]).
 //! * A frame that more than one leaf maps has a count of them, and they say so; see [`frames`].
 //! * Each fragment of an attach, that is each area with a segment behind it, counts once with the broker: the
 //!   calls of [`World::attached_more`] and [`World::detached`] are made where areas come and go, nowhere else.
@@ -40,6 +44,7 @@ mod fork;
 pub mod frames;
 mod protect;
 mod remap;
+pub mod shared;
 pub mod space;
 #[cfg(test)]
 mod tests;

@@ -159,6 +159,10 @@ impl AddressSpace {
         // The new place may have been another part of the same area.
         let area = *self.areas.find(&mem.areas, old).ok_or(Errno::EFAULT)?;
         let part = area.part(old, old.add(old_len.min(new_len)));
+        self.own_tables(mem, world, to, 1)?;
+        if area.segment().is_some() && part.len() < area.len() {
+            self.own_tables(mem, world, part.start, part.len() / PAGE_SIZE)?;
+        }
         self.move_part(mem, world, &area, &part, to, new_len)
     }
 
@@ -193,10 +197,11 @@ impl AddressSpace {
             ..part
         };
         affordable(mem, &view.backing, view.prot, len)?;
+        self.own_tables(mem, world, start, 1)?;
         match &part.backing {
             Backing::Segment(segment) => {
                 world.attached_more(segment)?;
-                if let Err(error) = self.map_fragment(mem, &view, segment, start) {
+                if let Err(error) = self.map_fragment(mem, world, &view, segment, start) {
                     world.detached(segment);
                     return Err(error);
                 }
@@ -341,7 +346,7 @@ impl AddressSpace {
         to: GuestVirt,
     ) -> Result<(), Errno> {
         let result = match &part.backing {
-            Backing::Segment(segment) => self.map_fragment(mem, part, segment, to),
+            Backing::Segment(segment) => self.map_fragment(mem, world, part, segment, to),
             _ => self.map_private(mem, part, to),
         };
         let pages = part.len() / PAGE_SIZE;

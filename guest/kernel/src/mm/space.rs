@@ -216,6 +216,9 @@ impl AddressSpace {
             }
             self.clear(mem, world, start, end)?;
         }
+        if at != Placement::Anywhere {
+            self.own_tables(mem, world, start, 1)?;
+        }
         self.insert(
             mem,
             Area {
@@ -249,7 +252,7 @@ impl AddressSpace {
         let moved = if new < old {
             self.clear(mem, world, new, old)
         } else {
-            self.grow_break(mem, old, new)
+            self.grow_break(mem, world, old, new)
         };
         if moved.is_ok() {
             self.brk = brk;
@@ -257,7 +260,13 @@ impl AddressSpace {
         self.brk
     }
 
-    fn grow_break(&mut self, mem: &mut Memory, old: GuestVirt, new: GuestVirt) -> Result<(), Errno> {
+    fn grow_break(
+        &mut self,
+        mem: &mut Memory,
+        world: &mut impl World,
+        old: GuestVirt,
+        new: GuestVirt,
+    ) -> Result<(), Errno> {
         if old == new {
             return Ok(());
         }
@@ -269,6 +278,7 @@ impl AddressSpace {
         if !self.is_free(mem, old, new.add(PAGE_SIZE)) {
             return Err(Errno::ENOMEM);
         }
+        self.own_tables(mem, world, old, 1)?;
         let area = Area {
             start: old,
             end: new,

@@ -1,7 +1,8 @@
 //! A process's areas in order of address: a treap over nodes from one pool for the whole guest.
 //!
 //! Each node also knows its subtree's first and last address and its largest gap, so a free range is found in
-//! O(log n) like everything else. Links are indices into the pool, 0 is none; nothing is allocated. The
+//! O(log n) like everything else. Gaps are what no area claims ([`Area::claimed_end`]); something may lie in what is
+//! claimed all the same, where a program has put it. Links are indices into the pool, 0 is none; nothing is allocated. The
 //! nodes lie in BSS, where those that are never used cost nothing.
 
 use super::area::Area;
@@ -17,6 +18,8 @@ pub const MOST_AREAS: usize = 16384;
 #[derive(Clone, Copy)]
 struct Node {
     area: Area,
+    /// End of what the area claims.
+    claimed: u64,
     /// Bounds of the subtree, and the largest gap within them.
     first: u64,
     last: u64,
@@ -37,6 +40,7 @@ impl Node {
             backing: Backing::Anonymous,
             advice: Advice::empty(),
         },
+        claimed: 0,
         first: 0,
         last: 0,
         gap: 0,
@@ -118,11 +122,12 @@ impl AreaPool {
         self.seed ^= self.seed << 13;
         self.seed ^= self.seed >> 17;
         self.seed ^= self.seed << 5;
-        let (first, last) = (area.start.get(), area.end.get());
+        let claimed = area.claimed_end().get();
         *self.node_mut(index) = Node {
             area,
-            first,
-            last,
+            claimed,
+            first: area.start.get(),
+            last: claimed,
             gap: 0,
             left: 0,
             right: 0,
@@ -139,17 +144,18 @@ impl AreaPool {
 
     /// Recomputes what `index` knows of its subtree.
     fn pull(&mut self, index: u16) {
-        let node = *self.node(index);
-        let (mut first, mut last, mut gap) = (node.area.start.get(), node.area.end.get(), 0);
+        let node = self.node(index);
+        let (mut first, mut last, mut gap) = (node.area.start.get(), node.claimed, 0);
         if node.left != 0 {
             let left = self.node(node.left);
-            gap = left.gap.max(first - left.last);
+            gap = left.gap.max(first.saturating_sub(left.last));
             first = left.first;
+            last = last.max(left.last);
         }
         if node.right != 0 {
             let right = self.node(node.right);
-            gap = gap.max(right.gap).max(right.first - last);
-            last = right.last;
+            gap = gap.max(right.gap).max(right.first.saturating_sub(last));
+            last = last.max(right.last);
         }
         let node = self.node_mut(index);
         (node.first, node.last, node.gap) = (first, last, gap);
@@ -245,6 +251,7 @@ impl AreaPool {
             self.update(right, key, change);
         } else {
             change(&mut node.area);
+            node.claimed = node.area.claimed_end().get();
         }
         self.pull(root);
     }
@@ -286,13 +293,19 @@ impl AreaPool {
             return want.fit(low, high);
         }
         let node = self.node(root);
-        let most = node.gap.max(node.first - low).max(high - node.last);
+        let most = node
+            .gap
+            .max(node.first.saturating_sub(low))
+            .max(high.saturating_sub(node.last));
         if most < want.len || low >= want.below || high <= want.above {
             return None;
         }
-        let (start, end) = (node.area.start.get(), node.area.end.get());
-        self.highest_gap(node.right, end, high, want)
-            .or_else(|| self.highest_gap(node.left, low, start, want))
+        let mut taken = node.claimed.max(low);
+        if node.left != 0 {
+            taken = taken.max(self.node(node.left).last);
+        }
+        self.highest_gap(node.right, taken, high, want)
+            .or_else(|| self.highest_gap(node.left, low, node.area.start.get(), want))
     }
 }
 
