@@ -140,7 +140,7 @@ impl AddressSpace {
         Ok(start)
     }
 
-    fn gap_for_segment(&self, mem: &Memory, len: u64) -> Option<GuestVirt> {
+    fn gap_for_segment(&mut self, mem: &Memory, len: u64) -> Option<GuestVirt> {
         let mut align = shared::alignment(len / PAGE_SIZE);
         while align > PAGE_SIZE {
             // Any multiple will do: what is claimed depends on nothing else.
@@ -217,18 +217,21 @@ impl AddressSpace {
         let pages = area.len().min(part.left()) / PAGE_SIZE;
         let rights = self.rights(mem, area);
         let whole = part.offset == 0 && part.left() <= area.len();
-        let may_link = whole && {
+        let may_link = whole && pages > shared::FEW && {
             let (end, claimed) = (to.add(area.len()), to.add(shared::claim(to, pages)));
             claimed <= end || self.is_free(mem, end, claimed)
         };
+        if !may_link {
+            let mapped = self.map_piece(mem, Piece::Own(pages), part.start(), to, rights);
+            if mapped.is_err() {
+                mem.frames.release();
+            }
+            return mapped;
+        }
         let mut done = 0;
         while done < pages {
             let (at, from) = (to.add(done * PAGE_SIZE), part.start().add(done * PAGE_SIZE));
-            let piece = if may_link {
-                shared::piece(at, pages - done)
-            } else {
-                Piece::Own(pages)
-            };
+            let piece = shared::piece(at, pages - done);
             if let Err(error) = self.map_piece(mem, piece, from, at, rights) {
                 let mut space = shm::Space {
                     memory: &mut mem.frames,

@@ -64,6 +64,9 @@ pub fn alignment(pages: u64) -> u64 {
 
 /// Bytes that a whole segment of `pages` pages at `at` takes, with what the link at its end claims.
 pub fn claim(at: GuestVirt, pages: u64) -> u64 {
+    if pages <= FEW {
+        return pages * PAGE_SIZE;
+    }
     let mut rest = pages;
     if pages > FEW * LARGE_PAGES && at.is_aligned(MOST_SHARED * PAGE_SIZE) {
         rest %= MOST_SHARED;

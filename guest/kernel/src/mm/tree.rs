@@ -9,7 +9,7 @@ use super::area::Area;
 #[cfg(target_os = "none")]
 use crate::arch::lent::Reserve;
 use crate::mm::area::{Advice, Backing, Prot};
-use abi::Errno;
+use abi::{Errno, PAGE_SIZE};
 use paging::GuestVirt;
 
 /// Most areas of all processes together.
@@ -287,6 +287,26 @@ impl AreaPool {
         Some(copy)
     }
 
+    /// Up to where anything that starts below `limit` claims, and where the last of that starts.
+    fn below(&self, root: u16, limit: u64) -> (u64, u64) {
+        let (mut taken, mut start) = (0, 0);
+        let mut at = root;
+        while at != 0 {
+            let node = self.node(at);
+            if node.area.start.get() >= limit {
+                at = node.left;
+                continue;
+            }
+            start = node.area.start.get();
+            taken = node.claimed.max(taken);
+            if node.left != 0 {
+                taken = taken.max(self.node(node.left).last);
+            }
+            at = node.right;
+        }
+        (taken, start)
+    }
+
     /// The highest start of a free range that fits `want` between `low` and `high`, which hold the subtree.
     fn highest_gap(&self, root: u16, low: u64, high: u64, want: &Want) -> Option<u64> {
         if root == 0 {
@@ -324,16 +344,50 @@ impl Want {
     }
 }
 
+/// What is known to be full: no free range of `len` bytes lies within `[from, to)`. Who maps one thing after the other
+/// finds the place for the next one where this begins, with one walk down.
+#[derive(Clone, Copy, Debug, Default)]
+struct Full {
+    from: u64,
+    to: u64,
+    len: u64,
+}
+
+impl Full {
+    /// `[start, end)` is not free any more.
+    fn took(&mut self, start: u64, end: u64) {
+        if start < self.from && self.from <= end {
+            self.from = start;
+        }
+    }
+
+    /// Something may have become free below `end`.
+    fn gave(&mut self, end: u64) {
+        self.from = self.from.max(end);
+    }
+}
+
+/// Walks that look for a gap right below one that was too small, before the whole tree is searched.
+const WALKS: u32 = 2;
+
 /// One process's areas.
 #[derive(Debug, Default)]
 pub struct AreaTree {
     root: u16,
+    full: Full,
 }
 
 impl AreaTree {
     /// No areas.
     pub const fn new() -> AreaTree {
-        AreaTree { root: 0 }
+        AreaTree {
+            root: 0,
+            full: Full {
+                from: 0,
+                to: 0,
+                len: 0,
+            },
+        }
     }
 
     /// The area that contains `addr`.
@@ -377,6 +431,7 @@ impl AreaTree {
                 .is_none_or(|next| next.start >= area.end)
         );
         let new = pool.take(area).ok_or(Errno::ENOMEM)?;
+        self.full.took(area.start.get(), area.end.get());
         self.root = pool.insert(self.root, new);
         Ok(())
     }
@@ -389,11 +444,14 @@ impl AreaTree {
             return None;
         }
         pool.give_back(removed);
-        Some(pool.node(removed).area)
+        let node = pool.node(removed);
+        self.full.gave(node.claimed);
+        Some(node.area)
     }
 
     /// Changes the area that starts at `start`. It must keep its place in the order, and some length.
     pub fn update(&mut self, pool: &mut AreaPool, start: GuestVirt, change: impl FnOnce(&mut Area)) {
+        self.full.gave(self.full.to);
         pool.update(self.root, start, change);
     }
 
@@ -404,31 +462,56 @@ impl AreaTree {
 
     /// Removes all, telling `gone` of each, in order.
     pub fn clear(&mut self, pool: &mut AreaPool, mut gone: impl FnMut(&Area)) {
-        pool.clear(core::mem::take(&mut self.root), &mut gone);
+        pool.clear(core::mem::take(self).root, &mut gone);
     }
 
     /// The highest free range of `len` bytes in `[low, high)`, aligned to `align`.
     pub fn highest_gap(
-        &self,
+        &mut self,
         pool: &AreaPool,
         len: u64,
         align: u64,
         low: u64,
         high: u64,
     ) -> Option<GuestVirt> {
-        // Areas may lie outside [low, high) on both sides.
-        let top = if self.root == 0 {
-            high
-        } else {
-            pool.node(self.root).last.max(high)
-        };
         let want = Want {
             len,
             align,
             above: low,
             below: high,
         };
-        pool.highest_gap(self.root, 0, top, &want).map(GuestVirt::new)
+        let mut limit = high;
+        if self.full.to == high && self.full.len <= len {
+            limit = limit.min(self.full.from);
+        }
+        for _ in 0..WALKS {
+            let (taken, start) = pool.below(self.root, limit);
+            if let Some(found) = want.fit(taken, limit) {
+                return Some(self.found(found, &want));
+            }
+            limit = start;
+        }
+        // Areas may lie outside [low, high) on both sides.
+        let top = if self.root == 0 {
+            high
+        } else {
+            pool.node(self.root).last.max(high)
+        };
+        let found = pool.highest_gap(self.root, 0, top, &want)?;
+        Some(self.found(found, &want))
+    }
+
+    /// Takes note of what a search has shown, and where it ended.
+    fn found(&mut self, start: u64, want: &Want) -> GuestVirt {
+        // Ranges that are not aligned have been passed over.
+        if want.align == PAGE_SIZE {
+            self.full = Full {
+                from: start + want.len,
+                to: want.below,
+                len: want.len,
+            };
+        }
+        GuestVirt::new(start)
     }
 
     /// A tree of areas like these.
@@ -437,7 +520,10 @@ impl AreaTree {
     /// ENOMEM when the guest has too few nodes; callers have made sure that it has enough, or some are lost.
     pub fn duplicate(&self, pool: &mut AreaPool) -> Result<AreaTree, Errno> {
         let root = pool.duplicate(self.root).ok_or(Errno::ENOMEM)?;
-        Ok(AreaTree { root })
+        Ok(AreaTree {
+            root,
+            full: self.full,
+        })
     }
 
     /// The length of the largest free range in `[low, high)`; areas below `low` may make it seem larger by as
