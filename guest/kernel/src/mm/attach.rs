@@ -282,6 +282,9 @@ impl AddressSpace {
         start: GuestVirt,
         pages: u64,
     ) -> Result<(), Errno> {
+        if mem.frames.shared.is_empty() {
+            return Ok(());
+        }
         let flush = paging::unshare(&mut mem.frames, self.root, start, pages).map_err(errno);
         if let Ok(flush) = &flush
             && flush.needs_flush()
