@@ -130,6 +130,20 @@ fn limits_hold_as_on_linux() {
 }
 
 #[test]
+fn resource_limits_hold_as_on_linux() {
+    conforms("conf_rlimit.c", 300);
+}
+
+#[test]
+fn attaches_that_page_tables_can_not_hold_are_placed_as_on_linux() {
+    let run = Run::with("conf_large.c", Toolchain::Musl)
+        .memory(16 << 20)
+        .compare();
+    run.expect_all(0);
+    assert!(run.stdout(0, 0).lines().count() >= 35, "{run:?}");
+}
+
+#[test]
 fn futex_checks_what_linux_checks() {
     conforms("conf_futex.c", 700);
 }

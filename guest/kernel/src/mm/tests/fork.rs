@@ -262,7 +262,9 @@ impl Test {
                         phys: FILE.add(first * PAGE_SIZE),
                         len: FILE_LEN - first * PAGE_SIZE,
                     },
-                    None if shared => Backing::SharedAnonymous,
+                    None if shared => Backing::SharedAnonymous {
+                        len: pages * PAGE_SIZE,
+                    },
                     None => Backing::Anonymous,
                 };
                 let at = Placement::Fixed(virt(page));
@@ -357,13 +359,12 @@ impl Test {
             Op::Attach { page, id } => {
                 let segment = segment(id, Window::ReadWrite);
                 let pages = segment.mapped_size() / PAGE_SIZE;
-                let can = space.can_attach(memory, Place::Replacing(virt(page)), pages);
+                let can = space.can_attach(memory, Place::Replacing(virt(page)));
                 assert!(scarce || can.is_ok());
                 *world.attaches.entry(id).or_default() += 1;
-                let refusing = world.refuses_after.is_some();
                 let answer = space.attach_replacing(memory, world, virt(page), segment, RW);
                 assert!(
-                    refusing || answer.map(drop) == can,
+                    scarce || answer.map(drop) == can,
                     "{op:?}: {answer:?} after {can:?}"
                 );
                 if settle(answer.map(drop), Ok(())) {
