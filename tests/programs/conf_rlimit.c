@@ -322,7 +322,7 @@ static void attaching(void) {
     at("4 in place of 4", shmat(small, p, SHM_REMAP));
     at("4 in place of 3 and a page", shmat(small, p - PAGE, SHM_REMAP));
     attaches("small", small);
-    at("4 in place of 1 and 3 pages", shmat(small, p - 4 * PAGE, SHM_REMAP));
+    at("4 in place of nothing", shmat(small, p - 5 * PAGE, SHM_REMAP));
     attaches("small", small);
     says("munmap of two", munmap(q, 2 * PAGE));
     at("3 of one and two", map(4, RW, ANON));
