@@ -156,7 +156,7 @@ impl AddressSpace {
                 0 => Ok(()),
                 len => world.punch(&segment, len),
             },
-            Backing::SharedAnonymous => {
+            Backing::SharedAnonymous { .. } => {
                 let pages = part.len() / PAGE_SIZE;
                 for_each_leaf(&mem.frames, self.root, part.start, pages, |leaf| {
                     let from = leaf.virt.max(part.start);

@@ -8,6 +8,7 @@
 //! | [`space`] | [`AddressSpace`]: making and ending one, mmap, brk |
 //! | `unmap`, `protect`, `remap`, `advise` | munmap, mprotect, mremap, madvise |
 //! | `fault` | pages appear when they are touched |
+//! | [`limits`] | how much of it there may be, and how stacks grow |
 //! | `fork` | two processes share what they had in common, until one writes |
 //! | `attach` | shmat and shmdt |
 //! | `user` | copies between a program and the kernel |
@@ -38,6 +39,7 @@ mod attach;
 mod fault;
 mod fork;
 pub mod frames;
+mod limits;
 mod protect;
 mod remap;
 pub mod space;
@@ -52,6 +54,7 @@ pub mod world;
 pub use attach::Place;
 pub use fault::{Access, Fault};
 pub use frames::Frames;
+pub use limits::Limits;
 pub use space::{AddressSpace, Placement};
 pub use tree::AreaPool;
 pub use user::Run;

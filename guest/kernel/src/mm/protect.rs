@@ -74,10 +74,9 @@ impl AddressSpace {
         prot: Prot,
     ) -> Result<(), Errno> {
         affordable(mem, &area.backing, prot, end.get() - start.get())?;
-        let part = Area {
-            prot,
-            ..area.part(start, end)
-        };
+        let part = area.part(start, end);
+        self.may_become(mem, &part, prot)?;
+        let part = Area { prot, ..part };
         self.recast(mem, world, area, &part)
     }
 
@@ -184,7 +183,7 @@ impl AddressSpace {
             self.drop_shown_pages(mem, world, part)?;
         }
         let mut rights = self.rights(mem, part);
-        if part.backing == Backing::SharedAnonymous {
+        if matches!(part.backing, Backing::SharedAnonymous { .. }) {
             // What others use may be written; elsewhere a copy has to be made first.
             rights |= Rights::COUNTED;
         }

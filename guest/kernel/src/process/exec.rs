@@ -4,6 +4,7 @@
 //! failure changes nothing. Then the process's other threads end, and the last of them, or the caller if it is alone,
 //! changes the memory.
 
+use super::signal::send;
 use super::task::{NAME, Wait, name_of};
 use super::{Fate, exit, load, signal, stack};
 use crate::arch::context::Context;
@@ -113,7 +114,12 @@ pub fn exec(call: &mut Call<'_>, file: u32, argv: u64, envp: u64) -> Result<(), 
             envc,
             strings: &room[..used],
         };
-        let made = make(call.kernel, call.cpu, number, &given)?;
+        let made = make(call.kernel, call.cpu, number, &given).inspect_err(|error| {
+            // Linux finds out when there is no way back.
+            if *error == Errno::ENOMEM && call.process().memory_limits().is_some() {
+                send::force_fault(call.kernel, call.task, signal::SIGSEGV);
+            }
+        })?;
         begin(call.kernel, call.cpu, call.task, file, made);
         Ok(())
     })
@@ -139,6 +145,7 @@ pub fn make(kernel: &mut Kernel, cpu: &'static Cpu, number: u16, given: &Given<'
     };
     let file = given::files(boot).get(given.file as usize).ok_or(Errno::ENOENT)?;
     let mut space = AddressSpace::new(memory, GuestPhys::new(*kernel_root))?;
+    space.limits = process.memory_limits();
     let contents = GuestPhys::new(file.contents.start);
     let filled = load::load(
         &mut space,

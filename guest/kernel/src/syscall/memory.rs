@@ -35,7 +35,10 @@ pub fn mmap(call: &mut Call<'_>) -> Result<u64, Errno> {
         });
     }
     let backing = match flags & MAP_TYPE {
-        MAP_SHARED => Backing::SharedAnonymous,
+        // Of a length there can't be, the rest says.
+        MAP_SHARED => Backing::SharedAnonymous {
+            len: len.checked_next_multiple_of(PAGE_SIZE).unwrap_or(0),
+        },
         MAP_PRIVATE => Backing::Anonymous,
         _ => return Err(Errno::EINVAL),
     };

@@ -7,7 +7,7 @@ use crate::process::signal::info::{CLD_CONTINUED, CLD_EXITED, CLD_KILLED, CLD_ST
 use crate::process::signal::stop::News;
 use crate::process::signal::{SIGCHLD, SIGCONT};
 use crate::process::task::Wait;
-use crate::process::{exec, exit};
+use crate::process::{exec, exit, limits};
 use abi::Errno;
 use zerocopy::{Immutable, IntoBytes};
 
@@ -48,12 +48,30 @@ pub fn parent_pid(call: &mut Call<'_>) -> u32 {
 /// execve(2).
 pub fn execve(call: &mut Call<'_>) -> Reply {
     let [path, argv, envp, ..] = call.args;
-    let file = file::program_at(call, path);
-    match file.and_then(|file| exec::exec(call, file, argv, envp)) {
+    let made = may_execute(call, path)
+        .and_then(|()| file::program_at(call, path))
+        .and_then(|file| exec::exec(call, file, argv, envp));
+    match made {
         // Its registers are the new program's already.
         Ok(()) => Reply::Parked,
         Err(error) => Reply::Error(error),
     }
+}
+
+/// Whether the caller may run any program: as another user than before, it may not when that one has too many processes
+/// already (`do_execveat_common` in Linux, which looks at this once, when it has the name).
+fn may_execute(call: &mut Call<'_>, path: u64) -> Result<(), Errno> {
+    let _: u8 = call.read(path)?;
+    let process = call.process();
+    if process.exceeds {
+        let [most, _] = process.limit(limits::NPROC);
+        let user = process.credentials.uid[0];
+        if call.kernel.tasks_of(user) > most {
+            return Err(Errno::EAGAIN);
+        }
+        call.process().exceeds = false;
+    }
+    Ok(())
 }
 
 /// A child of which there is something to tell, or 0 or waiting if there is none yet.

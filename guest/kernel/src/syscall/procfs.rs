@@ -6,6 +6,7 @@
 use super::{Call, io};
 use crate::arch::lent::{Lent, gpa_of};
 use crate::hypercall;
+use crate::process::limits;
 use abi::hypercall::{
     Call as Host, PROC_SHM, PROC_SHM_NEXT_ID, PROC_SHM_RMID_FORCED, PROC_SHMALL, PROC_SHMMAX, PROC_SHMMNI,
 };
@@ -184,6 +185,14 @@ fn open_path(call: &mut Call<'_>, path: u64, flags: u64) -> Result<u64, Errno> {
     if path.is_empty() {
         return Err(Errno::ENOENT);
     }
+    // Looked for before the file is, as in Linux.
+    let [most, _] = call.process().limit(limits::NOFILE);
+    let files = &call.descriptors().files.0;
+    let at = files
+        .iter()
+        .position(|entry| *entry == 0)
+        .filter(|at| FIRST + (*at as u64) < most)
+        .ok_or(Errno::EMFILE)?;
     if is_below_file(path) {
         return Err(Errno::ENOTDIR);
     }
@@ -201,13 +210,6 @@ fn open_path(call: &mut Call<'_>, path: u64, flags: u64) -> Result<u64, Errno> {
         return Err(Errno::EACCES);
     }
     debug_assert!(permissions & 0o444 == 0o444);
-    let at = call
-        .descriptors()
-        .files
-        .0
-        .iter()
-        .position(|entry| *entry == 0)
-        .ok_or(Errno::EMFILE)?;
     let number = call
         .kernel
         .open_files

@@ -80,7 +80,7 @@ impl Mapping {
         let start = area.start.get() / PAGE_SIZE;
         let behind = match area.backing {
             Backing::Anonymous => Behind::Zeros,
-            Backing::SharedAnonymous => unreachable!("shared memory is tested with forks"),
+            Backing::SharedAnonymous { .. } => unreachable!("shared memory is tested with forks"),
             Backing::Image { phys, len } => {
                 let into = (phys.get() - FILE.get()) / PAGE_SIZE;
                 assert_eq!(len, FILE_LEN.saturating_sub(into * PAGE_SIZE));
