@@ -109,7 +109,8 @@ calls! {
     /// in ring 3; args\[2\]: TSC at the kernel's entry.
     Ready = 1,
     /// Bytes for the command's stdout or stderr. args: descriptor (1 or 2), GPA, length (to [`MAX_WRITE`]),
-    /// process index (as in `BootProcess::index`). Result: bytes taken, or the host descriptor's errno (EPIPE …).
+    /// process index (as in `BootProcess::index`). Result: bytes taken, which may be fewer, or the host descriptor's
+    /// errno (EPIPE …); EAGAIN when it takes none now: the event interrupt comes when that has changed.
     Write = 2,
     /// Bytes of the command's stdin. args: GPA, length. Result: bytes, 0 at the end, EAGAIN when there are none
     /// yet: the event interrupt comes when that has changed. Guests other than the first read the end at once.
@@ -162,6 +163,9 @@ calls! {
     ProcWrite = 23,
     /// Nothing to do here but wait for another vCPU: the host may run something else first. Result 0.
     Yield = 24,
+    /// Would [`Call::Write`] take something? args: descriptor (1 or 2), process index. Result 1 (bytes, or an error)
+    /// or EAGAIN as [`Call::Write`].
+    WriteReady = 48,
 }
 
 /// [`Call::ProcRead`]: /proc/sysvipc/shm.

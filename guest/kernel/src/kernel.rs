@@ -5,6 +5,7 @@ use crate::arch::entry::TrapFrame;
 use crate::arch::lock::{BigLock, Held};
 use crate::arch::trap::Trap;
 use crate::arch::{apic, given, machine, probe};
+use crate::fs::Files;
 use crate::futex::Futexes;
 use crate::hypercall::{self, Requester};
 use crate::mm::space::Lowest;
@@ -13,8 +14,8 @@ use crate::mm::{Access, AddressSpace, Fault, Memory};
 use crate::process::sched::{self, Scheduler};
 use crate::process::task::{self, State, Tasks};
 use crate::process::{Process, Processes, exit, signal, start};
-use crate::syscall::procfs::{OpenFile, OpenFiles};
 use crate::{log, process, syscall, time};
+use abi::MAX_TASKS;
 use abi::boot::{BootFlags, BootInfo};
 use abi::hypercall::Call;
 use abi::memory::USER_END;
@@ -35,8 +36,10 @@ pub struct Kernel {
     pub sched: Scheduler,
     /// Who waits for which word.
     pub futexes: Futexes,
-    /// Open files.
-    pub open_files: OpenFiles,
+    /// Files, and what is open.
+    pub files: Files,
+    /// Tasks that wait for pipes or poll, a bit each; a bit may be out of date.
+    pub file_waiters: [u64; MAX_TASKS / 64],
     /// Processes that have not ended.
     pub alive: u32,
     /// The last local process id given.
@@ -63,7 +66,8 @@ pub static KERNEL: BigLock<Kernel> = BigLock::new(Kernel {
     processes: &mut [],
     sched: Scheduler::new(),
     futexes: Futexes::new(),
-    open_files: [OpenFile::NONE; size_of::<OpenFiles>() / size_of::<OpenFile>()],
+    files: Files::empty(),
+    file_waiters: [0; MAX_TASKS / 64],
     alive: 0,
     last_pid: 0,
     last_slot: 0,
@@ -111,7 +115,19 @@ impl Kernel {
 
     /// Tells the host how many frames are free and how many processes live.
     pub fn report_usage(&self) {
-        let args = [self.memory.frames.free_frames(), u64::from(self.alive)];
+        self.report(0);
+    }
+
+    /// As [`Kernel::report_usage`], when all processes have ended. The tree is taken down for it; what is left in the
+    /// tables of files then has been forgotten, and counts like a frame.
+    pub fn report_end(&mut self) {
+        self.files.unmount(&mut self.memory);
+        self.report(self.files.in_use());
+    }
+
+    fn report(&self, left: u64) {
+        let free = self.memory.frames.free_frames().saturating_sub(left);
+        let args = [free, u64::from(self.alive)];
         let _ = hypercall::call(Call::Usage, Requester::default(), &args);
     }
 }
@@ -156,6 +172,7 @@ fn probed(cpu: &'static Cpu, frame: &TrapFrame) -> *mut TrapFrame {
     let mut kernel = KERNEL.lock(cpu);
     let boot = kernel.boot();
     kernel.memory.init(boot);
+    kernel.files.init();
     kernel.sched.init();
     kernel.report_usage();
     let facts = [

@@ -37,6 +37,7 @@ impl AddressSpace {
         let mut child = AddressSpace::new(mem, self.root)?;
         child.brk_start = self.brk_start;
         child.brk = self.brk;
+        child.layout = self.layout;
         child.lowest = self.lowest;
         if let Err(error) = self.copy_areas(mem, world, &census, &mut child) {
             child.destroy(mem, world);

@@ -10,6 +10,8 @@
 //! | `fault` | pages appear when they are touched |
 //! | `fork` | two processes share what they had in common, until one writes |
 //! | `attach` | shmat and shmdt |
+//! | [`contents`] | what is in files: their pages |
+//! | `usage` | how much there is, and where: for `/proc` |
 //! | `user` | copies between a program and the kernel |
 //! | `world` | [`World`] as the kernel has it |
 //!
@@ -31,6 +33,7 @@
 mod advise;
 pub mod area;
 mod attach;
+pub mod contents;
 mod fault;
 mod fork;
 pub mod frames;
@@ -41,6 +44,7 @@ pub mod space;
 mod tests;
 pub mod tree;
 mod unmap;
+mod usage;
 mod user;
 pub mod world;
 
@@ -48,11 +52,13 @@ pub use fault::{Access, Fault};
 pub use frames::Frames;
 pub use space::{AddressSpace, Placement};
 pub use tree::AreaPool;
+pub use usage::{Layout, MemoryUse};
 pub use user::Run;
 
 use abi::Errno;
 use abi::boot::{BootFlags, BootInfo};
 use area::SegmentRef;
+use contents::Contents;
 use paging::{Flush, GuestPhys};
 
 /// The guest's memory, shared by all address spaces.
@@ -61,6 +67,8 @@ pub struct Memory {
     pub frames: Frames,
     /// Nodes for areas.
     pub areas: AreaPool,
+    /// What is in files.
+    pub contents: Contents,
     /// For tests ([`BootFlags::TEST_WRITABLE_READ_ONLY`]): read-only attaches are writable in the tables.
     pub writable_read_only: bool,
 }
@@ -71,6 +79,7 @@ impl Memory {
         Memory {
             frames: Frames::empty(),
             areas: AreaPool::empty(),
+            contents: Contents::empty(),
             writable_read_only: false,
         }
     }
@@ -79,6 +88,7 @@ impl Memory {
     pub fn init(&mut self, boot: &BootInfo) {
         self.frames.init(boot);
         self.areas.init();
+        self.contents.init();
         let flags = BootFlags::from_bits_truncate(boot.flags);
         self.writable_read_only = flags.contains(BootFlags::TEST_WRITABLE_READ_ONLY);
     }

@@ -7,7 +7,7 @@
 
 use super::area::{Advice, Area, Backing, Prot};
 use super::tree::AreaTree;
-use super::{Memory, World};
+use super::{Layout, Memory, World};
 use abi::memory::{DIRECT_MAP, KERNEL_VIRT, MMAP_MIN_ADDR, USER_END};
 use abi::{Errno, PAGE_SIZE};
 use paging::{GuestPhys, GuestVirt, TableMemory, TableMemoryMut, clear_range, root_index};
@@ -55,6 +55,7 @@ pub struct AddressSpace {
     pub(super) areas: AreaTree,
     pub(super) brk_start: u64,
     pub(super) brk: u64,
+    pub(super) layout: Layout,
     /// The vCPUs that have its tables loaded, a bit each. The scheduler keeps it.
     pub loaded: u32,
     /// Where the program may map what it gives an address to: as its credentials are.
@@ -105,6 +106,7 @@ impl AddressSpace {
             areas: AreaTree::new(),
             brk_start: 0,
             brk: 0,
+            layout: Layout::default(),
             loaded: 0,
             lowest: Lowest::MinAddr,
         })

@@ -6,8 +6,8 @@
 use super::{Process, load, stack};
 use crate::arch::context::Context;
 use crate::arch::cpu::Cpu;
-use crate::arch::given;
 use crate::arch::lent::Lent;
+use crate::fs::FileId;
 use crate::kernel::Kernel;
 use crate::mm::AddressSpace;
 use crate::mm::world::KernelWorld;
@@ -56,12 +56,27 @@ fn gather(call: &mut Call<'_>, array: u64, room: &mut [u8], mut used: usize) -> 
     }
 }
 
-/// Has the calling process run the guest's file number `file`, with the arguments and environment at
-/// `argv` and `envp`. Afterwards the caller's task is ready to run the program's first instruction.
+/// A program to run.
+#[derive(Clone, Copy)]
+pub struct Program<'a> {
+    /// Its file.
+    pub file: FileId,
+    /// The path of that.
+    pub path: &'a [u8],
+    /// The last part of the path that named it.
+    pub command: &'a [u8],
+    /// What is in the file.
+    pub bytes: &'static [u8],
+    /// Where that lies, page-aligned.
+    pub contents: GuestPhys,
+}
+
+/// Has the calling process run `program`, with the arguments and environment at `argv` and `envp`. Afterwards the
+/// caller's task is ready to run the program's first instruction.
 ///
 /// # Errors
 /// E2BIG, EFAULT, ENOEXEC, ENOMEM; nothing has changed then.
-pub fn exec(call: &mut Call<'_>, file: u32, argv: u64, envp: u64) -> Result<(), Errno> {
+pub fn exec(call: &mut Call<'_>, program: &Program<'_>, argv: u64, envp: u64) -> Result<(), Errno> {
     ROOM.with(|room| {
         let (mut argc, mut used) = gather(call, argv, room, 0)?;
         if argc == 0 {
@@ -70,8 +85,16 @@ pub fn exec(call: &mut Call<'_>, file: u32, argv: u64, envp: u64) -> Result<(), 
             (argc, used) = (1, used + 1);
         }
         let (envc, used) = gather(call, envp, room, used)?;
-        let made = make(call.kernel, call.cpu, call.task, file, &room[..used], argc, envc)?;
-        commit(call.kernel, call.cpu, call.task, file, made);
+        let made = make(
+            call.kernel,
+            call.cpu,
+            call.task,
+            program,
+            &room[..used],
+            argc,
+            envc,
+        )?;
+        commit(call.kernel, call.cpu, call.task, program, made);
         Ok(())
     })
 }
@@ -83,13 +106,12 @@ fn make(
     kernel: &mut Kernel,
     cpu: &'static Cpu,
     task: u16,
-    file: u32,
+    program: &Program<'_>,
     strings: &[u8],
     argc: u32,
     envc: u32,
 ) -> Result<Made, Errno> {
     let random = kernel.random();
-    let boot = kernel.boot();
     let number = usize::from(kernel.tasks[usize::from(task)].process);
     let Kernel {
         memory,
@@ -102,29 +124,20 @@ fn make(
         cpu,
         who: processes[number].requester(),
     };
-    let file = given::files(boot).get(file as usize).ok_or(Errno::ENOENT)?;
     let mut space = AddressSpace::new(memory, GuestPhys::new(*kernel_root))?;
-    let contents = GuestPhys::new(file.contents.start);
-    let filled = load::load(
-        &mut space,
-        memory,
-        &mut world,
-        given::bytes(file.contents),
-        contents,
-    )
-    .and_then(|loaded| {
-        let name = given::bytes(file.name);
-        let told = stack::Told {
-            argc,
-            envc,
-            strings,
-            name,
-            random,
-            loaded: &loaded,
-            credentials,
-        };
-        Ok((loaded.entry, stack::make(&mut space, memory, &mut world, &told)?))
-    });
+    let filled =
+        load::load(&mut space, memory, &mut world, program.bytes, program.contents).and_then(|loaded| {
+            let told = stack::Told {
+                argc,
+                envc,
+                strings,
+                name: program.path,
+                random,
+                loaded: &loaded,
+                credentials,
+            };
+            Ok((loaded.entry, stack::make(&mut space, memory, &mut world, &told)?))
+        });
     match filled {
         Ok((rip, rsp)) => Ok((space, rip, rsp)),
         Err(error) => {
@@ -134,7 +147,7 @@ fn make(
     }
 }
 
-fn commit(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, file: u32, (space, rip, rsp): Made) {
+fn commit(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, program: &Program<'_>, (space, rip, rsp): Made) {
     kernel.leave(cpu);
     let number = kernel.tasks[usize::from(task)].process;
     if !kernel.give_back(cpu, number) {
@@ -142,7 +155,6 @@ fn commit(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, file: u32, (space, 
     }
     let process = &mut kernel.processes[usize::from(number)];
     process.space = Some(space);
-    process.file = file;
     process.credentials.uid[2] = process.credentials.uid[1];
     process.credentials.gid[2] = process.credentials.gid[1];
     // Handlers are gone with the old program; what was ignored stays so.
@@ -154,6 +166,7 @@ fn commit(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, file: u32, (space, 
             process.actions_set &= !(1 << at);
         }
     }
+    kernel.run_file(cpu, usize::from(number), program.file, program.command);
     let entry = &mut kernel.tasks[usize::from(task)];
     entry.alternate_stack = [0; 3];
     entry.clear_child_tid = 0;

@@ -37,12 +37,7 @@ pub fn discard(kernel: &mut Kernel, cpu: &'static Cpu, number: u16, status: u32)
     }
     let process = &kernel.processes[usize::from(number)];
     let (who, index) = (process.requester(), process.index);
-    let Kernel {
-        processes,
-        open_files,
-        ..
-    } = kernel;
-    processes[usize::from(number)].files.close_all(open_files);
+    kernel.drop_files(cpu, usize::from(number));
     kernel.orphan_children(number);
     kernel.alive -= 1;
     if index != NO_INDEX {
@@ -51,7 +46,7 @@ pub fn discard(kernel: &mut Kernel, cpu: &'static Cpu, number: u16, status: u32)
     }
     kernel.bury(cpu, number, status);
     if kernel.alive == 0 {
-        kernel.report_usage();
+        kernel.report_end();
         hypercall::exit(EXIT_DONE);
     }
 }

@@ -50,9 +50,16 @@ pub fn fork(
     let slot = free_slot(kernel).ok_or(Errno::EAGAIN)?;
     let parent = kernel.tasks[usize::from(task)].process;
     let pid = kernel.new_pid();
+    kernel.inherit_files(parent.into(), slot.into())?;
     let space = match memory {
         Memory::Copied => {
-            Some(kernel.with_space(cpu, task, |space, memory, world| space.fork(memory, world))?)
+            match kernel.with_space(cpu, task, |space, memory, world| space.fork(memory, world)) {
+                Ok(space) => Some(space),
+                Err(error) => {
+                    kernel.drop_files(cpu, slot.into());
+                    return Err(error);
+                }
+            }
         }
         Memory::Lent => None,
     };
@@ -134,10 +141,6 @@ impl Kernel {
         to.ended = None;
         to.group = from.group;
         to.session = from.session;
-        to.file = from.file;
-        to.closed = from.closed;
-        to.files = from.files;
-        to.files.shared(&mut self.open_files);
         to.credentials = from.credentials;
         to.actions_set = from.actions_set;
         let mut set = from.actions_set;

@@ -9,6 +9,7 @@
 //! | `start` | the processes the VMM asks for |
 //! | `fork` | a process becomes two |
 //! | `exec` | a process runs another program |
+//! | `files` | what a process has of files |
 //! | `family` | parents, children, groups; waiting for the end of a child |
 //! | `exit` | the end of a process |
 //! | `signal` | default actions |
@@ -16,6 +17,7 @@
 pub mod exec;
 pub mod exit;
 pub mod family;
+pub mod files;
 pub mod fork;
 pub mod load;
 pub mod sched;
@@ -25,9 +27,10 @@ pub mod start;
 pub mod task;
 
 use crate::arch::lent::Reserve;
+use crate::fs::descriptor::Descriptors;
+use crate::fs::{FileId, Node, proc};
 use crate::hypercall::Requester;
 use crate::mm::AddressSpace;
-use crate::syscall::procfs::Files;
 use abi::MAX_TASKS;
 use abi::hypercall::MAX_GROUPS;
 
@@ -98,12 +101,16 @@ pub struct Process {
     pub group: u32,
     /// Session.
     pub session: u32,
-    /// Which of the guest's files it runs.
-    pub file: u32,
-    /// Which of descriptors 0 to 2 it has closed, a bit each.
-    pub closed: u8,
-    /// Its open descriptors from 3 on.
-    pub files: Files,
+    /// The file it runs.
+    pub exe: FileId,
+    /// The last part of the path it was run by, with zeros to the end; empty for a process the VMM started.
+    pub command: [u8; proc::process::COMMAND],
+    /// Its descriptors.
+    pub descriptors: Descriptors,
+    /// Its working directory.
+    pub directory: Node,
+    /// Permissions that what it makes does not get.
+    pub umask: u16,
     /// Its memory; `None` in a free slot, after its end, and while it is lent to a vfork child.
     pub space: Option<AddressSpace>,
     /// Who it is.
@@ -127,7 +134,7 @@ pub const DEFAULT_LIMITS: [[u64; 2]; LIMITS] = {
     limits[3] = [stack::SIZE, u64::MAX];
     limits[4] = [0, u64::MAX];
     limits[6] = [abi::MAX_TASKS as u64; 2];
-    limits[7] = [1024, 4096];
+    limits[7] = [1024, crate::fs::descriptor::MOST as u64];
     limits[8] = [8 << 20; 2];
     limits[11] = [abi::MAX_TASKS as u64; 2];
     limits[12] = [819_200; 2];
@@ -150,9 +157,11 @@ impl Process {
         ended: None,
         group: 0,
         session: 0,
-        file: 0,
-        closed: 0,
-        files: Files::NONE,
+        exe: FileId(0),
+        command: [0; proc::process::COMMAND],
+        descriptors: Descriptors::NONE,
+        directory: Node::File(FileId(0)),
+        umask: 0,
         space: None,
         credentials: Credentials::ROOT,
         actions_set: 0,

@@ -146,6 +146,9 @@ impl Kernel {
         entry.state = State::Parked(wait);
         entry.expired = false;
         entry.deadline = deadline.unwrap_or(0);
+        if matches!(wait, Wait::Pipe(_) | Wait::Poll) {
+            self.file_waiters[usize::from(task / 64)] |= 1 << (task % 64);
+        }
         if deadline.is_some() {
             self.sched.sleep(self.tasks, task, cpu.index.get());
         }
@@ -178,9 +181,33 @@ impl Kernel {
     /// Ends the wait of every task that waits for input: its call is made again.
     pub fn wake_input(&mut self, cpu: &Cpu) {
         for task in 0..self.tasks.len() as u16 {
-            if self.tasks[usize::from(task)].state == State::Parked(Wait::Input) {
+            if matches!(
+                self.tasks[usize::from(task)].state,
+                State::Parked(Wait::Input | Wait::Poll)
+            ) {
                 self.tasks[usize::from(task)].retry = true;
                 self.wake(cpu, task);
+            }
+        }
+    }
+
+    /// Ends the wait of every task that waits for pipe `pipe`, or for any of several things: its call is made again.
+    pub fn wake_pipe(&mut self, cpu: &Cpu, pipe: u16) {
+        for word in 0..self.file_waiters.len() {
+            let mut bits = self.file_waiters[word];
+            while bits != 0 {
+                let bit = bits.trailing_zeros();
+                bits &= bits - 1;
+                let task = (word as u32 * u64::BITS + bit) as u16;
+                match self.tasks[usize::from(task)].state {
+                    State::Parked(Wait::Pipe(other)) if other != pipe => continue,
+                    State::Parked(Wait::Pipe(_) | Wait::Poll) => {
+                        self.tasks[usize::from(task)].retry = true;
+                        self.wake(cpu, task);
+                    }
+                    _ => {}
+                }
+                self.file_waiters[word] &= !(1 << bit);
             }
         }
     }
@@ -199,7 +226,7 @@ impl Kernel {
                     self.futexes.remove(self.tasks, key, task);
                     Context::of(task).set_result(Errno::ETIMEDOUT.to_result());
                 }
-                State::Parked(Wait::Input) => {
+                State::Parked(Wait::Input | Wait::Pipe(_) | Wait::Poll) => {
                     self.tasks[usize::from(task)].expired = true;
                     self.tasks[usize::from(task)].retry = true;
                 }

@@ -5,6 +5,8 @@ use super::{NO_INDEX, NOBODY, exit, load, signal, stack};
 use crate::arch::context::Context;
 use crate::arch::cpu::Cpu;
 use crate::arch::given;
+use crate::fs::FileId;
+use crate::fs::inode::FIRST_GIVEN;
 use crate::hypercall::{self, Requester};
 use crate::kernel::Kernel;
 use crate::mm::AddressSpace;
@@ -33,10 +35,11 @@ pub fn all(kernel: &mut Kernel, cpu: &'static Cpu) {
         (slot.parent, slot.child, slot.sibling, slot.borrowed_from) = (NOBODY, NOBODY, NOBODY, NOBODY);
         // As a script's commands: in the group and session of whoever started them.
         (slot.group, slot.session) = (INIT, INIT);
-        slot.file = process.file;
+        slot.exe = FileId(FIRST_GIVEN + process.file as u16);
         slot.credentials.uid = [boot.uid; 3];
         slot.credentials.gid = [boot.gid; 3];
         slot.credentials.fs = [boot.uid, boot.gid];
+        kernel.first_files(at);
         match prepare(kernel, cpu, at, process) {
             Ok((rip, rsp)) => {
                 begin(kernel, cpu, at as u16, rip, rsp);

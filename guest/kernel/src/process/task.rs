@@ -19,8 +19,12 @@ pub enum Wait {
         /// Which wakers are meant.
         bitset: u32,
     },
-    /// Something to read; the call is made again when the host says so.
+    /// Something to read from the host, or room for what it is to take; the call is made again when it says so.
     Input,
+    /// Something in the pipe of this number, or room in it; the call is made again when that changes.
+    Pipe(u16),
+    /// Any of several descriptors; the call is made again when any pipe changes, or the host says something.
+    Poll,
     /// The end of a child; the call is made again then.
     Child,
     /// A vfork child that has its memory.
@@ -77,6 +81,8 @@ pub struct Task {
     pub retry: bool,
     /// Its deadline passed while it waited; the call made again finds this set.
     pub expired: bool,
+    /// How much a call that waits has moved already.
+    pub moved: u64,
     /// Group-wide thread id.
     pub id: u32,
     /// vCPUs it may run on.
@@ -110,6 +116,7 @@ impl Task {
         last_cpu: 0,
         retry: false,
         expired: false,
+        moved: 0,
         id: 0,
         affinity: 0,
         deadline: 0,

@@ -4,14 +4,12 @@
 //! | file | family |
 //! |---|---|
 //! | `number` | the numbers |
-//! | `io` | read, write and friends on descriptors 0 to 2 |
-//! | `file` | what can be known of descriptors and the few paths there are |
+//! | `file` | files and descriptors |
 //! | `memory` | mmap and friends |
 //! | `time` | clocks and sleeping |
 //! | `identity` | who am I, where am I, what may I |
 //! | `credentials` | the setuid and setgid families, groups, sessions |
 //! | `process` | fork, execve, waiting |
-//! | `procfs` | the files of System V shared memory |
 //! | `signal` | actions, masks, kill |
 //! | `thread` | thread-local state, scheduling |
 //! | `futex` | waiting for words |
@@ -24,11 +22,9 @@ mod credentials;
 mod file;
 mod futex;
 mod identity;
-mod io;
 mod memory;
 pub mod number;
 mod process;
-pub mod procfs;
 mod signal;
 mod thread;
 mod time;
@@ -39,12 +35,14 @@ use crate::arch::entry::TrapFrame;
 use crate::hypercall::Requester;
 use crate::kernel::Kernel;
 use crate::mm::{AddressSpace, Memory, world::KernelWorld};
-use crate::process::task::Task;
+use crate::process::task::{Task, Wait};
 use crate::process::{Process, exit};
 use crate::{log, shm};
 use abi::Errno;
 use abi::boot::BootFlags;
 use credentials::Ids;
+use file::transfer::{self, Direction};
+use file::{attribute, descriptor, listing, name, open, pipe, poll, random};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// What a call comes to.
@@ -114,6 +112,14 @@ impl Call<'_> {
         work: impl FnOnce(&mut AddressSpace, &mut Memory, &mut KernelWorld) -> R,
     ) -> R {
         self.kernel.with_space(self.cpu, self.task, work)
+    }
+
+    /// Parks the caller until `wait` ends or TSC value `deadline` comes; then the call is made again. `moved` bytes
+    /// have been moved so far.
+    pub fn wait(&mut self, wait: Wait, moved: u64, deadline: Option<u64>) -> Reply {
+        self.task().moved = moved;
+        self.kernel.park(self.cpu, self.task, wait, deadline);
+        Reply::Parked
     }
 
     /// Copies a structure from the program.
@@ -200,28 +206,37 @@ fn attempt(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, frame: &mut TrapFr
 
 fn serve(call: &mut Call<'_>, which: u64) -> Reply {
     match which {
-        number::READ => io::read(call),
-        number::WRITE => io::write(call).into(),
-        number::CLOSE => file::close(call).into(),
-        number::STAT | number::LSTAT => file::stat(call).into(),
-        number::FSTAT => file::fstat(call).into(),
-        number::POLL => io::poll(call),
+        number::READ => transfer::read(call),
+        number::WRITE => transfer::write(call),
+        number::OPEN => open::open(call).into(),
+        number::CLOSE => open::close(call).into(),
+        number::STAT => attribute::stat(call).into(),
+        number::FSTAT => attribute::fstat(call).into(),
+        number::LSTAT => attribute::lstat(call).into(),
+        number::POLL => poll::poll(call),
+        number::LSEEK => transfer::lseek(call).into(),
         number::MMAP => memory::mmap(call).into(),
         number::MPROTECT => memory::mprotect(call).into(),
         number::MUNMAP => memory::munmap(call).into(),
         number::BRK => memory::brk(call).into(),
         number::RT_SIGACTION => signal::sigaction(call).into(),
         number::RT_SIGPROCMASK => signal::sigprocmask(call).into(),
-        number::IOCTL => file::ioctl(call).into(),
-        number::FCNTL => file::fcntl(call).into(),
-        number::READV => io::readv(call),
-        number::WRITEV => io::writev(call).into(),
+        number::IOCTL => descriptor::ioctl(call).into(),
+        number::PREAD64 => transfer::pread(call),
+        number::PWRITE64 => transfer::pwrite(call),
+        number::READV => transfer::vectored(call, Direction::Read),
+        number::WRITEV => transfer::vectored(call, Direction::Write),
+        number::ACCESS => attribute::access(call).into(),
+        number::PIPE => pipe::pipe(call).into(),
+        number::SELECT => poll::select(call),
         number::SCHED_YIELD => thread::sched_yield(call).into(),
         number::MREMAP => memory::mremap(call).into(),
         number::MADVISE => memory::madvise(call).into(),
         number::SHMGET => shm::get(call).into(),
         number::SHMAT => shm::attach(call).into(),
         number::SHMCTL => shm::control(call).into(),
+        number::DUP => descriptor::dup(call).into(),
+        number::DUP2 => descriptor::dup2(call).into(),
         number::NANOSLEEP => time::nanosleep(call),
         number::GETPID => identity::getpid(call).into(),
         number::EXIT | number::EXIT_GROUP => {
@@ -231,8 +246,33 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::KILL => signal::kill(call).into(),
         number::UNAME => identity::uname(call).into(),
         number::SHMDT => shm::detach(call).into(),
-        number::GETCWD => file::getcwd(call).into(),
-        number::READLINK => file::readlink(call).into(),
+        number::SENDFILE => transfer::sendfile(call),
+        number::FCNTL => descriptor::fcntl(call),
+        number::FSYNC | number::FDATASYNC => attribute::fsync(call).into(),
+        number::TRUNCATE => attribute::truncate(call).into(),
+        number::FTRUNCATE => attribute::ftruncate(call).into(),
+        number::GETCWD => name::getcwd(call).into(),
+        number::CHDIR => name::chdir(call).into(),
+        number::FCHDIR => name::fchdir(call).into(),
+        number::RENAME => name::rename(call).into(),
+        number::MKDIR => name::mkdir(call).into(),
+        number::RMDIR => name::rmdir(call).into(),
+        number::CREAT => open::creat(call).into(),
+        number::LINK => name::link(call).into(),
+        number::UNLINK => name::unlink(call).into(),
+        number::SYMLINK => name::symlink(call).into(),
+        number::READLINK => name::readlink(call).into(),
+        number::CHMOD => attribute::chmod(call).into(),
+        number::FCHMOD => attribute::fchmod(call).into(),
+        number::CHOWN => attribute::chown(call).into(),
+        number::FCHOWN => attribute::fchown(call).into(),
+        number::LCHOWN => attribute::lchown(call).into(),
+        number::UMASK => name::umask(call).into(),
+        number::MKNOD => name::mknod(call).into(),
+        number::STATFS => attribute::statfs(call).into(),
+        number::FSTATFS => attribute::fstatfs(call).into(),
+        number::SYNC => attribute::sync(call).into(),
+        number::GETDENTS64 => listing::getdents64(call).into(),
         number::GETTIMEOFDAY => time::gettimeofday(call).into(),
         number::GETRLIMIT => identity::getrlimit(call).into(),
         number::GETUID => Reply::Value(u64::from(call.process().credentials.uid[0])),
@@ -263,11 +303,32 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::EXECVE => process::execve(call),
         number::WAIT4 => process::wait4(call),
         number::WAITID => process::waitid(call),
-        number::OPEN => procfs::open(call).into(),
-        number::OPENAT => procfs::openat(call).into(),
-        number::LSEEK => procfs::lseek(call).into(),
-        number::PREAD64 => procfs::pread(call).into(),
-        number::PWRITE64 => procfs::pwrite(call).into(),
+        number::OPENAT => open::openat(call).into(),
+        number::MKDIRAT => name::mkdirat(call).into(),
+        number::MKNODAT => name::mknodat(call).into(),
+        number::FCHOWNAT => attribute::fchownat(call).into(),
+        number::UNLINKAT => name::unlinkat(call).into(),
+        number::RENAMEAT => name::renameat(call).into(),
+        number::LINKAT => name::linkat(call).into(),
+        number::SYMLINKAT => name::symlinkat(call).into(),
+        number::READLINKAT => name::readlinkat(call).into(),
+        number::FCHMODAT => attribute::fchmodat(call).into(),
+        number::FACCESSAT => attribute::faccessat(call).into(),
+        number::PSELECT6 => poll::pselect6(call),
+        number::PPOLL => poll::ppoll(call),
+        number::UTIMENSAT => attribute::utimensat(call).into(),
+        number::FALLOCATE => attribute::fallocate(call).into(),
+        number::DUP3 => descriptor::dup3(call).into(),
+        number::PIPE2 => pipe::pipe2(call).into(),
+        number::PREADV => transfer::vectored_at(call, Direction::Read),
+        number::PWRITEV => transfer::vectored_at(call, Direction::Write),
+        number::RENAMEAT2 => name::renameat2(call).into(),
+        number::PREADV2 => transfer::vectored_at_2(call, Direction::Read),
+        number::PWRITEV2 => transfer::vectored_at_2(call, Direction::Write),
+        number::STATX => attribute::statx(call).into(),
+        number::CLOSE_RANGE => open::close_range(call).into(),
+        number::FACCESSAT2 => attribute::faccessat2(call).into(),
+        number::FCHMODAT2 => attribute::fchmodat2(call).into(),
         number::RT_SIGPENDING => signal::sigpending(call).into(),
         number::SIGALTSTACK => signal::sigaltstack(call).into(),
         number::ARCH_PRCTL => thread::arch_prctl(call).into(),
@@ -283,12 +344,12 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::CLOCK_GETRES => time::clock_getres(call).into(),
         number::CLOCK_NANOSLEEP => time::clock_nanosleep(call),
         number::TGKILL => signal::tgkill(call).into(),
-        number::NEWFSTATAT => file::newfstatat(call).into(),
+        number::NEWFSTATAT => attribute::newfstatat(call).into(),
         number::SET_ROBUST_LIST => thread::set_robust_list(call).into(),
         number::GET_ROBUST_LIST => thread::get_robust_list(call).into(),
         number::PRLIMIT64 => identity::prlimit64(call).into(),
         number::GETCPU => thread::getcpu(call).into(),
-        number::GETRANDOM => io::getrandom(call).into(),
+        number::GETRANDOM => random::getrandom(call).into(),
         // glibc and musl take ENOSYS for "this kernel has none".
         number::RSEQ => Reply::Error(Errno::ENOSYS),
         other => unknown(call, other),

@@ -1,12 +1,20 @@
 //! fork, vfork, clone, execve, wait4, waitid.
 
-use super::{Call, Reply, file};
+use super::file::path::{AT_FDCWD, By};
+use super::{Call, Reply};
+use crate::arch::given;
+use crate::fs::Node;
+use crate::fs::inode::Kind;
+use crate::fs::permission::EXECUTE;
+use crate::fs::proc::process::COMMAND;
+use crate::fs::walk::{AtEnd, Last, ROOMS};
 use crate::process::exec;
 use crate::process::family::Which;
 use crate::process::fork::{self, Extras, Memory};
 use crate::process::signal::SIGCHLD;
 use crate::process::task::Wait;
 use abi::Errno;
+use abi::boot::GpaRange;
 use zerocopy::{Immutable, IntoBytes};
 
 const CSIGNAL: u64 = 0xff;
@@ -101,12 +109,54 @@ pub fn clone(call: &mut Call<'_>) -> Reply {
 /// execve(2).
 pub fn execve(call: &mut Call<'_>) -> Reply {
     let [path, argv, envp, ..] = call.args;
-    let file = file::program_at(call, path);
-    match file.and_then(|file| exec::exec(call, file, argv, envp)) {
+    match run(call, path, argv, envp) {
         // Its registers are the new program's already.
         Ok(()) => Reply::Parked,
         Err(error) => Reply::Error(error),
     }
+}
+
+/// Runs the program whose path is at `path`.
+fn run(call: &mut Call<'_>, path: u64, argv: u64, envp: u64) -> Result<(), Errno> {
+    ROOMS[0].with(|room| {
+        let path = call.path(room, AT_FDCWD as u64, path)?;
+        let mut command = [0; COMMAND - 1];
+        let mut walker = call.walker(By::Effective);
+        let place = path.walk(&mut walker, room, AtEnd::Follow)?;
+        let name = match place.last {
+            Last::Name(name) => name,
+            // By way of /proc/self/exe.
+            _ => b"exe",
+        };
+        let len = name.len().min(command.len());
+        command[..len].copy_from_slice(&name[..len]);
+        let node = place.node.ok_or(Errno::ENOENT)?;
+        if place.slash && !walker.is_directory(node) {
+            return Err(Errno::ENOTDIR);
+        }
+        let Node::File(file) = node else {
+            return Err(Errno::EACCES);
+        };
+        walker.mount();
+        let inode = walker.files.inodes.get(file);
+        if inode.kind != Kind::Regular {
+            return Err(Errno::EACCES);
+        }
+        walker.who.check(EXECUTE, inode)?;
+        let (start, len_of_file) = walker.memory.contents.whole_image(file).ok_or(Errno::ENOEXEC)?;
+        let path = walker.files.path(file, room.for_path());
+        let program = exec::Program {
+            file,
+            path,
+            command: &command[..len],
+            bytes: given::bytes(GpaRange {
+                start: start.get(),
+                len: len_of_file,
+            }),
+            contents: start,
+        };
+        exec::exec(call, &program, argv, envp)
+    })
 }
 
 /// An ended child, once it has been taken, or 0 or waiting if there is none yet.
