@@ -124,6 +124,8 @@ pub struct Inode {
     pub times: Times,
     /// Its names, if it is a directory.
     pub directory: Directory,
+    /// It was made without a name, and may be given one (O_TMPFILE).
+    pub linkable: bool,
     /// One of the names that lead to it; or the last one it had; or 0.
     pub name: u16,
     /// Next in a list: of those with the same hash of `number`, or of free slots.
@@ -153,6 +155,7 @@ static ROOM: Reserve<[Inode; MOST_FILES]> = Reserve::new(
                 count: 0,
                 unfilled: false,
             },
+            linkable: false,
             name: 0,
             next: 0,
             next_orphan: 0,

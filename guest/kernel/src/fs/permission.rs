@@ -3,7 +3,7 @@
 //! The user id for files being 0 stands for the capabilities about files (CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_CHOWN
 //! …), as on Linux as long as nobody sets capabilities one by one: they come and go with that id.
 
-use super::inode::{Inode, Kind, STICKY};
+use super::inode::{Inode, Kind, SET_GID, SET_UID, STICKY};
 use crate::process::Credentials;
 use abi::Errno;
 
@@ -86,6 +86,14 @@ impl<'a> Who<'a> {
         } else {
             Err(Errno::EACCES)
         }
+    }
+
+    /// Whether they may make another name for `inode`: only for what is theirs, or what they could change anyway
+    /// (`fs.protected_hardlinks=1`, as distributions set it).
+    pub fn may_link(&self, inode: &Inode) -> bool {
+        let special = SET_UID | if inode.mode & 0o010 != 0 { SET_GID } else { 0 };
+        let harmless = inode.kind == Kind::Regular && inode.mode & special == 0;
+        self.owns(inode.uid) || harmless && self.check(READ | WRITE, inode).is_ok()
     }
 
     /// Whether they may take a name of `victim` out of `directory`.

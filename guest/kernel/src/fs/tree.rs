@@ -71,7 +71,10 @@ impl Files {
         number: u64,
     ) -> Result<FileId, Errno> {
         self.sweep(memory);
-        let inode = inode_of(who, new, number);
+        let inode = Inode {
+            linkable: true,
+            ..inode_of(who, new, number)
+        };
         self.inodes.add(inode)
     }
 
@@ -181,14 +184,18 @@ impl Files {
         parent.directory.count += 1;
         (parent.times.modified, parent.times.changed) = (now, now);
         let inode = self.inodes.get_mut(file);
-        inode.links += 1;
         let old = core::mem::replace(&mut inode.name, record);
-        let unlinked = inode.links == 1;
+        let unlinked = inode.links == 0;
         if inode.kind == Kind::Directory {
             inode.directory.parent = at.directory.0;
-            inode.links = 2;
+            if unlinked {
+                inode.links = 2;
+            }
             self.inodes.get_mut(at.directory).links += 1;
-        } else if old != 0 && unlinked {
+            return Ok(());
+        }
+        inode.links += 1;
+        if old != 0 && unlinked {
             // It was what a file without a name had been called.
             self.names.discard(old);
         }
@@ -309,14 +316,19 @@ impl Files {
         }
         self.check_make(who, at.directory)?;
         let inode = self.inodes.get(file);
+        if !who.may_link(inode) {
+            return Err(Errno::EPERM);
+        }
         match inode.kind {
             Kind::Directory => return Err(Errno::EPERM),
-            _ if inode.links == 0 => return Err(Errno::ENOENT),
+            _ if inode.links == 0 && !inode.linkable => return Err(Errno::ENOENT),
             _ if inode.links >= MOST_LINKS => return Err(Errno::EMLINK),
             _ => {}
         }
         self.enter(at, file, now)?;
-        self.inodes.get_mut(file).times.changed = now;
+        let inode = self.inodes.get_mut(file);
+        inode.times.changed = now;
+        inode.linkable = false;
         Ok(())
     }
 

@@ -40,8 +40,10 @@ pub static ROOMS: [Lent<Room>; 2] = [const { Lent::new(Room([0; 2 * PATH_MAX])) 
 pub enum AtEnd {
     /// Followed.
     Follow,
-    /// What the path names.
+    /// What the path names; but if a slash follows, what it leads to.
     Stay,
+    /// What the path names, for a name that is to be made, moved or removed.
+    Name,
 }
 
 /// The last part of a path.
@@ -175,7 +177,12 @@ impl Walker<'_> {
                     node: None,
                 });
             };
-            if (!is_last || slash || at_end == AtEnd::Follow) && self.is_link(node) {
+            let follow = match at_end {
+                AtEnd::Follow => true,
+                AtEnd::Stay => slash,
+                AtEnd::Name => false,
+            };
+            if (!is_last || follow) && self.is_link(node) {
                 links += 1;
                 if links > MOST_LINKS {
                     return Err(Errno::ELOOP);

@@ -60,7 +60,7 @@ fn make(call: &mut Call<'_>, at: (u64, u64), kind: Kind, mode: u16) -> Result<Fi
         now: time::realtime(),
     };
     call.with_path(at, |walker, room, path| {
-        let place = path.walk(walker, room, AtEnd::Stay)?;
+        let place = path.walk(walker, room, AtEnd::Name)?;
         let at = free_name(&place)?;
         walker.files.make(walker.memory, &walker.who, at, new)
     })
@@ -114,7 +114,7 @@ pub fn mknodat(call: &mut Call<'_>) -> Result<u64, Errno> {
 fn remove(call: &mut Call<'_>, at: (u64, u64), what: Removed) -> Result<u64, Errno> {
     let now = time::realtime();
     call.with_path(at, |walker, room, path| {
-        let place = path.walk(walker, room, AtEnd::Stay)?;
+        let place = path.walk(walker, room, AtEnd::Name)?;
         let special = match (what, place.last) {
             (Removed::Other, _) => Errno::EISDIR,
             (_, Last::Dot) => Errno::EINVAL,
@@ -177,8 +177,8 @@ fn rename_at(call: &mut Call<'_>, from: (u64, u64), to: (u64, u64), flags: u64) 
     }
     let now = time::realtime();
     with_two_paths(call, (from, to), |walker, (room, from), (other_room, to)| {
-        let from = from.walk(walker, room, AtEnd::Stay)?;
-        let to = to.walk(walker, other_room, AtEnd::Stay)?;
+        let from = from.walk(walker, room, AtEnd::Name)?;
+        let to = to.walk(walker, other_room, AtEnd::Name)?;
         if !matches!(from.last, Last::Name(_)) {
             return Err(Errno::EBUSY);
         }
@@ -243,7 +243,7 @@ fn link_at(call: &mut Call<'_>, from: (u64, u64), to: (u64, u64), flags: u64) ->
     let now = time::realtime();
     with_two_paths(call, (from, to), |walker, (room, from), (other_room, to)| {
         let node = from.find(walker, room, at_end)?;
-        let to = to.walk(walker, other_room, AtEnd::Stay)?;
+        let to = to.walk(walker, other_room, AtEnd::Name)?;
         let at = free_name(&to)?;
         let Node::File(file) = node else {
             return Err(Errno::EXDEV);
@@ -280,7 +280,7 @@ fn symlink_at(call: &mut Call<'_>, target: u64, at: (u64, u64)) -> Result<u64, E
             if target.is_empty() {
                 return Err(Errno::ENOENT);
             }
-            let place = path.walk(walker, other_room, AtEnd::Stay)?;
+            let place = path.walk(walker, other_room, AtEnd::Name)?;
             let at = free_name(&place)?;
             let link = walker.files.make(walker.memory, &walker.who, at, new)?;
             if let Err(error) = walker.memory.put_in_file(&mut walker.world, link, 0, target) {
