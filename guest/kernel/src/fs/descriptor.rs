@@ -53,6 +53,8 @@ pub struct Descriptors {
     frames: [u64; FRAMES],
     /// No descriptor from here on is in use.
     end: u32,
+    /// No descriptor below this is free.
+    full: u32,
 }
 
 impl Descriptors {
@@ -61,6 +63,7 @@ impl Descriptors {
         few: [0; FEW as usize],
         frames: [0; FRAMES],
         end: 0,
+        full: 0,
     };
 
     fn place(&self, fd: u32) -> Option<GuestPhys> {
@@ -100,6 +103,9 @@ impl Descriptors {
             direct::store32(place, to.entry().into());
         }
         self.end = self.end.max(fd + 1);
+        if fd == self.full {
+            self.full += 1;
+        }
         Ok(())
     }
 
@@ -111,6 +117,7 @@ impl Descriptors {
         } else {
             direct::store32(self.place(fd)?, 0);
         }
+        self.full = self.full.min(fd);
         while self.end > 0 && self.get(self.end - 1).is_none() {
             self.end -= 1;
         }
@@ -123,7 +130,7 @@ impl Descriptors {
     /// EMFILE if none below `limit` is.
     pub fn lowest_free(&self, from: u32, limit: u32) -> Result<u32, Errno> {
         let limit = limit.min(MOST);
-        (from..limit)
+        (from.max(self.full)..limit)
             .find(|&fd| fd >= self.end || self.get(fd).is_none())
             .ok_or(Errno::EMFILE)
     }

@@ -118,6 +118,8 @@ pub struct Inode {
     pub links: u32,
     /// Open files, working directories and running programs that mean it.
     pub users: u32,
+    /// Open files that may be written to.
+    pub writers: u32,
     /// `st_ino`.
     pub number: u64,
     /// When things happened to it.
@@ -144,6 +146,7 @@ static ROOM: Reserve<[Inode; MOST_FILES]> = Reserve::new(
             gid: 0,
             links: 0,
             users: 0,
+            writers: 0,
             number: 0,
             times: Times::all(0),
             directory: Directory {

@@ -189,18 +189,18 @@ impl OpenFiles {
         self.get_mut(number).users += 1;
     }
 
-    /// One user less. What was open, if it was the last one: the slot is free then.
-    pub fn release(&mut self, number: u16) -> Option<What> {
+    /// One user less. The open file, if it was the last one: the slot is free then.
+    pub fn release(&mut self, number: u16) -> Option<OpenFile> {
         let free = self.free;
         let file = self.get_mut(number);
         file.users -= 1;
         if file.users > 0 || STDIO.contains(&number) {
             return None;
         }
+        let gone = *file;
         file.offset = free.into();
-        let what = file.what;
         self.free = number;
         self.live -= 1;
-        Some(what)
+        Some(gone)
     }
 }

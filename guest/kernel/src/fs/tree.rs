@@ -314,11 +314,11 @@ impl Files {
         if at.slash {
             return Err(Errno::ENOENT);
         }
-        self.check_make(who, at.directory)?;
         let inode = self.inodes.get(file);
         if !who.may_link(inode) {
             return Err(Errno::EPERM);
         }
+        self.check_make(who, at.directory)?;
         match inode.kind {
             Kind::Directory => return Err(Errno::EPERM),
             _ if inode.links == 0 && !inode.linkable => return Err(Errno::ENOENT),

@@ -111,11 +111,16 @@ impl Kernel {
     /// The open file of this number has one user less.
     pub fn release_open(&mut self, cpu: &Cpu, open: u16) {
         let Kernel { files, memory, .. } = self;
-        let Some(what) = files.open.release(open) else {
+        let Some(open) = files.open.release(open) else {
             return;
         };
-        match what {
-            What::File(file) => files.release(memory, file),
+        match open.what {
+            What::File(file) => {
+                if open.can_write() {
+                    files.inodes.get_mut(file).writers -= 1;
+                }
+                files.release(memory, file);
+            }
             What::Reader(pipe) => {
                 files.pipes.get_mut(pipe).readers -= 1;
                 files.pipes.closed(&mut memory.frames, pipe);

@@ -143,6 +143,9 @@ fn run(call: &mut Call<'_>, path: u64, argv: u64, envp: u64) -> Result<(), Errno
             return Err(Errno::EACCES);
         }
         walker.who.check(EXECUTE, inode)?;
+        if inode.writers > 0 {
+            return Err(Errno::ETXTBSY);
+        }
         let (start, len_of_file) = walker.memory.contents.whole_image(file).ok_or(Errno::ENOEXEC)?;
         let path = walker.files.path(file, room.for_path());
         let program = exec::Program {

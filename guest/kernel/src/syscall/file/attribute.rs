@@ -241,7 +241,14 @@ fn change_owner(call: &mut Call<'_>, node: Node, uid: u64, gid: u64) -> Result<u
     let may = who.is_privileged()
         || (uid == KEEP || uid == inode.uid && who.uid == inode.uid)
             && (gid == KEEP || who.uid == inode.uid && (who.is_in(gid) || gid == inode.gid));
-    if !may {
+    // The bits that run a program as its owner or group go; without the group's right to execute that of the group
+    // means something else (mandatory locking).
+    let group_too = inode.mode & 0o010 != 0;
+    let lost = match inode.kind {
+        Kind::Directory => 0,
+        _ => inode.mode & (SET_UID | if group_too { SET_GID } else { 0 }),
+    };
+    if !may || lost != 0 && !who.owns(inode.uid) {
         return Err(Errno::EPERM);
     }
     let inode = walker.files.inodes.get_mut(file);
@@ -251,13 +258,7 @@ fn change_owner(call: &mut Call<'_>, node: Node, uid: u64, gid: u64) -> Result<u
     if gid != KEEP {
         inode.gid = gid;
     }
-    if inode.kind != Kind::Directory {
-        inode.mode &= !SET_UID;
-        // Without the group's right to execute it means something else (mandatory locking).
-        if inode.mode & 0o010 != 0 {
-            inode.mode &= !SET_GID;
-        }
-    }
+    inode.mode &= !lost;
     inode.times.changed = now;
     Ok(0)
 }

@@ -127,7 +127,12 @@ fn open_at(call: &mut Call<'_>, directory: u64, path: u64, flags: u32, mode: u16
                 }
                 return Err(error);
             }
-            (Ok(_), What::File(file)) => walker.files.hold(file),
+            (Ok(open), What::File(file)) => {
+                walker.files.hold(file);
+                if walker.files.open.get(open).can_write() {
+                    walker.files.inodes.get_mut(file).writers += 1;
+                }
+            }
             (Ok(_), What::Reader(pipe)) => walker.files.pipes.get_mut(pipe).readers += 1,
             (Ok(_), What::Writer(pipe)) => walker.files.pipes.get_mut(pipe).writers += 1,
             (Ok(_), What::Stdio(_) | What::Proc(_)) => {}

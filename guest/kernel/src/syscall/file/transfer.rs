@@ -359,7 +359,7 @@ fn write_file<B: Buffers>(call: &mut Call<'_>, file: FileId, buffers: &B, offset
 fn write_device<B: Buffers>(call: &mut Call<'_>, device: Device, buffers: &B) -> Result<u64, Errno> {
     let total = buffers.total(call)?;
     match device {
-        Device::Full if total > 0 => Err(Errno::ENOSPC),
+        Device::Full => Err(Errno::ENOSPC),
         _ => Ok(total),
     }
 }
@@ -515,11 +515,7 @@ pub fn lseek(call: &mut Call<'_>) -> Result<u64, Errno> {
     let new = (base as i64)
         .checked_add(offset as i64)
         .filter(|new| *new >= 0)
-        .ok_or(if offset as i64 > 0 {
-            Errno::EOVERFLOW
-        } else {
-            Errno::EINVAL
-        })?;
+        .ok_or(Errno::EINVAL)?;
     call.kernel.files.open.get_mut(number).offset = new as u64;
     Ok(new as u64)
 }
