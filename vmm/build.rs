@@ -1,4 +1,5 @@
-//! Builds the guest images (the kernel and the programs of `guest/user`) with cargo, checks them and embeds them.
+//! Builds the guest images (the kernel, the programs of `guest/user`, the vDSO) with cargo, checks them and embeds
+//! them.
 //!
 //! The inner cargo shares nothing with the outer one that could deadlock or leak in (cargo#17053): its own target
 //! and build directory under OUT_DIR, its own profile (`guest`), none of the outer build's `CARGO*` and `RUST*`
@@ -20,6 +21,8 @@ const INPUTS: &[&str] = &[
     "rust-toolchain.toml",
     "guest/abi/Cargo.toml",
     "guest/abi/src",
+    "guest/futex/Cargo.toml",
+    "guest/futex/src",
     "guest/paging/Cargo.toml",
     "guest/paging/src",
     "guest/kernel/Cargo.toml",
@@ -29,11 +32,37 @@ const INPUTS: &[&str] = &[
     "guest/user/Cargo.toml",
     "guest/user/build.rs",
     "guest/user/src",
+    "guest/vdso/Cargo.toml",
+    "guest/vdso/build.rs",
+    "guest/vdso/vdso.ld",
+    "guest/vdso/src",
 ];
 
-/// Code generation for all images: linked at fixed addresses (a static-PIE would die at its first pointer table),
-/// frame pointers for the epitaph's backtrace. Where each is linked, its own build script says.
-const FLAGS: &[&str] = &["-Crelocation-model=static", "-Cforce-frame-pointers=yes"];
+/// Packages whose images are linked at fixed addresses (a static-PIE would die at its first pointer table), with frame
+/// pointers for the epitaph's backtrace. Where each is linked, its own build script says.
+const FIXED: Group = Group {
+    packages: &["kernel", "user"],
+    flags: &["-Crelocation-model=static", "-Cforce-frame-pointers=yes"],
+    loadable: fixed,
+};
+/// The vDSO runs wherever it is mapped.
+const SHARED: Group = Group {
+    packages: &["vdso"],
+    flags: &["-Crelocation-model=pic"],
+    loadable: shared,
+};
+
+/// Packages that are compiled alike.
+struct Group {
+    packages: &'static [&'static str],
+    /// For code generation.
+    flags: &'static [&'static str],
+    /// Checks what was linked, and says how much of it is needed, in bytes.
+    loadable: fn(&Elf) -> Result<usize, String>,
+}
+
+/// An image: its name and its bytes.
+type Image = (String, Vec<u8>);
 
 fn main() {
     let out = PathBuf::from(variable("OUT_DIR"));
@@ -47,11 +76,9 @@ fn main() {
         }
     }
     let built = require_target(&root)
-        .and_then(|()| build_images(&root, &out))
-        .and_then(|images| {
-            for image in &images {
-                check(image).map_err(|why| format!("{}: {why}", image.display()))?;
-            }
+        .and_then(|()| build_images(&root, &out, &FIXED))
+        .and_then(|mut images| {
+            images.extend(build_images(&root, &out, &SHARED)?);
             embed(&images, &out)
         });
     if let Err(why) = built {
@@ -131,8 +158,8 @@ fn require_target(root: &Path) -> Result<(), String> {
     ))
 }
 
-/// Builds every program of the packages `kernel` and `user` and returns where they are.
-fn build_images(root: &Path, out: &Path) -> Result<Vec<PathBuf>, String> {
+/// Builds every program of a group, and checks them.
+fn build_images(root: &Path, out: &Path, group: &Group) -> Result<Vec<Image>, String> {
     let target_dir = out.join("guest");
     let mut cargo = scrubbed(variable("CARGO"), root);
     // The compiler itself rather than rustup's stand-in for it: one and the same for every dependency.
@@ -142,17 +169,8 @@ fn build_images(root: &Path, out: &Path) -> Result<Vec<PathBuf>, String> {
         cargo.env("RUSTC", rustc);
     }
     let output = cargo
-        .args([
-            "build",
-            "--locked",
-            "-p",
-            "kernel",
-            "-p",
-            "user",
-            "--bins",
-            "--profile",
-            "guest",
-        ])
+        .args(["build", "--locked", "--bins", "--profile", "guest"])
+        .args(group.packages.iter().flat_map(|package| ["-p", package]))
         .args([
             "--target",
             TARGET,
@@ -162,7 +180,7 @@ fn build_images(root: &Path, out: &Path) -> Result<Vec<PathBuf>, String> {
         ])
         .arg(&target_dir)
         .env("CARGO_BUILD_BUILD_DIR", out.join("guest-build"))
-        .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\x1f"))
+        .env("CARGO_ENCODED_RUSTFLAGS", group.flags.join("\x1f"))
         .stderr(Stdio::inherit())
         .output()
         .map_err(|error| format!("cargo for the guest images: {error}"))?;
@@ -178,60 +196,95 @@ fn build_images(root: &Path, out: &Path) -> Result<Vec<PathBuf>, String> {
         .filter(|path| path.starts_with(&target_dir))
         .collect();
     images.sort();
-    Ok(images)
+    let checked = images.into_iter().map(|image| {
+        let name = image
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let mut elf = Elf(fs::read(&image).map_err(|error| format!("{name}: {error}"))?);
+        let len = (group.loadable)(&elf).map_err(|why| format!("{}: {why}", image.display()))?;
+        elf.0.truncate(len);
+        Ok((name, elf.0))
+    });
+    checked.collect()
 }
 
-/// Checks that an image is linked at fixed addresses: ET_EXEC, nothing to relocate or to link dynamically.
-fn check(image: &Path) -> Result<(), String> {
+/// An ELF file, and numbers in it.
+struct Elf(Vec<u8>);
+
+impl Elf {
+    fn field(&self, offset: u64, len: usize) -> Result<u64, String> {
+        let bytes = usize::try_from(offset)
+            .ok()
+            .and_then(|at| self.0.get(at..at.checked_add(len)?));
+        let mut value = [0; 8];
+        value[..len].copy_from_slice(bytes.ok_or("truncated ELF file")?);
+        Ok(u64::from_le_bytes(value))
+    }
+}
+
+/// Checks that an image is linked at fixed addresses: ET_EXEC, nothing to relocate or to link dynamically. All of it is
+/// needed: the kernel's symbols name the addresses in its epitaph.
+fn fixed(elf: &Elf) -> Result<usize, String> {
     const ET_EXEC: u64 = 2;
     const SHT_RELA: u64 = 4;
     const SHT_DYNAMIC: u64 = 6;
     const SHT_REL: u64 = 9;
-    let bytes = fs::read(image).map_err(|error| error.to_string())?;
-    let field = |offset: u64, len: usize| -> Result<u64, String> {
-        let bytes = usize::try_from(offset)
-            .ok()
-            .and_then(|at| bytes.get(at..at.checked_add(len)?));
-        let mut value = [0; 8];
-        value[..len].copy_from_slice(bytes.ok_or("truncated ELF file")?);
-        Ok(u64::from_le_bytes(value))
-    };
-    if field(0x10, 2)? != ET_EXEC {
+    if elf.field(0x10, 2)? != ET_EXEC {
         return Err("is not linked at a fixed address (ET_EXEC): the relocation model was lost".into());
     }
-    let (sections, size, count) = (field(0x28, 8)?, field(0x3a, 2)?, field(0x3c, 2)?);
+    let (sections, size, count) = (elf.field(0x28, 8)?, elf.field(0x3a, 2)?, elf.field(0x3c, 2)?);
     for index in 0..count {
-        let kind = field(sections + index * size + 4, 4)?;
+        let kind = elf.field(sections + index * size + 4, 4)?;
         if [SHT_RELA, SHT_DYNAMIC, SHT_REL].contains(&kind) {
             return Err(format!(
                 "section {index} has type {kind}: the image would need relocation"
             ));
         }
     }
-    Ok(())
+    Ok(elf.0.len())
 }
 
-/// Copies the images to OUT_DIR and writes the Rust source that includes them.
-fn embed(images: &[PathBuf], out: &Path) -> Result<(), String> {
-    let mut kernel = None;
+/// Checks that the start of an image can be mapped as it is: ET_DYN, and its first segment is the file's first bytes, in
+/// whole pages, readable and executable. No more than that is needed. (The tests look closer.)
+fn shared(elf: &Elf) -> Result<usize, String> {
+    const ET_DYN: u64 = 3;
+    const PT_LOAD: u64 = 1;
+    const PF_RX: u64 = 5;
+    const PAGE: u64 = 4096;
+    let segment = elf.field(0x20, 8)?;
+    let kind = [elf.field(segment, 4)?, elf.field(segment + 4, 4)?];
+    let (offset, address) = (elf.field(segment + 8, 8)?, elf.field(segment + 16, 8)?);
+    let (in_file, in_memory) = (elf.field(segment + 32, 8)?, elf.field(segment + 40, 8)?);
+    let whole = (offset, address, in_file) == (0, 0, in_memory) && in_file % PAGE == 0;
+    if elf.field(0x10, 2)? != ET_DYN || kind != [PT_LOAD, PF_RX] || !whole || elf.0.len() < in_file as usize {
+        return Err("is not one segment of whole pages to be read and executed".into());
+    }
+    Ok(in_file as usize)
+}
+
+/// Writes the images to OUT_DIR, and the Rust source that includes them.
+fn embed(images: &[Image], out: &Path) -> Result<(), String> {
+    let (mut kernel, mut vdso) = (None, None);
     let mut programs = String::new();
-    for image in images {
-        let name = image
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
+    for (name, bytes) in images {
         let copy = out.join(format!("{name}.elf"));
-        fs::copy(image, &copy).map_err(|error| format!("{}: {error}", copy.display()))?;
+        fs::write(&copy, bytes).map_err(|error| format!("{}: {error}", copy.display()))?;
         let include = format!("include_bytes!({:?})", copy.display().to_string());
-        if name == "kernel" {
-            kernel = Some(include);
-        } else {
-            let _ = writeln!(programs, "    ({name:?}, {include}),");
+        match name.as_str() {
+            "kernel" => kernel = Some(include),
+            "vdso" => vdso = Some(include),
+            _ => {
+                let _ = writeln!(programs, "    ({name:?}, {include}),");
+            }
         }
     }
     let kernel = kernel.ok_or("cargo built no image named `kernel`")?;
+    let vdso = vdso.ok_or("cargo built no image named `vdso`")?;
     let source = format!(
         "/// The guest kernel, an ELF file.\npub static KERNEL: &[u8] = {kernel};\n\
+         /// The vDSO, an ELF file of whole pages, to be mapped as it is.\npub static VDSO: &[u8] = {vdso};\n\
          /// The programs of `guest/user` by name, ELF files.\npub static PROGRAMS: &[(&str, &[u8])] = &[\n{programs}];\n"
     );
     fs::write(out.join("images.rs"), source).map_err(|error| format!("images.rs: {error}"))

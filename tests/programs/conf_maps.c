@@ -175,6 +175,17 @@ static void moving(void) {
             munmap(to, PAGES * PAGE);
             cleared();
         }
+    /* Onto another page of the same attach. */
+    for (int from = 0; from < PAGES; from++)
+        for (int onto = 0; onto < PAGES; onto++) {
+            if (from == onto) continue;
+            fresh();
+            char *q = mremap(p + from * PAGE, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, p + onto * PAGE);
+            printf("page %d onto page %d: %s", from, onto, placed(q));
+            pages(", then");
+            printf("munmap %s", outcome(munmap(p, PAGES * PAGE)));
+            pages(", then");
+        }
     for (int count = 1; count < PAGES; count++) {
         fresh();
         char *q = mremap(p, PAGES * PAGE, count * PAGE, 0);
@@ -251,6 +262,42 @@ static void moving(void) {
     cleared();
 }
 
+/* mremap over several mappings (Linux 6.17 and later): m is memory, r memory that can only be read, s the segment, - nothing. */
+static void moving_several(void) {
+    static const char *const rows[] = {"mmrr", "mm-rr", "mm---", "-mm", "mmss", "ssmm", "ss--", "ss", "mm-ss", "sSsS", "rmrmrm"};
+    static const struct { int from, pages, to; } moves[] = {{0, 6, 6}, {0, 4, 4}, {1, 3, 3}, {0, 5, 2}, {0, 3, 1}, {1, 2, 4}};
+    char *to = FREE_PLACE + 128 * PAGE;
+    for (size_t row = 0; row < sizeof rows / sizeof *rows; row++)
+        for (size_t move = 0; move < sizeof moves / sizeof *moves; move++)
+            for (int over = 0; over < 2; over++) {
+                int length = strlen(rows[row]), attach = -1;
+                p = FREE_PLACE + 16 * PAGE;
+                for (int i = 0; i < length; i++) {
+                    char what = rows[row][i];
+                    if (what == '-') continue;
+                    if (what == 's' || what == 'S') {
+                        if (attach < 0) attached(id, p + i * PAGE, SHM_REMAP), attach = i;
+                        mprotect(p + i * PAGE, PAGE, what == 's' ? PROT_READ | PROT_WRITE : PROT_READ);
+                        continue;
+                    }
+                    need(mmap(p + i * PAGE, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED, "mmap");
+                    p[i * PAGE] = '0' + i;
+                    mprotect(p + i * PAGE, PAGE, what == 'm' ? PROT_READ | PROT_WRITE : PROT_READ);
+                }
+                if (attach >= 0) munmap(p + length * PAGE, PAGES * PAGE);
+                if (over) attached(id, to - PAGE, 0);
+                int pages = moves[move].pages, wanted = moves[move].to;
+                char *q = mremap(p + moves[move].from * PAGE, pages * PAGE, wanted * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+                printf("%s%s: %d from %d as %d: %s, ", rows[row], over ? " over an attach" : "", pages, moves[move].from, wanted, placed(q));
+                for (int i = 0; i < length; i++) putchar(readable(p + i * PAGE) ? (p[i * PAGE] ? p[i * PAGE] : '.') : '-');
+                putchar(' ');
+                for (int i = -1; i <= PAGES; i++) putchar(readable(to + i * PAGE) ? (to[i * PAGE] ? to[i * PAGE] : '.') : '-');
+                printf(", attaches %ld\n", nattch(id));
+                munmap(to - PAGE, 16 * PAGE), munmap(p, 16 * PAGE);
+                if (nattch(id)) attaches("left over", id);
+            }
+}
+
 static void advising(void) {
     static const struct { const char *name; int advice; } all[] = {
         {"NORMAL", MADV_NORMAL}, {"RANDOM", MADV_RANDOM}, {"SEQUENTIAL", MADV_SEQUENTIAL}, {"WILLNEED", MADV_WILLNEED}, {"DONTNEED", MADV_DONTNEED},
@@ -276,6 +323,78 @@ static void advising(void) {
     says("REMOVE of a page", madvise(p + PAGE, PAGE, MADV_REMOVE));
     pages("its bytes are zero");
     shmdt(p);
+}
+
+/* What each act counts as: an attach, a detach, both or nothing. Before it a child was the last to attach, and nobody has
+ * detached. */
+static void recorded(void) {
+    static const char *const acts[] = {
+        "nothing", "munmap of all", "munmap of the first page", "munmap of the last", "munmap of the middle", "mprotect of all", "mprotect of the first page",
+        "mprotect of the middle", "mprotect and back", "mprotect to what it is", "mmap over the first page", "mmap over the middle", "mmap over all",
+        "REMAP by itself", "REMAP by another over the middle", "mremap away", "mremap of the middle", "mremap of the middle and back", "shrinking", "growing",
+        "a second view", "DONTFORK of the middle", "DONTNEED", "munmap of the middle, then of the rest", "shmdt", "a failing munmap", "a failing mremap", "munmap from before", "onto its own page", "mprotect of the first half, then of the second"};
+    struct { _Atomic int there, end; } *word;
+    int control = made(IPC_PRIVATE, PAGE, 0600), other = made(IPC_PRIVATE, PAGE, 0600);
+    word = attached(control, NULL, 0);
+    char *to = FREE_PLACE + 128 * PAGE;
+    for (int act = 0; act < 30; act++) {
+        int segment = made(IPC_PRIVATE, PAGES * PAGE, 0600);
+        p = attached(segment, FREE_PLACE + 16 * PAGE, 0);
+        madvise(p, PAGES * PAGE, MADV_DONTFORK);
+        word->there = word->end = 0;
+        pid_t child = forked();
+        if (child == 0) {
+            attached(segment, NULL, 0);
+            word->there = 1;
+            while (!word->end) nap(300);
+            _exit(0);
+        }
+        while (!word->there) nap(300);
+        madvise(p, PAGES * PAGE, MADV_DOFORK);
+        struct shmid_ds before = stat_of(segment);
+        need(before.shm_dtime == 0 && before.shm_lpid == child && before.shm_nattch == 2, "a child that was the last");
+        char *middle = p + 2 * PAGE;
+        switch (act) {
+        case 1: munmap(p, PAGES * PAGE); break;
+        case 2: munmap(p, PAGE); break;
+        case 3: munmap(p + (PAGES - 1) * PAGE, PAGE); break;
+        case 4: munmap(middle, PAGE); break;
+        case 5: mprotect(p, PAGES * PAGE, PROT_READ); break;
+        case 6: mprotect(p, PAGE, PROT_READ); break;
+        case 7: mprotect(middle, PAGE, PROT_READ); break;
+        case 8: mprotect(middle, PAGE, PROT_READ), mprotect(middle, PAGE, PROT_READ | PROT_WRITE); break;
+        case 9: mprotect(middle, PAGE, PROT_READ | PROT_WRITE); break;
+        case 10: mmap(p, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0); break;
+        case 11: mmap(middle, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0); break;
+        case 12: mmap(p, PAGES * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0); break;
+        case 13: attached(segment, p, SHM_REMAP); break;
+        case 14: attached(other, middle, SHM_REMAP); break;
+        case 15: mremap(p, PAGES * PAGE, PAGES * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to); break;
+        case 16: mremap(middle, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to); break;
+        case 17: mremap(middle, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to), mremap(to, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, middle); break;
+        case 18: mremap(p, PAGES * PAGE, PAGE, 0); break;
+        case 19: mremap(p, PAGES * PAGE, (PAGES + 1) * PAGE, 0); break;
+        case 20: mremap(p, 0, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to); break;
+        case 21: madvise(middle, PAGE, MADV_DONTFORK); break;
+        case 22: madvise(p, PAGES * PAGE, MADV_DONTNEED); break;
+        case 23: munmap(middle, PAGE), munmap(p, PAGES * PAGE); break;
+        case 24: shmdt(p); break;
+        case 25: munmap(p + 1, PAGE); break;
+        case 26: mremap(middle, PAGE, PAGE, MREMAP_FIXED, to); break;
+        case 27: munmap(p - PAGE, 2 * PAGE); break;
+        case 28: mremap(middle, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, middle + PAGE); break;
+        case 29: mprotect(p, 3 * PAGE, PROT_READ), mprotect(p + 3 * PAGE, 3 * PAGE, PROT_READ); break;
+        }
+        struct shmid_ds after = stat_of(segment);
+        printf("%s: attaches %ld, last by %s, %s\n", acts[act], (long)after.shm_nattch, who(after.shm_lpid), after.shm_dtime ? "detached" : "not detached");
+        word->end = 1;
+        waited(child);
+        munmap(p - 8 * PAGE, 64 * PAGE), munmap(to, PAGES * PAGE);
+        attaches("nothing is left", segment);
+        removed(segment);
+    }
+    shmdt(word);
+    removed(control), removed(other);
 }
 
 /* 2 MiB and more: the kernel may map it in large pages; a part must still be a part. */
@@ -315,7 +434,9 @@ int main(void) {
     protecting();
     mapping_over();
     moving();
+    moving_several();
     advising();
+    recorded();
     large();
     removed(id);
     return 0;

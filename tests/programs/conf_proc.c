@@ -1,5 +1,6 @@
 /* /proc/sysvipc/shm and /proc/sys/kernel/shm{max,all,mni}, as files. */
 #include "conf.h"
+#include <sys/uio.h>
 
 static const char LIST[] = "/proc/sysvipc/shm";
 static const char *const SETTINGS[] = {"/proc/sys/kernel/shmmax", "/proc/sys/kernel/shmall", "/proc/sys/kernel/shmmni"};
@@ -225,10 +226,44 @@ static void settings(void) {
     shown("gives", text, whole(SETTINGS[2], text, 100));
     close(fd);
     put(SETTINGS[2], old[2]);
+    /* A text in pieces is one text. */
+    static const struct { const char *name, *pieces[3]; } gathered[] = {
+        {"and an empty one", {"12\n", "", NULL}}, {"after an empty one", {"", "13\n", NULL}}, {"a number in two", {"1", "4\n", NULL}}, {"three", {"1", "5", "x"}}, {"all empty", {"", "", ""}}};
+    for (int i = 0; i < 5; i++) {
+        struct iovec vectors[3];
+        int count = 0;
+        for (; count < 3 && gathered[i].pieces[count]; count++) vectors[count] = (struct iovec){(char *)gathered[i].pieces[count], strlen(gathered[i].pieces[count])};
+        fd = open(SETTINGS[2], O_WRONLY);
+        says_value(form("writev: %s", gathered[i].name), writev(fd, vectors, count));
+        says_value("then at", lseek(fd, 0, SEEK_CUR));
+        close(fd);
+        shown("gives", text, whole(SETTINGS[2], text, 100));
+    }
+    fd = open(SETTINGS[2], O_RDWR);
+    says("writev from a bad address", syscall(SYS_writev, fd, (struct iovec[]){{"1", 1}, {(void *)16, 1}}, 2));
+    says_value("writev of none", writev(fd, NULL, 0));
+    char a[2], b[20];
+    lseek(fd, 0, SEEK_SET);
+    long length = readv(fd, (struct iovec[]){{a, 2}, {b, 20}}, 2);
+    says_value("readv", length);
+    close(fd);
+    /* As C programs do it. */
+    FILE *stream = fopen(SETTINGS[2], "w");
+    says_value("fprintf", fprintf(stream, "%d", 77));
+    says_value("fclose", fclose(stream));
+    stream = fopen(SETTINGS[2], "r");
+    int number = -1;
+    says_value("fscanf", fscanf(stream, "%d", &number));
+    says_value("gives", number);
+    fclose(stream);
+    put(SETTINGS[2], old[2]);
 }
 
 int main(void) {
     list();
     settings();
+    /* Who ends leaves nothing open. */
+    says("left open", open(LIST, O_RDONLY));
+    AS_CHILD says("a child's, left open", open(LIST, O_RDONLY));
     return 0;
 }

@@ -268,6 +268,53 @@ static void limits(void) {
         }
 }
 
+static void write_setting(const char *name, const char *value) {
+    int fd = open(form("/proc/sys/kernel/%s", name), O_WRONLY);
+    need(fd >= 0, name);
+    says_value(form("%s < %s", name, value), write(fd, value, strlen(value)));
+    close(fd);
+}
+
+/* shm_next_id and shm_rmid_forced are everybody's. */
+static void settings(void) {
+    if (step(A)) write_setting("shm_next_id", "3277300");
+    if (step(B)) {
+        int id = shmget(IPC_PRIVATE, 1, 0600);
+        printf("B gets identifier %d\n", id);
+        removed(id);
+    }
+    if (step(C)) {
+        int id = shmget(IPC_PRIVATE, 1, 0600);
+        holds("C gets another", id >= 0 && id != 3277300);
+        removed(id);
+        for (int i = 4; i < 7; i++) control->ids[i] = made(IPC_PRIVATE, PAGE, 0600);
+        AS_CHILD control->ids[7] = made(IPC_PRIVATE, PAGE, 0600);
+        control->children[C] = the_child;
+    }
+    step(-1); /* Identifiers are looked up before a turn begins. */
+    all_look("C's child's", control->ids[7]);
+    if (step(B)) q = attached(control->ids[5], NULL, 0);
+    if (step(A)) {
+        shmdt(attached(control->ids[6], NULL, 0));
+        write_setting("shm_rmid_forced", "1");
+    }
+    for (int i = 4; i < 8; i++) all_look(form("forced: %d", i), control->ids[i]);
+    if (step(A)) ro = attached(control->ids[4], NULL, SHM_RDONLY);
+    if (step(B)) drop(&q);
+    if (step(A)) drop(&ro);
+    for (int i = 4; i < 8; i++) all_look(form("detached: %d", i), control->ids[i]);
+    if (step(C)) {
+        AS_CHILD control->ids[7] = made(IPC_PRIVATE, PAGE, 0600);
+        control->ids[4] = made(IPC_PRIVATE, PAGE, 0600);
+    }
+    step(-1);
+    for (int i = 4; i < 8; i++) all_look(form("C's: %d", i), control->ids[i]);
+    if (step(B)) at("B attaches in the kernel", shmat(control->ids[4], (void *)KERNEL_ADDRESS, 0));
+    for (int i = 4; i < 8; i++) all_look(form("then: %d", i), control->ids[i]);
+    if (step(B)) write_setting("shm_rmid_forced", "0");
+    if (step(C)) says("C removes the last", shmctl(control->ids[6], IPC_RMID, NULL));
+}
+
 /* Parties end one by one; A sees what becomes of what they held. */
 static void ending(void) {
     int id = control->ids[2];
@@ -298,6 +345,7 @@ int main(int argc, char **argv) {
     }
     executed();
     limits();
+    settings();
     ending();
     /* A alone is left. */
     for (int naps = 0; shmctl(control->ids[2], IPC_STAT, &(struct shmid_ds){0}) == 0 && naps < 10000; naps++) nap(1000);

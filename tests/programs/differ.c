@@ -13,6 +13,7 @@ enum { ARENA_PAGES = 128, BIG_PAGES = 513, CHOSEN = 12, CONTROL_KEY = 0xd1ff };
 struct control {
     struct meeting meeting;
     _Atomic long turn;
+    _Atomic uint32_t calls[32]; /* How often each has been told that it is its turn. */
     int pids[32];
     int children, identifiers, living;
     struct { int pid, operation; } child[1 << 16];
@@ -223,21 +224,41 @@ static void control_one(void) {
             name_of(s->shm_lpid), s->shm_atime ? " atime" : "", s->shm_dtime ? " dtime" : "", s->shm_ctime ? " ctime" : "");
         break;
     case IPC_INFO: put(" highest %ld mni %lu max %lu", value, buffer.limits.mni, buffer.limits.max); break;
-    case SHM_INFO: put(" highest %ld used %d total %lu", value, buffer.usage.used_ids, buffer.usage.total); break;
+    case SHM_INFO: put(" highest %ld used %d total %lu resident %lu", value, buffer.usage.used_ids, buffer.usage.total, buffer.usage.resident); break;
     case IPC_RMID:
         for (int i = control->identifiers - 1; i >= 0; i--)
             if (control->identifier[i].id == id && control->identifier[i].alive) control->identifier[i].alive = 0, control->living--;
     }
 }
 
+/* /proc/sysvipc/shm, what is the same in every run. */
+static void list(void) {
+    static char text[1 << 16];
+    int file = open("/proc/sysvipc/shm", O_RDONLY);
+    size_t length = 0;
+    for (long got; (got = read(file, text + length, sizeof text - 1 - length)) > 0;) length += got;
+    need(file >= 0 && close(file) == 0, "/proc/sysvipc/shm");
+    text[length] = 0;
+    put("list");
+    for (char *row = strchr(text, '\n'); row && row[1]; row = strchr(row + 1, '\n')) {
+        int key, id, creator, last;
+        unsigned mode, uid, gid, cuid, cgid;
+        unsigned long size, count, atime, dtime, ctime, resident, swapped;
+        int fields = sscanf(row, "%d %d %o %lu %d %d %lu %u %u %u %u %lu %lu %lu %lu %lu", &key, &id, &mode, &size, &creator, &last, &count, &uid, &gid, &cuid, &cgid,
+                            &atime, &dtime, &ctime, &resident, &swapped);
+        need(fields == 16, "a row of /proc/sysvipc/shm");
+        put(" %s:%d:%o:%lu:%lu:%s:%s%s:%u:%u:%lu", name_of_id(id), key, mode, size, count, name_of(creator), name_of(last), dtime ? "-" : atime ? "+" : "", uid, gid, resident);
+    }
+}
+
 static void protect(void) {
-    static const int rights[] = {PROT_NONE, PROT_READ, PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE, PROT_READ | PROT_EXEC};
+    static const int rights[] = {PROT_NONE, PROT_READ, PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE, PROT_READ | PROT_EXEC, PROT_WRITE, 7, 64};
     put("mprotect");
     size_t room;
     char *at = likely(1, &room);
     size_t pages = 1 + draw(10, room > 6 ? 6 : room);
     if (pages > room) pages = room;
-    int prot = rights[draw(11, 5)];
+    int prot = rights[draw(11, draw(12, 4) ? 5 : 8)];
     put(" %zu %d: %s", pages, prot, result(mprotect(at, pages * PAGE, prot)));
 }
 static void unmap(void) {
@@ -261,13 +282,14 @@ static void remap(void) {
     put("mremap %s %zu %zu %s: %s", told(at), old, new, fixed ? told(to) : "in place", there == (char *)-1 ? errno_name(errno) : told(there));
 }
 static void advise(void) {
-    static const int all[] = {MADV_DONTNEED, MADV_DONTNEED, MADV_DONTFORK, MADV_DOFORK, MADV_WILLNEED};
+    static const int all[] = {MADV_DONTNEED, MADV_DONTNEED, MADV_DONTFORK, MADV_DONTFORK, MADV_DOFORK, MADV_WILLNEED, MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL,
+                              MADV_REMOVE, MADV_DONTDUMP, MADV_DODUMP, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_WIPEONFORK, 8 /* FREE */, 22 /* POPULATE_READ */, 23, 999};
     put("madvise");
     size_t room;
     char *at = likely(1, &room);
     size_t pages = 1 + draw(10, room > 4 ? 4 : room);
     if (pages > room) pages = room;
-    int advice = all[draw(11, 5)];
+    int advice = all[draw(11, sizeof all / sizeof *all)];
     put(" %zu %d: %s", pages, advice, result(madvise(at, pages * PAGE, advice)));
 }
 static void look(void) {
@@ -332,7 +354,8 @@ static void operate(int in_child) {
     if (kind < 170) get();
     else if (kind < 400) attach();
     else if (kind < 510) detach();
-    else if (kind < 720) control_one();
+    else if (kind < 715) control_one();
+    else if (kind < 720) list();
     else if (kind < 770) protect();
     else if (kind < 800) unmap();
     else if (kind < 815) map_over();
@@ -344,14 +367,43 @@ static void operate(int in_child) {
     else fork_some();
 }
 
-/* Microseconds to sleep while `operations` others are due: often enough to be in time, seldom enough not to hold them up. */
-static long waits(long operations) { return operations < 2 ? 100 : operations < 40 ? operations * 100 : 4000; }
+static long operations;
+/* Whose turn is the operation, or the end that follows the last one. */
+static int turn_of(long number) { return number < operations ? actor_of(number) : number - operations; }
+
+/* Waits until it is `number`'s turn. Who had the turn before wakes the next one. Until wake-ups pass from guest to guest
+ * they have to be found out otherwise there: by looking, the more often the closer the turn has come. */
+static void await(long number) {
+    _Atomic uint32_t *calls = &control->calls[rank()];
+    long nap = 100, last = -1;
+    for (;;) {
+        uint32_t heard = atomic_load(calls);
+        long turn = atomic_load(&control->turn);
+        if (turn == number) return;
+        /* In microseconds; as long as so many operations took of late. */
+        if (last < 0) nap = 200 * (number - turn);
+        else if (turn == last) nap *= 2;
+        else nap = nap / (turn - last) * (number - turn) * 3 / 4;
+        if (nap < 200) nap = 200;
+        if (nap > 100000) nap = 100000;
+        last = turn;
+        struct timespec timeout = {guests() == 1, nap * 1000};
+        syscall(SYS_futex, calls, 0 /* FUTEX_WAIT */, heard, &timeout);
+    }
+}
+static void pass_on(long number) {
+    int next = turn_of(number);
+    atomic_store(&control->turn, number);
+    if (next == rank() || next >= copies()) return;
+    atomic_fetch_add(&control->calls[next], 1);
+    syscall(SYS_futex, &control->calls[next], 1 /* FUTEX_WAKE */, 1);
+}
 
 int main(int argc, char **argv) {
     if (argc == 3 && strcmp(argv[1], "gone") == 0) return atoi(argv[2]);
     need(argc == 3, "a seed and a number of operations");
     seed = strtoull(argv[1], NULL, 0);
-    long operations = atol(argv[2]);
+    operations = atol(argv[2]);
     self = argv[0];
     need(syscall(SYS_setgroups, 0, NULL) == 0, "setgroups");
     size_t size = sizeof *control + (4 * operations + 100) * sizeof control->identifier[0];
@@ -365,21 +417,18 @@ int main(int argc, char **argv) {
     meet(&control->meeting);
     for (now = 0; now < operations; now++) {
         if (actor_of(now) != rank()) continue;
-        for (int looks = 0; atomic_load(&control->turn) != now; looks++) {
-            if (looks < 10) sched_yield();
-            else nap(waits(now - atomic_load(&control->turn)));
-        }
+        await(now);
         put("%ld ", now);
         operate(0);
         put("\n");
-        atomic_store(&control->turn, now + 1);
+        pass_on(now + 1);
     }
-    while (atomic_load(&control->turn) != operations + rank()) nap(100);
+    await(operations + rank());
     need(seteuid(0) == 0 && setegid(0) == 0, "root");
     while (chosen_count) need(shmdt(chosen[--chosen_count].at) == 0, "shmdt of what is whole");
     munmap(ARENA, 16 * MIB); /* Segments at its end reach beyond. */
     munmap(BIG_ARENA, 16 * MIB);
-    atomic_store(&control->turn, operations + rank() + 1);
+    pass_on(operations + rank() + 1);
     meet(&control->meeting);
     if (rank() == 0) {
         for (int i = 0; i < control->identifiers; i++) {

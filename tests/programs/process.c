@@ -2,6 +2,7 @@
 #include "common.h"
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/sysinfo.h>
 #include <sys/utsname.h>
 
 static void itself(void) {
@@ -116,8 +117,25 @@ static void unknown(void) {
     holds("GS leads there after a sleep", by_gs == self);
 }
 
+static void system_wide(void) {
+    struct sysinfo info;
+    struct timespec boot;
+    memset(&info, 0x55, sizeof info);
+    says("sysinfo", sysinfo(&info));
+    need(clock_gettime(CLOCK_BOOTTIME, &boot) == 0, "the time since boot");
+    holds("it is up as long as its clock says", labs(info.uptime - boot.tv_sec) <= 2);
+    holds("there is memory", info.totalram * info.mem_unit > 4 * MIB);
+    holds("some of it is free", info.freeram > 0 && info.freeram < info.totalram);
+    holds("someone runs", info.procs > 0);
+    printf("high memory %lu %lu, unit %u\n", info.totalhigh, info.freehigh, info.mem_unit);
+    holds("sysconf knows the memory", sysconf(_SC_PHYS_PAGES) == (long)(info.totalram / PAGE * info.mem_unit));
+    holds("and what is free", sysconf(_SC_AVPHYS_PAGES) > 0);
+    says("sysinfo, bad address", syscall(SYS_sysinfo, 16L));
+}
+
 int main(void) {
     itself();
+    system_wide();
     places();
     limits();
     names();

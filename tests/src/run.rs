@@ -4,6 +4,7 @@ use crate::compile::{Toolchain, program};
 use crate::finished::{Captured, Finished, ProcessResult, difference};
 use crate::footprint::{Footprint, alone};
 use crate::native;
+use abi::boot::BootFlags;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use tombolo::config::{DEFAULT_MEMORY, GroupConfig, GuestConfig, Output, ProcessC
 use tombolo::error::VmmError;
 use tombolo::group::Group;
 use tombolo::image::Program;
-use tombolo::outcome::GuestEnd;
+use tombolo::outcome::{GuestEnd, Tables};
 
 type Adjust = Box<dyn Fn(u32, &mut GuestConfig)>;
 
@@ -353,7 +354,7 @@ impl Run {
                 uid: 0,
                 gid: 0,
                 files: Vec::new(),
-                flags: Default::default(),
+                flags: BootFlags::TEST_COUNT_TABLES,
                 inject: None,
             };
             self.adjust.iter().for_each(|change| change(number, &mut config));
@@ -390,6 +391,23 @@ impl Run {
             assert_eq!(
                 start, end,
                 "free frames of guest {} at its start and at its end: {finished:#?}",
+                guest.guest
+            );
+            let nothing = Tables {
+                areas: 0,
+                processes: 0,
+                tasks: 0,
+                open_files: 0,
+            };
+            assert_eq!(
+                guest.tables,
+                Some((nothing, nothing)),
+                "what is in use in guest {} at its start and at its end: {finished:#?}",
+                guest.guest
+            );
+            assert_eq!(
+                guest.window_ranges, 0,
+                "ranges of guest {}'s windows in use at its end: {finished:#?}",
                 guest.guest
             );
         }

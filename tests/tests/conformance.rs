@@ -1,12 +1,16 @@
 //! System V shared memory, complete, judged by Linux: each program writes one line a case, and in a guest each line must
 //! be what it is on the host, in an IPC namespace of its own.
 
-use tests::{Run, Toolchain};
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::time::Duration;
+use tests::{Run, Toolchain, program};
+use tombolo::guest_file::GuestFile;
 
 /// Runs `source` on the host and in a guest; the transcripts must agree line by line and have at least `least` lines.
 fn conforms(source: &str, least: usize) {
     for toolchain in [Toolchain::Musl, Toolchain::Glibc] {
-        let run = Run::with(source, toolchain);
+        let run = Run::with(source, toolchain).timeout(Duration::from_secs(300));
         let native = run.natively().remove(&(0, 0)).expect("one copy");
         let linux = String::from_utf8_lossy(&native.stdout).into_owned();
         let complaints = String::from_utf8_lossy(&native.stderr).into_owned();
@@ -72,8 +76,32 @@ fn processes_live_fork_execute_and_end_as_on_linux() {
 }
 
 #[test]
+fn files_that_travel_with_a_guest_are_executed_as_on_linux() {
+    let (one, two) = (Toolchain::Glibc, Toolchain::Musl);
+    for (first, second) in [(one, two), (two, one), (one, Toolchain::GlibcPie)] {
+        // The same names natively and in the guest.
+        let other = program("exec_file.c", second);
+        let scratch = tempfile::tempdir().expect("a temporary directory");
+        let text = scratch.path().join("text");
+        std::fs::write(&text, "no program\n").expect("a file");
+        for path in [&text, &other] {
+            std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("a file of one's own");
+        }
+        let files = [&other, &text].map(|path| {
+            let file = GuestFile::load(path, None).expect("a file that can travel");
+            Arc::new(file)
+        });
+        Run::with("exec_file.c", first)
+            .args([other.as_os_str(), text.as_os_str()].map(|path| path.as_encoded_bytes()))
+            .guest(0, move |guest| guest.files.extend(files.iter().cloned()))
+            .compare()
+            .expect_all(0);
+    }
+}
+
+#[test]
 fn changes_of_mappings_count_as_on_linux() {
-    conforms("conf_maps.c", 330);
+    conforms("conf_maps.c", 580);
 }
 
 #[test]
@@ -82,6 +110,21 @@ fn the_files_in_proc_read_and_write_as_on_linux() {
 }
 
 #[test]
+fn an_identifier_can_be_asked_for_as_on_linux() {
+    conforms("conf_next_id.c", 160);
+}
+
+#[test]
+fn forced_removal_takes_what_it_takes_on_linux() {
+    conforms("conf_forced.c", 95);
+}
+
+#[test]
 fn limits_hold_as_on_linux() {
     conforms("conf_limits.c", 60);
+}
+
+#[test]
+fn futex_checks_what_linux_checks() {
+    conforms("conf_futex.c", 700);
 }

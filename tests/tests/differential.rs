@@ -2,10 +2,11 @@
 //! and three guests.
 //!
 //! By hand: TOMBOLO_DIFFER_OPS=100000 TOMBOLO_DIFFER_SEED=17 cargo test -p tests --test differential. Each operation is
-//! a function of the seed and its number, so a failure is narrowed down to the shortest beginning that still differs.
+//! a function of the seed and its number, so shorter runs repeat the beginning of longer ones; TOMBOLO_DIFFER_NARROW=1
+//! looks for the shortest that still differs.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tests::{ProcessResult, Run, Toolchain};
 
 /// Actors, in every shape.
@@ -16,8 +17,8 @@ fn run(seed: u64, operations: u64, guests: u32) -> Run {
         .args([seed.to_string(), operations.to_string()])
         .guests(guests)
         .procs(ACTORS / guests)
-        .vcpus(2)
-        .timeout(Duration::from_secs(60 + operations / 5))
+        .vcpus(if guests < 3 { 2 } else { 1 })
+        .timeout(Duration::from_secs(120 + operations / 5))
         .leaving_segments()
 }
 
@@ -38,7 +39,9 @@ fn transcript(processes: &BTreeMap<(u32, u32), ProcessResult>) -> Vec<(u64, Stri
 /// Where the transcripts of `operations` operations part, if they do.
 fn difference(seed: u64, operations: u64, guests: u32) -> Option<(u64, String)> {
     let run = run(seed, operations, guests);
+    let start = Instant::now();
     let linux = run.natively();
+    let natively = start.elapsed();
     for (actor, process) in &linux {
         let complaints = String::from_utf8_lossy(&process.stderr);
         assert_eq!(
@@ -47,8 +50,19 @@ fn difference(seed: u64, operations: u64, guests: u32) -> Option<(u64, String)> 
             "actor {actor:?} on Linux, seed {seed}: {complaints}"
         );
     }
+    let expected = transcript(&linux);
+    assert!(
+        expected.len() as u64 > operations,
+        "an operation is told in a line or more"
+    );
+    let start = Instant::now();
     let finished = run.go();
-    let (expected, got) = (transcript(&linux), transcript(&finished.processes));
+    println!(
+        "seed {seed}, {operations} operations, {guests} guests: {:.1} s on Linux, {:.1} s in guests",
+        natively.as_secs_f64(),
+        start.elapsed().as_secs_f64()
+    );
+    let got = transcript(&finished.processes);
     let part = (0..expected.len().max(got.len())).find(|&i| expected.get(i) != got.get(i));
     let Some(part) = part else {
         finished.expect_all(0);
@@ -88,15 +102,25 @@ fn difference(seed: u64, operations: u64, guests: u32) -> Option<(u64, String)> 
     ))
 }
 
-/// The transcripts must be equal; otherwise the shortest beginning that differs is shown.
+/// The transcripts must be equal; otherwise what differs first is shown.
 fn same(seed: u64, operations: u64, guests: u32) {
     let Some((number, mut report)) = difference(seed, operations, guests) else {
         return;
     };
-    let (mut equal, mut differs) = (0, operations.min(number.saturating_add(1)));
-    if difference(seed, differs, guests).is_none() {
-        differs = operations;
+    let mut differs = operations.min(number.saturating_add(1));
+    if asked("TOMBOLO_DIFFER_NARROW").is_some() {
+        (differs, report) = narrowed(seed, differs, guests).unwrap_or((differs, report));
     }
+    panic!(
+        "seed {seed}, {differs} of {operations} operations, {guests} guests: the transcripts differ\n{report}"
+    );
+}
+
+/// A beginning that differs, one operation shorter does not, of `differs` operations, if that many do: the end of a
+/// run tells what each segment has come to, also where no operation has asked.
+fn narrowed(seed: u64, mut differs: u64, guests: u32) -> Option<(u64, String)> {
+    let (_, mut report) = difference(seed, differs, guests)?;
+    let mut equal = 0;
     while differs - equal > 1 {
         let middle = equal + (differs - equal) / 2;
         match difference(seed, middle, guests) {
@@ -104,9 +128,7 @@ fn same(seed: u64, operations: u64, guests: u32) {
             Some((_, shorter)) => (differs, report) = (middle, shorter),
         }
     }
-    panic!(
-        "seed {seed}, {differs} of {operations} operations, {guests} guests: the transcripts differ\n{report}"
-    );
+    Some((differs, report))
 }
 
 fn asked(name: &str) -> Option<u64> {

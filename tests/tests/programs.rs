@@ -27,11 +27,6 @@ fn memory_behaves_as_on_linux() {
 }
 
 #[test]
-fn clocks_and_sleeps_behave_as_on_linux() {
-    same_for_each_c_library("clock.c");
-}
-
-#[test]
 fn a_poll_waits_as_long_as_on_linux_whatever_was_waited_for_before() {
     same_for_each_c_library("poll_sleep.c");
 }

@@ -13,10 +13,11 @@ mod tables;
 use crate::clock::Clock;
 use crate::config::GuestConfig;
 use crate::error::VmmError;
-use crate::image::{KernelImage, Program};
+use crate::image::{KernelImage, Program, VDSO};
 use crate::memory::GuestRam;
 use abi::boot::{BOOT_MAGIC, BootFile, BootInfo, BootProcess, GpaRange};
 use abi::memory::{VCPU_EPITAPH, VCPU_HYPERCALL, WindowLayout};
+use abi::tasks::TaskPage;
 use abi::{ABI_VERSION, PAGE_SIZE};
 use paging::GuestPhys;
 use std::sync::Arc;
@@ -54,6 +55,8 @@ pub struct Loaded {
     pub boot_info: GuestPhys,
     /// The IDT, shared by all vCPUs and reached through the direct map.
     pub idt: GuestPhys,
+    /// The [`TaskPage`].
+    pub tasks: GuestPhys,
     /// First free frame.
     pub free_start: GuestPhys,
     /// Each vCPU's private pages.
@@ -161,13 +164,7 @@ impl Loader<'_> {
         }
         let page_table = tables::build(self.ram, &mut self.frames, plan.kernel, &areas, probe)?;
         let (files, file_count, processes) = self.programs(plan, strings)?;
-        let clock = [
-            plan.clock.tsc_base,
-            plan.clock.mult,
-            plan.clock.monotonic_ns,
-            plan.clock.realtime_ns,
-        ];
-        let clock = self.put(clock.as_bytes())?;
+        let (vdso, clock) = self.vdso(plan)?;
         let frame_table_len = self
             .ram
             .ranges()
@@ -178,6 +175,7 @@ impl Loader<'_> {
             start: self.frames.take(frame_table_len)?.get(),
             len: frame_table_len,
         };
+        let tasks = self.frames.take(size_of::<TaskPage>() as u64)?;
         let boot_info = self.frames.take(size_of::<BootInfo>() as u64)?;
         let mut seed = [0u64; 4];
         // A host without enough randomness yet only means a weaker seed; the kernel mixes in its TSC.
@@ -202,7 +200,7 @@ impl Loader<'_> {
                 len: plan.windows.size,
             },
             tsc_khz: plan.clock.tsc_khz,
-            clock: clock.get(),
+            clock,
             files: files.get(),
             file_count,
             process_count: strings.len() as u32,
@@ -212,12 +210,15 @@ impl Loader<'_> {
             uid: plan.config.uid,
             gid: plan.config.gid,
             tree_id: TREE_ID,
+            vdso,
+            tasks: tasks.get(),
         };
         self.write(boot_info, info.as_bytes())?;
         Some(Loaded {
             page_table,
             boot_info,
             idt,
+            tasks,
             free_start: GuestPhys::new(self.frames.next),
             areas,
         })
@@ -229,6 +230,15 @@ impl Loader<'_> {
             stack: self.frames.take(VCPU_STACK_TOP - VCPU_STACK)?,
             upper: self.frames.take(VCPU_END - VCPU_IST)?,
         })
+    }
+
+    /// The vDSO and behind it the clock page: where both lie, and where the latter does.
+    fn vdso(&mut self, plan: &Plan<'_>) -> Option<(GpaRange, u64)> {
+        let mut bytes = VDSO.to_vec();
+        bytes.extend_from_slice(plan.clock.page().as_mut_bytes());
+        bytes.resize(VDSO.len() + PAGE_SIZE as usize, 0);
+        let vdso = self.put_range(&bytes)?;
+        Some((vdso, vdso.start + VDSO.len() as u64))
     }
 
     /// Files, then processes: where their arrays lie. Programs come first; processes that run the same [`Program`]

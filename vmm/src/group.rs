@@ -301,7 +301,7 @@ impl GuestThread {
             gid: self.config.gid,
             quota: self.config.quota,
         };
-        self.broker.add_guest(self.guest, rights, window);
+        self.broker.add_guest(self.guest, rights, window, machine.inbox());
         Ok(machine)
     }
 }
@@ -317,5 +317,7 @@ fn lost(guest: u32, ledger: &Ledger) -> GuestOutcome {
         vcpus: Vec::new(),
         attaches: record.attaches,
         free_frames: record.free_frames,
+        tables: record.tables,
+        window_ranges: 0,
     }
 }

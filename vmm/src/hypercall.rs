@@ -8,15 +8,16 @@ mod serve;
 
 pub use serve::{Service, ServiceParts};
 
-use crate::broker::ProcFile;
+use crate::broker::{FutexRequeue, FutexWait, FutexWake, ProcFile, SegmentWord};
+use crate::outcome::Tables;
 use crate::window::WindowKind;
-use abi::Errno;
 use abi::hypercall::{
-    BulkEntry, Call, MAX_BULK, MAX_GROUPS, MAX_WRITE, Request, STDIO_FSTAT, STDIO_TERMIOS, STDIO_WINSIZE,
-    WINDOW_RO, WINDOW_RW,
+    BulkEntry, Call, MAX_BULK, MAX_GROUPS, MAX_WRITE, REQUEUE_COMPARE, Request, STDIO_FSTAT, STDIO_TERMIOS,
+    STDIO_WINSIZE, WINDOW_RO, WINDOW_RW,
 };
+use abi::{Errno, MAX_TASKS};
 use paging::GuestPhys;
-use shm::Limit;
+use shm::Setting;
 use zerocopy::{FromZeros, IntoBytes};
 
 /// A piece of guest-physical memory, not yet known to be RAM.
@@ -101,6 +102,7 @@ pub enum Hypercall {
         key: i32,
         size: u64,
         flags: u32,
+        task: u32,
     },
     ShmAttach {
         id: i32,
@@ -123,6 +125,11 @@ pub enum Hypercall {
         window: WindowKind,
         count: u64,
     },
+    ShmPunch {
+        id: i32,
+        offset: u64,
+        len: u64,
+    },
     Usage {
         free_frames: u64,
     },
@@ -132,9 +139,19 @@ pub enum Hypercall {
         into: Buffer,
     },
     ProcWrite {
-        limit: Limit,
+        setting: Setting,
         text: Buffer,
     },
+    FutexWait(FutexWait),
+    FutexWake(FutexWake),
+    FutexRequeue(FutexRequeue),
+    FutexCancel {
+        task: u32,
+    },
+    ShmMakerEnded {
+        task: u32,
+    },
+    Tables(Tables),
 }
 
 /// Gives a request its meaning.
@@ -146,7 +163,7 @@ pub fn decode(request: &Request) -> Result<(Call, Hypercall), Errno> {
     if request.group_count as usize > MAX_GROUPS {
         return Err(Errno::EINVAL);
     }
-    let [a0, a1, a2, a3, ..] = request.args;
+    let [a0, a1, a2, a3, a4, a5] = request.args;
     let hypercall = match call {
         Call::Nop => Hypercall::Nop,
         Call::Yield => Hypercall::Yield,
@@ -200,6 +217,7 @@ pub fn decode(request: &Request) -> Result<(Call, Hypercall), Errno> {
             key: a0 as i32,
             size: a1,
             flags: a2 as u32,
+            task: a3 as u32,
         },
         Call::ShmAttach => Hypercall::ShmAttach {
             id: a0 as i32,
@@ -225,20 +243,51 @@ pub fn decode(request: &Request) -> Result<(Call, Hypercall), Errno> {
             window: window(a1)?,
             count: a2,
         },
+        Call::ShmPunch => Hypercall::ShmPunch {
+            id: a0 as i32,
+            offset: a1,
+            len: a2,
+        },
         Call::ProcRead if a3 <= abi::PAGE_SIZE => Hypercall::ProcRead {
             file: ProcFile::from_raw(a0)?,
             offset: a1,
             into: buffer(a2, a3)?,
         },
         Call::ProcWrite if a2 <= abi::PAGE_SIZE => Hypercall::ProcWrite {
-            limit: match ProcFile::from_raw(a0)? {
-                ProcFile::Limit(limit) => limit,
+            setting: match ProcFile::from_raw(a0)? {
+                ProcFile::Setting(setting) => setting,
                 ProcFile::Table => return Err(Errno::EINVAL),
             },
             text: buffer(a1, a2)?,
         },
         Call::ProcRead | Call::ProcWrite => return Err(Errno::EINVAL),
         Call::Usage => Hypercall::Usage { free_frames: a0 },
+        Call::FutexWait => Hypercall::FutexWait(FutexWait {
+            word: word(a0, a1),
+            expected: a2 as u32,
+            bitset: a3 as u32,
+            task: task(a4)?,
+        }),
+        Call::FutexWake => Hypercall::FutexWake(FutexWake {
+            word: word(a0, a1),
+            count: a2,
+            bitset: a3 as u32,
+        }),
+        Call::FutexRequeue => Hypercall::FutexRequeue(FutexRequeue {
+            from: word(a0, a1),
+            to: word(a2, a3),
+            wake: a4 as u32,
+            requeue: (a4 >> 32) as u32,
+            expected: (a5 & REQUEUE_COMPARE != 0).then_some(a5 as u32),
+        }),
+        Call::FutexCancel => Hypercall::FutexCancel { task: task(a0)? },
+        Call::Tables => Hypercall::Tables(Tables {
+            areas: a0,
+            processes: a1,
+            tasks: a2,
+            open_files: a3,
+        }),
+        Call::ShmMakerEnded => Hypercall::ShmMakerEnded { task: a0 as u32 },
     };
     Ok((call, hypercall))
 }
@@ -262,6 +311,22 @@ fn window(value: u64) -> Result<WindowKind, Errno> {
         WINDOW_RW => Ok(WindowKind::ReadWrite),
         WINDOW_RO => Ok(WindowKind::ReadOnly),
         _ => Err(Errno::EINVAL),
+    }
+}
+
+fn word(id: u64, offset: u64) -> SegmentWord {
+    SegmentWord {
+        id: id as i32,
+        offset,
+    }
+}
+
+fn task(value: u64) -> Result<u32, Errno> {
+    let task = small(value)?;
+    if (task as usize) < MAX_TASKS {
+        Ok(task)
+    } else {
+        Err(Errno::EINVAL)
     }
 }
 

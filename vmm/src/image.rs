@@ -11,7 +11,7 @@ mod builtin;
 mod elf_file;
 pub mod kernel;
 
-pub use builtin::{KERNEL, PROGRAMS};
+pub use builtin::{KERNEL, PROGRAMS, VDSO};
 pub use kernel::KernelImage;
 
 use crate::error::VmmError;

@@ -2,7 +2,8 @@
 //!
 //! [`KvmHost`] is opened once for a group and asks KVM everything that is the same for all its guests (CPUID is
 //! slow to ask where CPUID itself is emulated). [`Vm`] is one virtual machine with its RAM and a split irqchip:
-//! LAPICs in the host's kernel, no PIC, IOAPIC or PIT. Interrupts from the host are MSIs through [`Vm::route_event`].
+//! LAPICs in the host's kernel, no PIC, IOAPIC or PIT. Interrupts from the host are MSIs: [`Vm::route_event`] for who has
+//! an eventfd, [`Reach::interrupt`] for who knows the vCPU.
 // UNSAFETY: registers memory with KVM; asks KVM for things kvm-ioctls has no call for.
 #![expect(unsafe_code, reason = "KVM_SET_USER_MEMORY_REGION, KVM_SET_DEVICE_ATTR")]
 
@@ -11,15 +12,17 @@ mod stats;
 
 pub use stats::emulated_instructions;
 
+use crate::broker::Reach;
 use crate::error::VmmError;
 use crate::memory::GuestRam;
 use crate::window::SlotRegistrar;
-use abi::boot::VECTOR_EVENT;
+use abi::MAX_VCPUS;
+use abi::boot::{VECTOR_EVENT, VECTOR_WAKE};
 use kvm_bindings::{
     CpuId, KVM_API_VERSION, KVM_CAP_SPLIT_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_MAX_CPUID_ENTRIES,
     KVM_MEM_READONLY, KVM_MP_STATE_RUNNABLE, KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, KVMIO, KvmIrqRouting,
     kvm_device_attr, kvm_enable_cap, kvm_irq_routing_entry, kvm_irq_routing_entry__bindgen_ty_1,
-    kvm_irq_routing_msi, kvm_mp_state, kvm_userspace_memory_region,
+    kvm_irq_routing_msi, kvm_mp_state, kvm_msi, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use paging::GuestPhys;
@@ -40,6 +43,11 @@ mod request {
 
 /// Memory slots that RAM takes; the windows' start here.
 pub const RAM_SLOTS: u32 = 2;
+
+/// Where MSIs are written to (SDM 3A, 11.11): the destination's APIC id stands in the address, the vector in the data,
+/// fixed delivery.
+const MSI_ADDRESS: u32 = 0xfee0_0000;
+const MSI_DESTINATION_SHIFT: u32 = 12;
 
 /// The GSI that stands for the event interrupt.
 const EVENT_GSI: u32 = 0;
@@ -88,6 +96,7 @@ impl KvmHost {
             (Cap::ImmediateExit, "immediate exits"),
             (Cap::MpState, "setting the state of vCPUs"),
             (Cap::Irqfd, "irqfds"),
+            (Cap::SignalMsi, "signalling MSIs"),
         ] {
             if !kvm.check_extension(cap) {
                 return Err(VmmError::Kvm(format!(
@@ -209,9 +218,8 @@ impl Vm {
     /// # Errors
     /// [`VmmError::KvmCall`].
     pub fn route_event(&self, event: &EventFd) -> Result<(), VmmError> {
-        // SDM 3A, 11.11: the address carries the destination APIC id (0), the data the vector, fixed delivery.
         let msi = kvm_irq_routing_msi {
-            address_lo: 0xfee0_0000,
+            address_lo: MSI_ADDRESS,
             data: VECTOR_EVENT.into(),
             ..Default::default()
         };
@@ -249,6 +257,27 @@ impl Vm {
         // SAFETY: the callers register memory that guests may change and that stays mapped as long as vCPUs run:
         // RAM, which this machine owns, and windows, which are unmapped after the vCPUs have been joined.
         unsafe { self.fd.set_user_memory_region(region) }.map_err(io::Error::from)
+    }
+}
+
+impl Reach for Vm {
+    fn ram(&self) -> &GuestRam {
+        &self.ram
+    }
+
+    fn interrupt(&self, vcpu: u32) {
+        if vcpu as usize >= MAX_VCPUS {
+            return;
+        }
+        let msi = kvm_msi {
+            address_lo: MSI_ADDRESS | vcpu << MSI_DESTINATION_SHIFT,
+            data: VECTOR_WAKE.into(),
+            ..Default::default()
+        };
+        // Fails for a vCPU that is not there, and for one whose local APIC is off: a kernel that never waits.
+        if let Err(error) = self.fd.signal_msi(msi) {
+            tracing::debug!("the wake interrupt of vCPU {vcpu}: {error}");
+        }
     }
 }
 

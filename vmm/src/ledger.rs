@@ -1,6 +1,6 @@
 //! What is remembered of one guest while it runs, for its outcome.
 
-use crate::outcome::{KvmKind, ProcessOutcome, StartTimes};
+use crate::outcome::{KvmKind, ProcessOutcome, StartTimes, Tables};
 use abi::Errno;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
@@ -30,6 +30,8 @@ pub struct Record {
     pub attaches: u64,
     /// Free frames at the first and the last report.
     pub free_frames: Option<(u64, u64)>,
+    /// What was in use at the first and the last report.
+    pub tables: Option<(Tables, Tables)>,
 }
 
 impl Ledger {
@@ -49,6 +51,7 @@ impl Ledger {
             kvm: None,
             attaches: 0,
             free_frames: None,
+            tables: None,
         };
         Ledger {
             guest,
@@ -124,6 +127,13 @@ impl Ledger {
         let mut record = self.lock();
         let first = record.free_frames.map_or(free_frames, |(first, _)| first);
         record.free_frames = Some((first, free_frames));
+    }
+
+    /// The kernel counted what is in use in its tables.
+    pub fn tables(&self, tables: Tables) {
+        let mut record = self.lock();
+        let first = record.tables.map_or(tables, |(first, _)| first);
+        record.tables = Some((first, tables));
     }
 
     /// A copy of everything.

@@ -6,7 +6,7 @@
 //! stop then. [`Stop`] ends it from outside.
 
 use crate::boot::{self, Plan};
-use crate::broker::SegmentService;
+use crate::broker::{Inbox, Reach, SegmentService};
 use crate::clock::Clock;
 use crate::config::{GuestConfig, Output};
 use crate::device::stdin::StdinDevice;
@@ -21,6 +21,7 @@ use crate::outcome::{GuestEnd, GuestOutcome, KvmKind, VcpuOutcome};
 use crate::vcpu::kick::Kick;
 use crate::vcpu::{self, StopReason, Vcpu};
 use abi::memory::WindowLayout;
+use paging::GuestPhys;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -60,6 +61,7 @@ pub struct Machine {
     kick: Arc<Kick>,
     events: (Sender<Event>, Receiver<Event>),
     vm: Arc<Vm>,
+    tasks: GuestPhys,
 }
 
 /// Ends a machine from outside.
@@ -144,6 +146,7 @@ impl Machine {
             kick,
             events: channel(),
             vm,
+            tasks: loaded.tasks,
         })
     }
 
@@ -151,6 +154,12 @@ impl Machine {
     #[must_use]
     pub fn vm(&self) -> &Arc<Vm> {
         &self.vm
+    }
+
+    /// Where its tasks' wake-ups go.
+    #[must_use]
+    pub fn inbox(&self) -> Inbox {
+        Inbox::new(Arc::clone(&self.vm) as Arc<dyn Reach>, self.tasks)
     }
 
     /// What ends it from outside.
@@ -187,10 +196,12 @@ impl Machine {
         for thread in threads {
             let _ = thread.join();
         }
-        // Then the guest's attaches end and its windows are unmapped: no vCPU can touch what another guest gets.
-        self.segments.guest_gone(self.guest);
+        // Then its tasks no longer wait, robust locks they held are marked for others (that takes its RAM and its
+        // windows), its attaches end, and its windows are unmapped: no vCPU can touch what another guest gets.
+        let window_ranges = self.segments.guest_gone(self.guest);
         // Then the machine goes: its service went with the vCPUs (and with it whoever waited for stdin), the
-        // window's registrar with the window, so this is the last owner; then, as `Vm` says, its RAM.
+        // window's registrar and the inbox with the broker's record of it, so this is the last owner (but for a
+        // neighbour that interrupts it this very moment); then, as `Vm` says, its RAM.
         let Machine {
             guest, ledger, vm, ..
         } = self;
@@ -205,6 +216,8 @@ impl Machine {
             vcpus: outcomes,
             attaches: record.attaches,
             free_frames: record.free_frames,
+            tables: record.tables,
+            window_ranges,
         };
         (outcome, record.kvm)
     }

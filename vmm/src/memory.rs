@@ -14,9 +14,10 @@ use paging::{GuestPhys, TableMemory};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use vm_memory::{
     Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
+    VolatileMemory,
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -166,6 +167,17 @@ impl GuestRam {
         } else {
             Err(Errno::EFAULT)
         }
+    }
+
+    /// Sets bits of an aligned 64-bit word in one step. Returns what it was.
+    ///
+    /// # Errors
+    /// EFAULT if the word does not lie in RAM, or is not aligned.
+    pub(crate) fn fetch_or(&self, gpa: GuestPhys, bits: u64) -> Result<u64, Errno> {
+        let slice = self.mapped.get_slice(GuestAddress(gpa.get()), size_of::<u64>());
+        let slice = slice.map_err(|_| Errno::EFAULT)?;
+        let word = slice.get_atomic_ref::<AtomicU64>(0).map_err(|_| Errno::EFAULT)?;
+        Ok(word.fetch_or(bits, Ordering::AcqRel))
     }
 
     /// An aligned 64-bit atomic store.

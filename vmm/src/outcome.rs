@@ -59,6 +59,24 @@ pub struct GuestOutcome {
     pub attaches: u64,
     /// Free frames after boot, before the first program ran, and at the end, as its kernel counted them.
     pub free_frames: Option<(u64, u64)>,
+    /// What was in use in its kernel's tables at the same moments, where tests ask for it
+    /// ([`abi::boot::BootFlags::TEST_COUNT_TABLES`]).
+    pub tables: Option<(Tables, Tables)>,
+    /// Ranges of its windows that still showed a segment at the end.
+    pub window_ranges: u64,
+}
+
+/// What is in use in a kernel's tables, as it counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Tables {
+    /// Areas of memory.
+    pub areas: u64,
+    /// Processes, those included that have ended and that nobody has waited for.
+    pub processes: u64,
+    /// Tasks.
+    pub tasks: u64,
+    /// Open files.
+    pub open_files: u64,
 }
 
 /// How a guest ended.

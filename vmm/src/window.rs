@@ -11,10 +11,10 @@
 //! may map large pages; all windows of the process together stay below the host's limit of mappings.
 //!
 //! The machine gives its VM descriptor as a [`SlotRegistrar`]; the broker decides what is spliced where.
-// UNSAFETY: maps memory over reserved ranges of the host's address space.
+// UNSAFETY: maps memory over reserved ranges of the host's address space; atomic accesses to words of it.
 #![expect(
     unsafe_code,
-    reason = "mmap and munmap of the windows' own reservations, and reserving huge pages"
+    reason = "mmap and munmap of the windows' own reservations, reserving huge pages, words in segments"
 )]
 
 mod ranges;
@@ -23,14 +23,17 @@ use abi::memory::{WINDOW_CHUNK, WindowLayout};
 use abi::{Errno, LARGE_PAGE_SIZE, PAGE_SIZE};
 use paging::GuestPhys;
 use ranges::Ranges;
-use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect, munmap};
+use rustix::mm::{
+    Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, munmap,
+};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::io;
+use std::marker::PhantomData;
 use std::os::fd::BorrowedFd;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, Ordering::Relaxed};
 
 /// Which of a guest's two windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -178,6 +181,18 @@ impl Window {
         (offset < half.size).then(|| half.host.wrapping_add(offset as usize))
     }
 
+    /// The aligned 32-bit word at a guest-physical address where something is spliced.
+    ///
+    /// # Errors
+    /// EFAULT if it is not aligned, nothing is spliced there, or the host has no page for it.
+    pub(crate) fn word(&self, which: WindowKind, gpa: GuestPhys) -> Result<Word<'_>, Errno> {
+        match which {
+            WindowKind::ReadWrite => &self.read_write,
+            WindowKind::ReadOnly => &self.read_only,
+        }
+        .word(gpa)
+    }
+
     /// How many splices there are in a window.
     #[must_use]
     pub fn spliced(&self, which: WindowKind) -> usize {
@@ -195,6 +210,36 @@ impl Window {
     }
 }
 
+/// A word of a segment that stays spliced meanwhile. Guests change it at any moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Word<'a> {
+    at: *const AtomicU32,
+    of: PhantomData<&'a Window>,
+}
+
+impl Word<'_> {
+    /// Its value.
+    pub(crate) fn load(&self) -> u32 {
+        // SAFETY: see `Half::word`; the window can't change as long as this borrows it.
+        unsafe { (*self.at).load(Ordering::Acquire) }
+    }
+
+    /// Changes it from `old` to `new`, if it is that. Of the read-write window's words only.
+    pub(crate) fn compare_exchange(&self, old: u32, new: u32) -> bool {
+        // SAFETY: as for `load`.
+        unsafe { (*self.at).compare_exchange(old, new, Ordering::AcqRel, Relaxed) }.is_ok()
+    }
+}
+
+/// What is spliced somewhere.
+struct Splice {
+    /// Bytes.
+    len: u64,
+    /// Its pages are huge ones, which may not all have been reserved.
+    huge: bool,
+    ticket: Ticket,
+}
+
 /// One of the two windows.
 struct Half {
     kind: WindowKind,
@@ -210,8 +255,8 @@ struct Half {
     /// Which chunks are memory slots.
     registered: Vec<bool>,
     ranges: Ranges,
-    /// Bytes of each splice, by offset.
-    splices: BTreeMap<u64, (u64, Ticket)>,
+    /// By offset.
+    splices: BTreeMap<u64, Splice>,
 }
 
 // SAFETY: the pointers are addresses of a reservation that this value alone owns; nothing is tied to a thread.
@@ -288,13 +333,14 @@ impl Half {
             self.ranges.give_back(offset, len);
             return Err(Errno::ENOMEM);
         }
-        self.splices.insert(offset, (len, ticket));
+        let huge = page_size > PAGE_SIZE;
+        self.splices.insert(offset, Splice { len, huge, ticket });
         Ok(GuestPhys::new(self.gpa + offset))
     }
 
     fn unsplice(&mut self, gpa: GuestPhys) -> Result<(), Errno> {
         let offset = gpa.get().checked_sub(self.gpa).ok_or(Errno::EINVAL)?;
-        let (len, ticket) = self.splices.remove(&offset).ok_or(Errno::EINVAL)?;
+        let Splice { len, ticket, .. } = self.splices.remove(&offset).ok_or(Errno::EINVAL)?;
         let at = self.host.wrapping_add(offset as usize).cast();
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
         // SAFETY: the range is a splice of this window; no reference to it exists anywhere.
@@ -313,6 +359,30 @@ impl Half {
             }
         }
         Ok(())
+    }
+
+    fn word(&self, gpa: GuestPhys) -> Result<Word<'_>, Errno> {
+        const LEN: u64 = size_of::<u32>() as u64;
+        let offset = gpa.get().checked_sub(self.gpa).ok_or(Errno::EFAULT)?;
+        let (start, splice) = self.splices.range(..=offset).next_back().ok_or(Errno::EFAULT)?;
+        if offset % LEN != 0 || offset - start > splice.len - LEN {
+            return Err(Errno::EFAULT);
+        }
+        let at = self.host.wrapping_add(offset as usize);
+        if splice.huge {
+            // Of a segment made with SHM_NORESERVE there may be no page left, and touching it would be a SIGBUS for
+            // this whole process; this asks without one (madvise(2), since Linux 5.14).
+            let page = at.wrapping_sub((offset % PAGE_SIZE) as usize).cast();
+            // SAFETY: a page within a splice of this window; its contents are not changed.
+            unsafe { madvise(page, PAGE_SIZE as usize, Advice::LinuxPopulateRead) }
+                .map_err(|_| Errno::EFAULT)?;
+        }
+        // The splice covers all four bytes and host and guest-physical addresses agree modulo 4 KiB, so the pointer
+        // is aligned and points to mapped memory, until the splice goes: that takes `&mut self`.
+        Ok(Word {
+            at: at.cast(),
+            of: PhantomData,
+        })
     }
 
     /// Makes every chunk that the range touches a memory slot.

@@ -26,6 +26,8 @@ pub const VECTOR_RESCHEDULE: u8 = 0x21;
 pub const VECTOR_FLUSH: u8 = 0x22;
 /// Vector by which the host says "look at your events" (irqfd, MSI route).
 pub const VECTOR_EVENT: u8 = 0x23;
+/// Vector by which the host says "some of your tasks have been woken" ([`crate::tasks`]).
+pub const VECTOR_WAKE: u8 = 0x24;
 /// The local APIC's spurious vector.
 pub const VECTOR_SPURIOUS: u8 = 0x2f;
 
@@ -43,12 +45,15 @@ pub mod selector {
     pub const USER_CODE: u16 = 0x33;
     /// The task state segment (two entries).
     pub const TSS: u16 = 0x40;
+    /// Where ring 3 may ask (LSL) for the number of the vCPU it runs on: the segment's limit, as on Linux
+    /// (`GDT_ENTRY_CPUNODE`).
+    pub const CPU_NUMBER: u16 = 0x7b;
 }
 
 /// Offset of the GDT in a vCPU's tables page ([`crate::memory::VCPU_TABLES`]).
 pub const TABLES_GDT: u64 = 0x000;
-/// Bytes of the GDT: entries up to and with the 16-byte TSS descriptor.
-pub const GDT_LEN: u64 = selector::TSS as u64 + 16;
+/// Bytes of the GDT: entries up to and with that of [`selector::CPU_NUMBER`].
+pub const GDT_LEN: u64 = (selector::CPU_NUMBER & !7) as u64 + 8;
 /// Offset of the TSS in a vCPU's tables page. Its I/O map base lies beyond its limit: every port access of
 /// ring 3 is #GP.
 pub const TABLES_TSS: u64 = 0x100;
@@ -89,6 +94,9 @@ bitflags! {
         const TEST_PANIC_ON_GETPID = 1 << 1;
         /// Send debug messages to the host's log; without it the kernel does not even make them.
         const LOG_DEBUG = 1 << 2;
+        /// For tests: count what is in use in the kernel's tables, which takes a while, when the kernel is up and at the
+        /// end ([`crate::hypercall::Call::Tables`]).
+        const TEST_COUNT_TABLES = 1 << 3;
     }
 }
 
@@ -159,7 +167,7 @@ pub struct BootInfo {
     pub window_ro: GpaRange,
     /// TSC frequency in kHz.
     pub tsc_khz: u64,
-    /// GPA of the [`crate::clock::ClockPage`].
+    /// GPA of the [`crate::clock::ClockPage`], the last page of [`BootInfo::vdso`].
     pub clock: u64,
     /// GPA of the array of [`BootFile`].
     pub files: u64,
@@ -180,4 +188,8 @@ pub struct BootInfo {
     pub gid: u32,
     /// `st_dev` and `st_ino` of the directories every guest of a group agrees on start here.
     pub tree_id: u64,
+    /// What all programs can see: the vDSO's image, whole pages, and behind it the clock page.
+    pub vdso: GpaRange,
+    /// GPA of the [`crate::tasks::TaskPage`], zeroed, at a page boundary.
+    pub tasks: u64,
 }

@@ -133,7 +133,7 @@ calls! {
     /// Random bytes from the host's generator. args: GPA, length (to one page). Result 0.
     Random = 11,
 
-    /// shmget. args: key (as i32), size, flags. Result: id.
+    /// shmget. args: key (as i32), size, flags, the task that asks (0: the process's first). Result: id.
     ShmGet = 16,
     /// shmat's host half. args: id, flags ([`crate::ipc::SHM_RDONLY`], [`crate::ipc::SHM_EXEC`]), how many
     /// bytes there is room for at the address asked for, and the errno if the segment (rounded up to pages) is
@@ -149,23 +149,49 @@ calls! {
     /// the group's limit counts); for IPC_SET the payload holds a `ShmidDs`. Result as Linux; structures out in the
     /// payload.
     ShmControl = 19,
-    /// An attach was split or inherited (mprotect, fork): args as [`Call::ShmDetach`]; nattch + how many, without
-    /// permission checks; the request's pid becomes lpid.
+    /// An attach was split, moved or inherited (munmap of a part, mprotect, mremap, fork): args as
+    /// [`Call::ShmDetach`]; nattch + how many, without permission checks; the request's pid becomes lpid, atime is now.
     ShmAttachMore = 20,
     /// Numbers for tests and the report. args: free frames, processes alive. No answer.
     Usage = 21,
     /// Reads a text that the broker makes ([`PROC_SHM`] …). args: which, offset, GPA, length (to one page).
     /// Result: bytes, 0 at the end.
     ProcRead = 22,
-    /// Writes a limit ([`PROC_SHMMAX`] …), by root only (the guest kernel checks that). args: which, GPA, length
+    /// Writes a setting ([`PROC_SHMMAX`] …), by root only (the guest kernel checks that). args: which, GPA, length
     /// (to one page). Result: bytes taken, or EINVAL for what is not a number, EPERM unless euid is 0. (Linux takes
     /// writes at other offsets than 0 and ignores them; of a longer text it looks at the first page.)
     ProcWrite = 23,
+    /// Bytes of a segment that the guest has attached read-write become zeros, and their memory is given back
+    /// (MADV_REMOVE). args: id, offset, length (not 0; both in whole pages, within the segment). Result 0.
+    ShmPunch = 32,
     /// Nothing to do here but wait for another vCPU: the host may run something else first. Result 0.
     Yield = 24,
     /// Would [`Call::Write`] take something? args: descriptor (1 or 2), process index. Result 1 (bytes, or an error)
     /// or EAGAIN as [`Call::Write`].
     WriteReady = 48,
+
+    /// A task waits for a word of a segment that this guest has attached. args: id, offset in bytes, the value the
+    /// word must have, bitset, task slot. Result 0: it is queued, until its wake bit is set ([`crate::tasks`]) or
+    /// [`Call::FutexCancel`]; EAGAIN: the word has another value. Comparing and queueing are one step for every waker.
+    /// The interrupt comes to the vCPU that asked.
+    FutexWait = 25,
+    /// Wakes tasks, in the order they came. args: id, offset, how many at most, bitset. Result: how many; out\[0\]: 1
+    /// if tasks of this guest are among them (their wake bits are set, and no interrupt comes for those).
+    FutexWake = 26,
+    /// Wakes some of those who wait for a word, and has others wait for a second one. args: id, offset, the second
+    /// word's id and offset, how many to wake (low half) and to move (high half), and in the last the value the first
+    /// word must have (low half) if bit 32 is set. Result: woken and moved together, or EAGAIN; out\[0\] as
+    /// [`Call::FutexWake`].
+    FutexRequeue = 27,
+    /// A task no longer waits. args: task slot. Result 0: it was taken out; 1: it had been woken, its wake bit is
+    /// set and stays so.
+    FutexCancel = 28,
+    /// A task that may have made segments has ended. args: the task. On Linux that is `exit_shm`, which matters to
+    /// kernel.shm_rmid_forced. Result 0.
+    ShmMakerEnded = 29,
+    /// What is in use in the kernel's tables ([`crate::boot::BootFlags::TEST_COUNT_TABLES`]). args: areas of memory,
+    /// processes (ended ones nobody has waited for included), tasks, open files. No answer.
+    Tables = 30,
 }
 
 /// [`Call::ProcRead`]: /proc/sysvipc/shm.
@@ -176,11 +202,18 @@ pub const PROC_SHMMAX: u64 = 1;
 pub const PROC_SHMALL: u64 = 2;
 /// [`Call::ProcRead`], [`Call::ProcWrite`]: /proc/sys/kernel/shmmni.
 pub const PROC_SHMMNI: u64 = 3;
+/// [`Call::ProcRead`], [`Call::ProcWrite`]: /proc/sys/kernel/shm_next_id.
+pub const PROC_SHM_NEXT_ID: u64 = 4;
+/// [`Call::ProcRead`], [`Call::ProcWrite`]: /proc/sys/kernel/shm_rmid_forced.
+pub const PROC_SHM_RMID_FORCED: u64 = 5;
 
 /// [`Call::ShmDetach`]: the read-write window.
 pub const WINDOW_RW: u64 = 0;
 /// [`Call::ShmDetach`]: the read-only window.
 pub const WINDOW_RO: u64 = 1;
+
+/// [`Call::FutexRequeue`], last argument: the first word is compared.
+pub const REQUEUE_COMPARE: u64 = 1 << 32;
 
 /// [`Call::Stdio`]: `struct stat` (144 bytes).
 pub const STDIO_FSTAT: u64 = 0;

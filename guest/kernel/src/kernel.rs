@@ -6,13 +6,17 @@ use crate::arch::lock::{BigLock, Held};
 use crate::arch::trap::Trap;
 use crate::arch::{apic, given, machine, probe};
 use crate::fs::Files;
-use crate::futex::Futexes;
+use crate::futex::{self, Futexes};
 use crate::hypercall::{self, Requester};
 use crate::mm::space::Lowest;
+use crate::mm::tree::MOST_AREAS;
 use crate::mm::world::{self, KernelWorld};
 use crate::mm::{Access, AddressSpace, Fault, Memory};
+use crate::process::ids::Ids;
 use crate::process::sched::{self, Scheduler};
-use crate::process::task::{self, State, Tasks};
+use crate::process::slots::Slots;
+use crate::process::spaces::Spaces;
+use crate::process::task::{self, State, Task, Tasks};
 use crate::process::{Process, Processes, exit, signal, start};
 use crate::{log, process, syscall, time};
 use abi::MAX_TASKS;
@@ -30,8 +34,14 @@ pub struct Kernel {
     pub memory: Memory,
     /// Tasks.
     pub tasks: &'static mut Tasks,
+    /// Which of them there are.
+    pub task_slots: Slots,
     /// Processes.
     pub processes: &'static mut Processes,
+    /// Which of them there are.
+    pub process_slots: Slots,
+    /// What they can address.
+    pub spaces: Spaces,
     /// Who runs next.
     pub sched: Scheduler,
     /// Who waits for which word.
@@ -42,10 +52,8 @@ pub struct Kernel {
     pub file_waiters: [u64; MAX_TASKS / 64],
     /// Processes that have not ended.
     pub alive: u32,
-    /// The last local process id given.
-    pub last_pid: u32,
-    /// Where to look for a free slot next.
-    pub last_slot: u16,
+    /// Numbers for processes and threads.
+    pub ids: Ids,
     /// How many random numbers have been made from the seed.
     pub randoms: u64,
     /// vCPUs of this guest.
@@ -63,14 +71,16 @@ pub static KERNEL: BigLock<Kernel> = BigLock::new(Kernel {
     boot: None,
     memory: Memory::empty(),
     tasks: &mut [],
+    task_slots: Slots::new(MAX_TASKS),
     processes: &mut [],
+    process_slots: Slots::new(MAX_TASKS),
+    spaces: Spaces::empty(),
     sched: Scheduler::new(),
     futexes: Futexes::new(),
     files: Files::empty(),
     file_waiters: [0; MAX_TASKS / 64],
     alive: 0,
-    last_pid: 0,
-    last_slot: 0,
+    ids: Ids::new(),
     randoms: 0,
     vcpus: 0,
     kernel_root: 0,
@@ -91,14 +101,15 @@ impl Kernel {
         &mut self.processes[usize::from(self.tasks[usize::from(task)].process)]
     }
 
-    /// Works on the address space of task `task`'s process.
+    /// Works on the address space of task `task`.
     pub fn with_space<R>(
         &mut self,
         cpu: &'static Cpu,
         task: u16,
         work: impl FnOnce(&mut AddressSpace, &mut Memory, &mut KernelWorld) -> R,
     ) -> R {
-        let process = &mut self.processes[usize::from(self.tasks[usize::from(task)].process)];
+        let Task { process, space, .. } = self.tasks[usize::from(task)];
+        let process = &self.processes[usize::from(process)];
         let mut world = KernelWorld {
             cpu,
             who: process.requester(),
@@ -108,12 +119,12 @@ impl Kernel {
         } else {
             Lowest::MinAddr
         };
-        let space = process.space.as_mut().expect("a process that lives has memory");
+        let space = &mut self.spaces[space];
         space.lowest = lowest;
         work(space, &mut self.memory, &mut world)
     }
 
-    /// Tells the host how many frames are free and how many processes live.
+    /// Tells the host how many frames are free and how many processes live; in tests, what else is in use.
     pub fn report_usage(&self) {
         self.report(0);
     }
@@ -129,6 +140,16 @@ impl Kernel {
         let free = self.memory.frames.free_frames().saturating_sub(left);
         let args = [free, u64::from(self.alive)];
         let _ = hypercall::call(Call::Usage, Requester::default(), &args);
+        if self.flags.contains(BootFlags::TEST_COUNT_TABLES) {
+            let tables = [
+                MOST_AREAS - self.memory.areas.available(),
+                self.processes.iter().filter(|process| process.pid != 0).count(),
+                self.tasks.iter().filter(|task| task.state != State::Free).count(),
+                usize::from(self.files.open.live()),
+            ];
+            let args = tables.map(|count| count as u64);
+            let _ = hypercall::call(Call::Tables, Requester::default(), &args);
+        }
     }
 }
 
@@ -140,11 +161,13 @@ pub fn start(boot: u64, index: u32) -> ! {
     if index == 0 {
         let boot = given::boot_info(boot);
         time::init(boot);
+        futex::shared::init(boot.tasks);
         log::init(BootFlags::from_bits_truncate(boot.flags));
         let mut kernel = KERNEL.lock(cpu);
         kernel.boot = Some(boot);
         kernel.tasks = task::ROOM.take().expect("a kernel boots once");
         kernel.processes = process::ROOM.take().expect("a kernel boots once");
+        kernel.spaces.init();
         kernel.vcpus = boot.vcpus;
         kernel.kernel_root = boot.page_table;
         kernel.flags = BootFlags::from_bits_truncate(boot.flags);
@@ -197,14 +220,14 @@ pub fn trapped(cpu: &'static Cpu, frame: &mut TrapFrame, trap: Trap) -> *mut Tra
     let mut kernel = KERNEL.lock(cpu);
     match trap {
         // A system call that would return to an address no program can have (see `arch::trap::launder`).
-        Trap::Call if frame.rip >> 47 != 0 => exit::by_signal(&mut kernel, cpu, task, signal::SIGSEGV),
+        Trap::Call if frame.rip >> 47 != 0 => exit::group(&mut kernel, cpu, task, signal::SIGSEGV),
         Trap::Call => syscall::made(&mut kernel, cpu, task, frame),
         Trap::PageFault { address, error } => page_fault(&mut kernel, cpu, task, address, error),
-        Trap::Exception(signal) => exit::by_signal(&mut kernel, cpu, task, signal),
+        Trap::Exception(signal) => exit::group(&mut kernel, cpu, task, signal),
         Trap::Interrupt => {}
     }
-    if kernel.tasks[usize::from(task)].pending != 0 {
-        signal::deliver(&mut kernel, cpu, task);
+    if kernel.tasks[usize::from(task)].attention {
+        signal::attend(&mut kernel, cpu, task);
     }
     sched::next(kernel, cpu)
 }
@@ -232,5 +255,5 @@ fn page_fault(kernel: &mut Held<'static, Kernel>, cpu: &'static Cpu, task: u16, 
         Err(Fault::OutOfMemory) => signal::SIGKILL,
     };
     debug_assert!(kernel.tasks[usize::from(task)].state == State::Running);
-    exit::by_signal(kernel, cpu, task, signal);
+    exit::group(kernel, cpu, task, signal);
 }

@@ -13,6 +13,7 @@
 //! | `fs` | files, what is open, pipes, `/proc` |
 //! | `shm` | shmget, shmat, shmdt, shmctl: the guest's half |
 //! | `futex` | who waits for which word |
+//! | `robust` | the locks of threads that end |
 //! | `hypercall` | asking the host |
 //! | `epitaph` | last words |
 //! | `time`, `log` | the clock; the host's log |
@@ -35,6 +36,7 @@ mod kernel;
 mod log;
 mod mm;
 mod process;
+mod robust;
 mod shm;
 mod syscall;
 mod time;

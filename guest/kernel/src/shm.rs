@@ -6,15 +6,16 @@
 //! Attaches are counted where mappings are made and destroyed: by SHM_ATTACH here, and by
 //! [`crate::mm::World`]'s two functions when a mapping is split or goes.
 
-use crate::hypercall;
+use crate::hypercall::{self, Requester};
+use crate::mm::Place;
 use crate::mm::area::{Prot, SegmentRef, Window};
 use crate::syscall::Call;
 use abi::Errno;
 use abi::LARGE_PAGE_SIZE;
 use abi::hypercall::Call as Host;
 use abi::ipc::{
-    IPC_INFO, IPC_SET, IPC_STAT, SHM_EXEC, SHM_INFO, SHM_RDONLY, SHM_REMAP, SHM_RND, SHM_STAT, SHM_STAT_ANY,
-    SHMLBA, ShmInfo, ShmInfo64, ShmidDs,
+    IPC_CREAT, IPC_INFO, IPC_PRIVATE, IPC_SET, IPC_STAT, SHM_EXEC, SHM_INFO, SHM_RDONLY, SHM_REMAP, SHM_RND,
+    SHM_STAT, SHM_STAT_ANY, SHMLBA, ShmInfo, ShmInfo64, ShmidDs,
 };
 use abi::memory::USER_END;
 use paging::{GuestPhys, GuestVirt};
@@ -35,11 +36,21 @@ fn ask(call: &mut Call<'_>, what: Host, args: &[u64]) -> Result<u64, Errno> {
 /// shmget(2).
 pub fn get(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [key, size, flags, ..] = call.args;
+    let task = call.task();
+    // Whether it makes one only the host knows.
+    task.made_segments |= flags as u32 & IPC_CREAT != 0 || key as u32 as i32 == IPC_PRIVATE;
+    let id = u64::from(task.id);
     ask(
         call,
         Host::ShmGet,
-        &[key as u32 as u64, size, flags as u32 as u64],
+        &[key as u32 as u64, size, flags as u32 as u64, id],
     )
+}
+
+/// Task `id`, which may have made segments, has ended.
+pub fn maker_ended(id: u32) {
+    // The host has nothing to refuse.
+    let _ = hypercall::call(Host::ShmMakerEnded, Requester::default(), &[u64::from(id)]);
 }
 
 /// The address `shmaddr` and `flags` name, or `None` for one of the kernel's choice.
@@ -70,12 +81,13 @@ fn room(call: &mut Call<'_>, at: Option<u64>, flags: u32) -> (u64, Errno) {
         Some(at) if at >= 0u64.wrapping_sub(SHMLBA) && flags & SHM_REMAP == 0 => (0, Errno::EINVAL),
         Some(at) if at >= USER_END => (0, Errno::ENOMEM),
         Some(at) => {
-            let free = if flags & SHM_REMAP != 0 {
-                USER_END - at
+            let start = GuestVirt::new(at);
+            let (place, free) = if flags & SHM_REMAP != 0 {
+                (Place::Replacing(start), USER_END - at)
             } else {
-                space.room_at(memory, Some(GuestVirt::new(at)))
+                (Place::Free(start), space.room_at(memory, Some(start)))
             };
-            let may = space.can_attach(memory, Some(GuestVirt::new(at)), 1);
+            let may = space.can_attach(memory, place, 1);
             match may {
                 Err(Errno::EPERM) if free > 0 => (0, Errno::EPERM),
                 Err(Errno::ENOMEM) if free > 0 => (0, Errno::ENOMEM),
@@ -83,7 +95,7 @@ fn room(call: &mut Call<'_>, at: Option<u64>, flags: u32) -> (u64, Errno) {
                 _ => (free, Errno::EINVAL),
             }
         }
-        None if space.can_attach(memory, None, 1).is_err() => (0, Errno::ENOMEM),
+        None if space.can_attach(memory, Place::Chosen, 1).is_err() => (0, Errno::ENOMEM),
         None => (space.room_at(memory, None), Errno::ENOMEM),
     });
     // What the page tables there are frames for could map.
@@ -125,6 +137,7 @@ pub fn attach(call: &mut Call<'_>) -> Result<u64, Errno> {
     let segment = SegmentRef {
         id,
         window,
+        attach: 0,
         gpa,
         size,
         offset: 0,

@@ -2,7 +2,8 @@
 //!
 //! The VMM gives the factor one way ([`ClockPage::mult`]); the other way is worked out once at boot.
 
-use crate::arch::{given, machine::tsc};
+use crate::arch::given;
+use crate::arch::machine::{tsc, tsc_ordered};
 use abi::boot::BootInfo;
 use abi::clock::ClockPage;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -35,14 +36,24 @@ pub fn nanoseconds(ticks: u64) -> u64 {
     ((u128::from(ticks) * u128::from(page().mult.load(Relaxed))) >> 32) as u64
 }
 
+/// The clock with Linux's number `clock` now, nanoseconds; `None` if it is none that runs by the TSC.
+pub fn read(clock: u64) -> Option<u64> {
+    page().read(clock, tsc_ordered())
+}
+
+/// Its resolution, nanoseconds.
+pub fn resolution(clock: u64) -> Option<u64> {
+    page().resolution(clock)
+}
+
 /// CLOCK_MONOTONIC now, nanoseconds.
 pub fn monotonic() -> u64 {
-    page().monotonic(tsc())
+    page().monotonic(tsc_ordered())
 }
 
 /// CLOCK_REALTIME now, nanoseconds since 1970.
 pub fn realtime() -> u64 {
-    page().realtime(tsc())
+    page().realtime(tsc_ordered())
 }
 
 /// The TSC value `ns` nanoseconds from now.

@@ -32,6 +32,8 @@ pub(crate) struct IdSpace {
     /// The index handed out last.
     last: Option<u32>,
     seq: u32,
+    /// The id that is wanted next, once.
+    wanted: Option<i32>,
 }
 
 impl IdSpace {
@@ -42,15 +44,32 @@ impl IdSpace {
             next: 0,
             last: None,
             seq: 0,
+            wanted: None,
         }
+    }
+
+    /// The id wanted next (`kernel.shm_next_id`).
+    pub(crate) fn next_id(&self) -> Option<i32> {
+        self.wanted
+    }
+
+    /// Asks for this id, from 0, next. The cycle and its sequence number don't take part in that.
+    pub(crate) fn set_next_id(&mut self, id: i32) {
+        self.wanted = Some(id);
     }
 
     pub(crate) fn in_use(&self) -> u32 {
         self.in_use
     }
 
-    /// A free index and the sequence number to go with it; `None` when all are taken.
+    /// A free index and the sequence number to go with it; `None` when all are taken. If an id is wanted: its index,
+    /// or the next free one after that.
     pub(crate) fn allocate(&mut self) -> Option<(u32, u16)> {
+        if let Some(id) = self.wanted.take() {
+            let index = self.first_free(index_of(id), MOST)?;
+            self.take(index);
+            return Some((index, (id >> SEQ_SHIFT) as u16));
+        }
         let end = (self.in_use * 3 / 2).clamp(MIN_CYCLE, MOST);
         let index = self
             .first_free(self.next, end)
@@ -60,9 +79,13 @@ impl IdSpace {
             self.seq = (self.seq + 1) % SEQ_END;
         }
         self.last = Some(index);
+        self.take(index);
+        Some((index, self.seq as u16))
+    }
+
+    fn take(&mut self, index: u32) {
         self.taken[index as usize / 64] |= 1 << (index % 64);
         self.in_use += 1;
-        Some((index, self.seq as u16))
     }
 
     /// Gives back an index that [`IdSpace::allocate`] returned.
@@ -134,6 +157,25 @@ mod tests {
         assert_eq!(ids.allocate(), None);
         ids.release(5);
         assert_eq!(ids.allocate().map(|(index, _)| index), Some(5));
+    }
+
+    #[test]
+    fn an_id_that_is_wanted_is_given_once_and_leaves_the_cycle_as_it_was() {
+        let mut ids = IdSpace::new();
+        assert_eq!(ids.allocate(), Some((0, 0)));
+        for (wanted, got) in [
+            (7 << 15 | 1000, (1000, 7)),
+            (1000, (1001, 0)),
+            (i32::MAX, (MOST - 1, u16::MAX)),
+        ] {
+            ids.set_next_id(wanted);
+            assert_eq!((ids.next_id(), ids.allocate()), (Some(wanted), Some(got)));
+            assert_eq!(ids.next_id(), None);
+        }
+        // The last index is taken, and there is none after it.
+        ids.set_next_id(MOST as i32 - 1);
+        assert_eq!((ids.allocate(), ids.next_id()), (None, None));
+        assert_eq!(ids.allocate(), Some((1, 0)));
     }
 
     #[test]

@@ -8,7 +8,8 @@
 //!
 //! Invariants: an id names at most one segment; a key other than `IPC_PRIVATE` names at most one segment, never
 //! one pending removal; a segment with attaches is never destroyed; one pending removal ([`abi::ipc::SHM_DEST`])
-//! is destroyed at its last detach.
+//! is destroyed at its last detach. While removal is forced ([`Setting::RmidForced`]) any segment is, and so is one that
+//! was never attached when the task that made it ends.
 //!
 //! Source of every rule: `ipc/shm.c` and `ipc/util.c` of Linux 6.x, shmget(2), shmop(2), shmctl(2);
 //! `tests/linux.rs` runs the same sequences against the kernel it is tested on. The broker in `vmm` is the user
@@ -22,17 +23,21 @@ mod control;
 mod ids;
 mod proc;
 mod registry;
+mod setting;
 
 pub use control::{Command, Found};
 pub use ids::index_of;
-pub use proc::{Limit, TABLE_HEADER, TableLine};
+pub use proc::{TABLE_HEADER, TableLine};
 pub use registry::{Got, NewSegment, Registry, Segment};
+pub use setting::{Setting, Written};
 
 /// Who asks: the process's group-wide id and its effective credentials.
 #[derive(Clone, Copy, Debug)]
 pub struct Credentials<'a> {
     /// Process id, recorded as `cpid` or `lpid`.
     pub pid: u32,
+    /// The task of that process: whose end orphans what it has made ([`Registry::makers_ended`]).
+    pub task: u32,
     /// Effective user id; 0 stands for every capability.
     pub uid: u32,
     /// Effective group id.

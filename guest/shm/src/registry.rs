@@ -55,6 +55,8 @@ pub struct Segment<B> {
     pub backing: B,
     /// The user whose locked memory it counts as.
     pub(crate) locked_by: Option<u32>,
+    /// The task that made it, until that ends.
+    pub(crate) maker: Option<u32>,
 }
 
 impl<B> Segment<B> {
@@ -133,6 +135,8 @@ pub struct Registry<B> {
     pub(crate) pages: u64,
     /// Locked pages of each user.
     pub(crate) locked: BTreeMap<u32, u64>,
+    /// Whether segments go when nobody uses them (`kernel.shm_rmid_forced`).
+    pub(crate) rmid_forced: bool,
 }
 
 impl<B> Registry<B> {
@@ -157,6 +161,7 @@ impl<B> Registry<B> {
             limits,
             pages: 0,
             locked: BTreeMap::new(),
+            rmid_forced: false,
         }
     }
 
@@ -260,6 +265,7 @@ impl<B> Registry<B> {
             huge,
             backing,
             locked_by: None,
+            maker: Some(who.task),
         });
         Ok(Got::Created(id))
     }
@@ -324,7 +330,8 @@ impl<B> Registry<B> {
         Ok(())
     }
 
-    /// Ends a [`Registry::hold`]; returns the segment if that destroyed it.
+    /// Ends a [`Registry::hold`]; returns the segment if that destroyed it: also one that could not be mapped goes, as
+    /// in Linux, if nobody has it and removal is forced.
     pub fn release(&mut self, id: i32) -> Option<Segment<B>> {
         let segment = self.segment_mut(id).ok()?;
         segment.nattch = segment.nattch.saturating_sub(1);
@@ -355,6 +362,25 @@ impl<B> Registry<B> {
         Ok(self.destroy_if_due(id))
     }
 
+    /// The tasks for which `ended` says so have ended (`exit_shm`): what they made and nobody has attached is
+    /// destroyed, and returned, if removal is forced.
+    pub fn makers_ended(&mut self, ended: impl Fn(u32) -> bool) -> Vec<Segment<B>> {
+        for segment in self.segments.iter_mut().flatten() {
+            segment.maker = segment.maker.filter(|maker| !ended(*maker));
+        }
+        self.destroy_orphans()
+    }
+
+    /// Destroys what has neither attaches nor a maker any more, if removal is forced (`shm_destroy_orphaned`).
+    pub(crate) fn destroy_orphans(&mut self) -> Vec<Segment<B>> {
+        if !self.rmid_forced {
+            return Vec::new();
+        }
+        let is_due = |segment: &&Segment<B>| segment.nattch == 0 && segment.maker.is_none();
+        let due: Vec<i32> = self.iter().filter(is_due).map(|segment| segment.id).collect();
+        due.into_iter().filter_map(|id| self.destroy(id)).collect()
+    }
+
     pub(crate) fn by_index(&self, index: u32) -> Result<&Segment<B>, Errno> {
         self.segments
             .get(index as usize)
@@ -382,7 +408,7 @@ impl<B> Registry<B> {
 
     fn destroy_if_due(&mut self, id: i32) -> Option<Segment<B>> {
         let segment = self.segment(id).ok()?;
-        if segment.nattch == 0 && segment.is_removed() {
+        if segment.nattch == 0 && (segment.is_removed() || self.rmid_forced) {
             self.destroy(id)
         } else {
             None

@@ -7,28 +7,32 @@ use abi::ipc::{
     SHM_HUGETLB, SHM_INFO, SHM_LOCK, SHM_LOCKED, SHM_NORESERVE, SHM_RDONLY, SHM_STAT, SHM_STAT_ANY,
     SHM_UNLOCK, SHMMAX, SHMMNI,
 };
-use shm::{Command, Credentials, Found, Got, Limits, NewSegment, Registry, index_of};
+use shm::{Command, Credentials, Found, Got, Limits, NewSegment, Registry, Setting, index_of};
 
 const ROOT: Credentials<'static> = Credentials {
     pid: 10,
+    task: 10,
     uid: 0,
     gid: 0,
     groups: &[],
 };
 const OWNER: Credentials<'static> = Credentials {
     pid: 11,
+    task: 11,
     uid: 1000,
     gid: 100,
     groups: &[],
 };
 const FELLOW: Credentials<'static> = Credentials {
     pid: 12,
+    task: 12,
     uid: 1001,
     gid: 1,
     groups: &[7, 100],
 };
 const STRANGER: Credentials<'static> = Credentials {
     pid: 13,
+    task: 13,
     uid: 1002,
     gid: 2,
     groups: &[],
@@ -240,6 +244,30 @@ fn limits_can_be_changed_while_there_are_segments() {
     table.limits_mut().mni = 2;
     assert_eq!(create(&mut table, 1), Ok(Got::Created(1)));
     assert_eq!(table.limits_info().1.shmmni, 2);
+}
+
+#[test]
+fn forced_removal_takes_what_nobody_has_attached_once_its_maker_has_ended() {
+    let mut table = table();
+    let destroyed = |gone: Vec<shm::Segment<&str>>| gone.iter().map(|segment| segment.id).collect::<Vec<_>>();
+    let [orphan, held, young] = [&FELLOW, &FELLOW, &OWNER].map(|who| make(&mut table, who, 0, 1, 0o600));
+    table.attach(held, 5, 1, 1).unwrap();
+    assert!(table.makers_ended(|task| task == FELLOW.task).is_empty());
+    let mut force = |on: &[u8]| table.set_setting(Setting::RmidForced, on).unwrap();
+    assert_eq!(destroyed(force(b"1").destroyed), [orphan]);
+    assert_eq!(
+        (force(b"1\n").used, destroyed(force(b"1").destroyed)),
+        (2, vec![])
+    );
+    // The last detach takes it, although nobody has removed it; a new one is spared as long as its maker lives.
+    assert_eq!(table.detach(held, 5, 1, 2).unwrap().unwrap().id, held);
+    assert_eq!(destroyed(table.makers_ended(|task| task == FELLOW.task)), []);
+    assert_eq!(destroyed(table.makers_ended(|task| task == OWNER.task)), [young]);
+    // What could not be mapped was held for a moment.
+    let id = make(&mut table, &OWNER, 0, 1, 0o600);
+    table.hold(id).unwrap();
+    assert_eq!(table.release(id).unwrap().id, id);
+    assert_eq!(table.iter().count(), 0);
 }
 
 #[test]

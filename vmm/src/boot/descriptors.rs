@@ -15,6 +15,8 @@ const KERNEL_DATA: u64 = 0x00cf_9300_0000_ffff;
 const USER_DATA: u64 = 0x00cf_f300_0000_ffff;
 const USER_CODE: u64 = 0x00af_fb00_0000_ffff;
 const TSS_AVAILABLE: u64 = 0x89;
+/// Ring 3 may look at it and no more: Linux's descriptor, whose limit is in bytes and holds a number.
+const CPU_NUMBER: u64 = 0x0040_f500_0000_0000;
 
 /// Offset of the I/O map base within the TSS: beyond the limit means that there is no map.
 const TSS_IO_MAP: u64 = 0x66;
@@ -39,6 +41,7 @@ pub(super) fn tables_page(index: u64) -> [u8; (VCPU_LOCAL - VCPU_TABLES) as usiz
         (selector::USER_CODE & !3, USER_CODE),
         (selector::TSS, tss_low),
         (selector::TSS + 8, tss >> 32),
+        (selector::CPU_NUMBER & !3, CPU_NUMBER | index),
     ] {
         put(TABLES_GDT + u64::from(selector), &descriptor.to_le_bytes());
     }

@@ -5,9 +5,10 @@
 //! about them harms no other.
 
 use super::WindowKind;
+use super::futex::Key;
 use super::memory::Memory;
-use crate::window::Window;
-use abi::{Errno, group_pid, guest_of_pid};
+use crate::window::{Window, Word};
+use abi::{Errno, PAGE_SIZE, group_pid, guest_of_pid};
 use paging::GuestPhys;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
@@ -30,10 +31,32 @@ pub(super) fn own_pid(guest: u32, pid: u32) -> u32 {
 pub(super) struct Holding {
     /// Where the segment lies.
     gpa: GuestPhys,
+    /// Bytes of it, in whole pages.
+    len: u64,
+    /// [`Memory::serial`].
+    serial: u64,
     /// Attaches, never 0.
     pub(super) count: u64,
     /// The process that attached last: who is said to have detached if the guest dies.
     pub(super) last_pid: u32,
+}
+
+/// A segment in a window.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spliced {
+    /// Which window.
+    pub(super) which: WindowKind,
+    /// Where it lies.
+    pub(super) gpa: GuestPhys,
+    holding: Holding,
+}
+
+impl Spliced {
+    /// By what the word at a guest-physical address is known, if it lies in this segment.
+    pub(super) fn key(&self, gpa: GuestPhys) -> Option<Key> {
+        let offset = gpa.get().checked_sub(self.gpa.get())?;
+        self.holding.key(offset).ok()
+    }
 }
 
 /// One guest, as the broker knows it.
@@ -72,6 +95,8 @@ impl Home {
             (id, which),
             Holding {
                 gpa,
+                len: memory.pages * PAGE_SIZE,
+                serial: memory.serial,
                 count: 1,
                 last_pid: pid,
             },
@@ -99,6 +124,11 @@ impl Home {
             .add(count, pid)
     }
 
+    /// Whether the segment is attached in that window.
+    pub(super) fn holds(&self, id: i32, which: WindowKind) -> bool {
+        self.holdings.contains_key(&(id, which))
+    }
+
     /// Ends `count` attaches, taking the segment out of the window with the last one.
     ///
     /// # Errors
@@ -119,6 +149,56 @@ impl Home {
         Ok(())
     }
 
+    /// The word at `offset` in segment `id`, and by what it is known everywhere.
+    ///
+    /// # Errors
+    /// EINVAL if the guest has not attached the segment; EFAULT if the word does not lie in it, or the host has no page
+    /// for it.
+    pub(super) fn word(&self, id: i32, offset: u64) -> Result<(Key, Word<'_>), Errno> {
+        let (which, holding) = self.holding(id).ok_or(Errno::EINVAL)?;
+        let key = holding.key(offset)?;
+        let window = self.window.as_ref().ok_or(Errno::EINVAL)?;
+        Ok((key, window.word(which, holding.gpa.add(offset))?))
+    }
+
+    /// By what the word at `offset` in segment `id` is known.
+    ///
+    /// # Errors
+    /// As [`Home::word`], which also reaches it.
+    pub(super) fn key(&self, id: i32, offset: u64) -> Result<Key, Errno> {
+        self.holding(id).ok_or(Errno::EINVAL)?.1.key(offset)
+    }
+
+    /// The aligned 32-bit word at a guest-physical address of a window, if something lies there.
+    pub(super) fn word_at(&self, which: WindowKind, gpa: GuestPhys) -> Option<Word<'_>> {
+        self.window.as_ref()?.word(which, gpa).ok()
+    }
+
+    /// What is attached.
+    pub(super) fn spliced(&self) -> impl Iterator<Item = Spliced> {
+        let spliced = |(&(_, which), holding): (&(i32, WindowKind), &Holding)| Spliced {
+            which,
+            gpa: holding.gpa,
+            holding: *holding,
+        };
+        self.holdings.iter().map(spliced)
+    }
+
+    fn holding(&self, id: i32) -> Option<(WindowKind, &Holding)> {
+        [WindowKind::ReadWrite, WindowKind::ReadOnly]
+            .into_iter()
+            .find_map(|which| Some((which, self.holdings.get(&(id, which))?)))
+    }
+
+    /// How many ranges of its windows show a segment.
+    pub(super) fn ranges(&self) -> u64 {
+        let spliced = |window: &Window| {
+            let both = [WindowKind::ReadWrite, WindowKind::ReadOnly];
+            both.map(|which| window.spliced(which)).iter().sum::<usize>() as u64
+        };
+        self.window.as_ref().map_or(0, spliced)
+    }
+
     /// The guest is gone: unmaps its windows and says what it held.
     pub(super) fn leave(&mut self) -> Vec<(i32, Holding)> {
         self.window = None;
@@ -130,6 +210,16 @@ impl Home {
 }
 
 impl Holding {
+    fn key(&self, offset: u64) -> Result<Key, Errno> {
+        if !offset.is_multiple_of(4) || offset >= self.len {
+            return Err(Errno::EFAULT);
+        }
+        Ok(Key {
+            segment: self.serial,
+            offset,
+        })
+    }
+
     fn add(&mut self, count: u64, pid: u32) -> Result<(), Errno> {
         self.count = self
             .count

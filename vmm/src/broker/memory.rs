@@ -6,9 +6,11 @@
 
 use crate::window::reserve_huge_pages;
 use abi::{Errno, PAGE_SIZE};
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, ftruncate, memfd_create};
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
+use rustix::fs::{fallocate, fcntl_add_seals, fstat, ftruncate, memfd_create};
 use shm::{Credentials, NewSegment};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where a huge page's size stands in memfd_create's flags (`MFD_HUGE_SHIFT`).
 const MFD_HUGE_SHIFT: u32 = 26;
@@ -129,6 +131,8 @@ impl HugePages {
 #[derive(Debug)]
 pub(super) struct Memory {
     file: OwnedFd,
+    /// A number that no other segment of this process ever has; identifiers come again.
+    pub(super) serial: u64,
     /// Pages of [`PAGE_SIZE`] it is long.
     pub(super) pages: u64,
     /// Bytes of the pages it is made of.
@@ -151,10 +155,29 @@ impl Memory {
                 _ => Errno::ENOMEM,
             }
         })?;
+        static SERIALS: AtomicU64 = AtomicU64::new(0);
         Ok(Memory {
             file,
+            serial: SERIALS.fetch_add(1, Ordering::Relaxed),
             pages: len / PAGE_SIZE,
             page_size,
+        })
+    }
+
+    /// Makes a range zeros and gives its memory back.
+    ///
+    /// # Errors
+    /// EINVAL for a range that is empty, crooked or not within it; ENOMEM for what the host says.
+    pub(super) fn punch(&self, offset: u64, len: u64) -> Result<(), Errno> {
+        let whole = offset.is_multiple_of(PAGE_SIZE) && len.is_multiple_of(PAGE_SIZE) && len > 0;
+        let end = offset.checked_add(len).ok_or(Errno::EINVAL)?;
+        if !whole || end > self.pages * PAGE_SIZE {
+            return Err(Errno::EINVAL);
+        }
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        fallocate(&self.file, flags, offset, len).map_err(|error| {
+            tracing::debug!("no hole of {len} bytes at {offset} of a segment: {error}");
+            Errno::ENOMEM
         })
     }
 

@@ -7,17 +7,19 @@
 //!
 //! Key types: [`SegmentService`] is what a machine sees of it, [`Broker`] the implementation; `segment` holds
 //! one segment's life, `memory` what it is made of, `attach` what one guest has attached, `rights` what one guest may
-//! do at all, `proc` the texts of guests' /proc.
+//! do at all, `proc` the texts of guests' /proc, `futex` who waits for which word.
 //!
-//! Locks, always taken in this order: one guest's (`attach::Home`), then the registry's. The registry's lock is
-//! never held across a system call that can take long (registering a chunk with KVM, unmapping, freeing memory).
+//! Locks, always taken in this order: one guest's (`attach::Home`), then the registry's or those of the queues of
+//! waiters (`futex::queues` has their order). The registry's lock is never held across a system call that can take long (registering a chunk with KVM, unmapping, freeing memory).
 
 mod attach;
+mod futex;
 mod memory;
 mod proc;
 mod rights;
 mod segment;
 
+pub use futex::{FutexRequeue, FutexService, FutexWait, FutexWake, FutexWoken, Inbox, Reach, SegmentWord};
 pub use proc::ProcFile;
 pub use rights::{Caller, GuestPolicy, GuestRights, Quota};
 pub use segment::{SegmentLife, SegmentState};
@@ -26,12 +28,13 @@ pub use crate::window::WindowKind;
 
 use crate::window::{Window, WindowKind as Kind};
 use abi::ipc::{SHM_RDONLY, ShmidDs};
-use abi::{Errno, PAGE_SIZE};
+use abi::{Errno, PAGE_SIZE, guest_of_pid};
 use attach::Home;
+use futex::{Queues, Sleepers};
 use memory::{HugePages, Memory, MemoryRule};
 use rights::Made;
 use segment::{Backing, History};
-use shm::{Command, Got, Limit, Registry, Segment};
+use shm::{Command, Got, Registry, Segment, Setting};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
@@ -47,7 +50,7 @@ pub struct Attached {
 }
 
 /// What a machine asks on behalf of its guest. Every method copes with anything a guest may send, from any vCPU.
-pub trait SegmentService: Send + Sync {
+pub trait SegmentService: FutexService {
     /// `shmget(2)`: the id of the segment with this key, made if `flags` say so.
     ///
     /// # Errors
@@ -94,6 +97,13 @@ pub trait SegmentService: Send + Sync {
         count: u64,
     ) -> Result<(), Errno>;
 
+    /// `len` bytes from `offset` on become zeros, in a segment that the guest has attached read-write, and their memory is
+    /// given back.
+    ///
+    /// # Errors
+    /// EINVAL if it has not, or the range is empty, crooked or not within the segment; what the host says to it.
+    fn punch(&self, guest: u32, id: i32, offset: u64, len: u64) -> Result<(), Errno>;
+
     /// `shmctl(2)`. `payload`: a `ShmidDs` in for IPC_SET; the structure out for the commands that return one.
     ///
     /// # Errors
@@ -113,14 +123,25 @@ pub trait SegmentService: Send + Sync {
     /// EINVAL if the guest is gone.
     fn proc_read(&self, guest: u32, file: ProcFile, offset: u64, len: u64) -> Result<Vec<u8>, Errno>;
 
-    /// Writes to a limit's file: it holds for the whole group from now on. Returns how many bytes were taken.
+    /// Writes to a setting's file: it holds for the whole group from now on. Returns how many bytes were taken.
     ///
     /// # Errors
     /// EPERM unless the caller is root of the group, EINVAL for what is not a number in range.
-    fn proc_write(&self, guest: u32, caller: &Caller<'_>, limit: Limit, text: &[u8]) -> Result<u64, Errno>;
+    fn proc_write(
+        &self,
+        guest: u32,
+        caller: &Caller<'_>,
+        setting: Setting,
+        text: &[u8],
+    ) -> Result<u64, Errno>;
 
-    /// The guest is dead and its vCPUs have been joined: every attach it held ends, its windows are unmapped.
-    fn guest_gone(&self, guest: u32);
+    /// A task of the guest that may have made segments has ended.
+    fn maker_ended(&self, guest: u32, task: u32);
+
+    /// The guest is dead and its vCPUs have been joined: none of its tasks waits any more, robust locks they held are
+    /// marked, every attach it held ends, its windows are unmapped. Returns how many ranges of them still showed a
+    /// segment.
+    fn guest_gone(&self, guest: u32) -> u64;
 }
 
 /// Limits of a group.
@@ -145,6 +166,7 @@ impl Default for BrokerLimits {
 pub struct Broker {
     members: RwLock<BTreeMap<u32, Arc<Member>>>,
     table: Mutex<Table>,
+    queues: Queues<Inbox>,
     memory: MemoryRule,
     huge_pages: HugePages,
     started: Instant,
@@ -155,6 +177,7 @@ pub struct Broker {
 struct Member {
     rights: GuestRights,
     home: Mutex<Home>,
+    sleepers: Arc<Sleepers<Inbox>>,
 }
 
 /// What the registry's lock guards.
@@ -187,6 +210,7 @@ impl Broker {
                 made: Made::default(),
                 history: History::new(limits.history),
             }),
+            queues: Queues::new(futex::BUCKETS),
             memory: MemoryRule::of_host(),
             huge_pages: HugePages::of_host(),
             started: Instant::now(),
@@ -194,11 +218,12 @@ impl Broker {
         }
     }
 
-    /// Lets guest number `guest` in; its segments appear in `window`.
-    pub fn add_guest(&self, guest: u32, rights: GuestRights, window: Window) {
+    /// Lets guest number `guest` in; its segments appear in `window`, its tasks' wake-ups in `inbox`.
+    pub fn add_guest(&self, guest: u32, rights: GuestRights, window: Window, inbox: Inbox) {
         let member = Arc::new(Member {
             rights,
             home: Mutex::new(Home::new(window)),
+            sleepers: inbox.sleepers(),
         });
         self.members
             .write()
@@ -266,6 +291,16 @@ impl Broker {
             }
         };
         self.record(&mut table, destroyed)
+    }
+
+    /// Takes note of what was destroyed, and frees its memory without the lock.
+    fn bury(&self, mut table: MutexGuard<'_, Table>, destroyed: Vec<Segment<Backing>>) {
+        let noted: Vec<_> = destroyed
+            .into_iter()
+            .map(|segment| self.record(&mut table, Some(segment)))
+            .collect();
+        drop(table);
+        drop(noted);
     }
 
     fn record(&self, table: &mut Table, mut destroyed: Option<Segment<Backing>>) -> Option<Segment<Backing>> {
@@ -347,6 +382,12 @@ impl SegmentService for Broker {
             let memory = segment.backing.memory();
             // Rounded up to its pages; no file is longer than `i64::MAX`.
             if memory.pages * PAGE_SIZE > room {
+                // Linux holds it while it looks for room, which may end it.
+                table.registry.hold(id)?;
+                let released = table.registry.release(id);
+                let released = self.record(&mut table, released);
+                drop(table);
+                drop(released);
                 return Err(no_room);
             }
             // An attach of huge pages covers the last one whole.
@@ -417,6 +458,17 @@ impl SegmentService for Broker {
         Ok(())
     }
 
+    fn punch(&self, guest: u32, id: i32, offset: u64, len: u64) -> Result<(), Errno> {
+        let member = self.member(guest)?;
+        // Held, so that the segment stays what it is; the registry is not: the host may take its time.
+        let home = lock(&member.home);
+        if !home.holds(id, WindowKind::ReadWrite) {
+            return Err(Errno::EINVAL);
+        }
+        let memory = self.table().registry.segment(id)?.backing.memory();
+        memory.punch(offset, len)
+    }
+
     fn shmctl(
         &self,
         guest: u32,
@@ -469,32 +521,54 @@ impl SegmentService for Broker {
         Ok(proc::read(&self.table().registry, file, offset, len))
     }
 
-    fn proc_write(&self, guest: u32, caller: &Caller<'_>, limit: Limit, text: &[u8]) -> Result<u64, Errno> {
+    fn proc_write(
+        &self,
+        guest: u32,
+        caller: &Caller<'_>,
+        setting: Setting,
+        text: &[u8],
+    ) -> Result<u64, Errno> {
         let who = self.member(guest)?.rights.credentials(guest, caller);
         if !who.is_privileged() {
             return Err(Errno::EPERM);
         }
         let mut table = self.table();
-        let limits = table.registry.limits_mut();
-        let before = *limits;
-        let taken = limit.write(text, limits)?;
-        if before != *limits {
-            tracing::info!("guest {guest} set {limit:?} to {}", limit.of(limits));
+        let before = table.registry.setting(setting);
+        let written = table.registry.set_setting(setting, text)?;
+        let after = table.registry.setting(setting);
+        if before != after {
+            tracing::info!("guest {guest} set {setting:?} to {}", after.trim_end());
         }
-        Ok(taken as u64)
+        self.bury(table, written.destroyed);
+        Ok(written.used as u64)
     }
 
-    fn guest_gone(&self, guest: u32) {
+    fn maker_ended(&self, guest: u32, task: u32) {
+        let task = attach::own_pid(guest, task);
+        let mut table = self.table();
+        let destroyed = table.registry.makers_ended(|maker| maker == task);
+        self.bury(table, destroyed);
+    }
+
+    fn guest_gone(&self, guest: u32) -> u64 {
         let member = self
             .members
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&guest);
-        let Some(member) = member else { return };
-        let held = lock(&member.home).leave();
+        let Some(member) = member else { return 0 };
+        self.forget_waiters(guest, &member);
+        let mut home = lock(&member.home);
+        let ranges = home.ranges();
+        let held = home.leave();
+        drop(home);
         for (id, holding) in held {
             drop(self.end_attaches(guest, holding.last_pid, id, holding.count));
         }
+        let mut table = self.table();
+        let destroyed = table.registry.makers_ended(|maker| guest_of_pid(maker) == guest);
+        self.bury(table, destroyed);
+        ranges
     }
 }
 

@@ -1,17 +1,19 @@
-//! The texts that the broker makes for guests' `/proc`: the table of segments, and the limits.
+//! The texts that the broker makes for guests' `/proc`: the table of segments, and the settings.
 
 use super::segment::Backing;
-use abi::hypercall::{PROC_SHM, PROC_SHMALL, PROC_SHMMAX, PROC_SHMMNI};
+use abi::hypercall::{
+    PROC_SHM, PROC_SHM_NEXT_ID, PROC_SHM_RMID_FORCED, PROC_SHMALL, PROC_SHMMAX, PROC_SHMMNI,
+};
 use abi::{Errno, PAGE_SIZE};
-use shm::{Limit, Registry, TABLE_HEADER, TableLine};
+use shm::{Registry, Setting, TABLE_HEADER, TableLine};
 
 /// A file in a guest's `/proc` whose contents are the broker's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcFile {
     /// `/proc/sysvipc/shm`.
     Table,
-    /// `/proc/sys/kernel/shm{max,all,mni}`.
-    Limit(Limit),
+    /// `/proc/sys/kernel/shm*`.
+    Setting(Setting),
 }
 
 impl ProcFile {
@@ -22,9 +24,11 @@ impl ProcFile {
     pub fn from_raw(number: u64) -> Result<ProcFile, Errno> {
         Ok(match number {
             PROC_SHM => ProcFile::Table,
-            PROC_SHMMAX => ProcFile::Limit(Limit::Max),
-            PROC_SHMALL => ProcFile::Limit(Limit::All),
-            PROC_SHMMNI => ProcFile::Limit(Limit::Mni),
+            PROC_SHMMAX => ProcFile::Setting(Setting::Max),
+            PROC_SHMALL => ProcFile::Setting(Setting::All),
+            PROC_SHMMNI => ProcFile::Setting(Setting::Mni),
+            PROC_SHM_NEXT_ID => ProcFile::Setting(Setting::NextId),
+            PROC_SHM_RMID_FORCED => ProcFile::Setting(Setting::RmidForced),
             _ => return Err(Errno::EINVAL),
         })
     }
@@ -35,13 +39,13 @@ pub(super) fn read(registry: &Registry<Backing>, file: ProcFile, offset: u64, le
     let len = len.min(PAGE_SIZE) as usize;
     match file {
         ProcFile::Table => table(registry, offset, len),
-        // Linux gives a limit to a read from the start only: any other is at the end (`proc_dointvec`).
-        ProcFile::Limit(limit) if offset == 0 => {
-            let mut text = limit.text(registry.limits()).into_bytes();
+        // Linux gives a setting to a read from the start only: any other is at the end (`proc_dointvec`).
+        ProcFile::Setting(setting) if offset == 0 => {
+            let mut text = registry.setting(setting).into_bytes();
             text.truncate(len);
             text
         }
-        ProcFile::Limit(_) => Vec::new(),
+        ProcFile::Setting(_) => Vec::new(),
     }
 }
 

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 pub struct Caller<'a> {
     /// Group-wide process id, 0 for the guest's kernel itself.
     pub pid: u32,
+    /// The task of that process, 0 for its first: who has made a segment ends when that does.
+    pub task: u32,
     /// Effective user id; 0 has every capability.
     pub euid: u32,
     /// Effective group id.
@@ -83,9 +85,14 @@ impl GuestRights {
     /// Who the process is, as far as the guest is believed.
     pub(super) fn credentials<'a>(&self, guest: u32, caller: &Caller<'a>) -> Credentials<'a> {
         let pid = own_pid(guest, caller.pid);
+        let task = match caller.task {
+            0 => pid,
+            task => own_pid(guest, task),
+        };
         if self.uid == 0 {
             return Credentials {
                 pid,
+                task,
                 uid: caller.euid,
                 gid: caller.egid,
                 groups: caller.groups,
@@ -93,6 +100,7 @@ impl GuestRights {
         }
         Credentials {
             pid,
+            task,
             uid: self.uid,
             gid: self.gid,
             groups: &[],

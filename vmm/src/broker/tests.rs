@@ -4,9 +4,11 @@
 
 mod death;
 mod huge;
+mod punch;
 mod rights;
 
 use super::*;
+use crate::memory::GuestRam;
 use crate::window::SlotRegistrar;
 use abi::group_pid;
 use abi::ipc::{
@@ -26,6 +28,7 @@ const LAYOUT: WindowLayout = WindowLayout {
 const ROOM: u64 = u64::MAX;
 const ROOT: Caller<'static> = Caller {
     pid: 0,
+    task: 0,
     euid: 0,
     egid: 0,
     groups: &[],
@@ -40,6 +43,18 @@ impl SlotRegistrar for Chunks {
     fn register(&self, _: u32, gpa: GuestPhys, host: *mut u8, len: u64, _: bool) -> io::Result<()> {
         lock(&self.0).insert(gpa.get(), (host as usize, len));
         Ok(())
+    }
+}
+
+/// RAM of a guest whose tasks wait for nothing.
+struct Unreached(GuestRam);
+
+impl Reach for Unreached {
+    fn ram(&self) -> &GuestRam {
+        &self.0
+    }
+    fn interrupt(&self, vcpu: u32) {
+        panic!("nobody waits on vCPU {vcpu}");
     }
 }
 
@@ -104,7 +119,8 @@ fn group_with(guests: u32, limits: BrokerLimits, rights: GuestRights) -> Group {
             } else {
                 GuestRights::default()
             };
-            broker.add_guest(guest, rights, window);
+            let inbox = Inbox::new(Arc::new(Unreached(GuestRam::new(1).unwrap())), GuestPhys::new(0));
+            broker.add_guest(guest, rights, window, inbox);
             chunks
         })
         .collect();
@@ -142,6 +158,7 @@ impl Group {
 fn process(guest: u32, local: u32) -> Caller<'static> {
     Caller {
         pid: group_pid(guest, local),
+        task: 0,
         ..ROOT
     }
 }

@@ -1,7 +1,7 @@
 //! Values of options: each parser says in its error what the value was and what it may be.
 
 use abi::{MAX_GUESTS, MAX_TASKS, MAX_VCPUS, PAGE_SIZE};
-use shm::Limit;
+use shm::Setting;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -54,7 +54,7 @@ pub(super) fn file(text: OsString) -> Result<FileArg, String> {
 
 /// The group's limit of segments.
 pub(super) fn segments_limit(text: &str) -> Result<u64, String> {
-    let most = Limit::Mni.most();
+    let most = Setting::Mni.most();
     match text.parse() {
         Ok(number) if number <= most => Ok(number),
         _ => Err(format!("a number of segments is 0 to {most}")),

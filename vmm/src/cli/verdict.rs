@@ -153,6 +153,8 @@ pub(super) mod tests {
                 vcpus: Vec::new(),
                 attaches: 0,
                 free_frames: None,
+                tables: None,
+                window_ranges: 0,
             });
         Outcome {
             kvm: None,

@@ -2,7 +2,7 @@
 
 use super::{Buffer, Bulk, Hypercall, decode};
 use crate::boot::Area;
-use crate::broker::{Caller, SegmentService};
+use crate::broker::{Caller, FutexWoken, SegmentService};
 use crate::config::Output;
 use crate::device::log::GuestLog;
 use crate::device::watcher::{Awaited, Watcher};
@@ -78,7 +78,7 @@ impl Service {
             .add(u64::from(slot) * size_of::<Request>() as u64);
         let mut request: Request = self.ram().read_value(place).ok()?;
         let (call, result) = match decode(&request) {
-            Ok((call, hypercall)) => (call, self.carry_out(&hypercall, &mut request)),
+            Ok((call, hypercall)) => (call, self.carry_out(vcpu, &hypercall, &mut request)),
             Err(errno) => (Call::from_raw(request.call).unwrap_or(Call::Nop), Err(errno)),
         };
         request.result = match result {
@@ -120,7 +120,7 @@ impl Service {
         self.parts.areas[vcpu as usize]
     }
 
-    fn carry_out(&self, hypercall: &Hypercall, request: &mut Request) -> Result<u64, Errno> {
+    fn carry_out(&self, vcpu: u32, hypercall: &Hypercall, request: &mut Request) -> Result<u64, Errno> {
         let ServiceParts {
             guest,
             ref segments,
@@ -130,6 +130,10 @@ impl Service {
         let groups = request.groups;
         let caller = Caller {
             pid: request.pid,
+            task: match *hypercall {
+                Hypercall::ShmGet { task, .. } => task,
+                _ => 0,
+            },
             euid: request.euid,
             egid: request.egid,
             groups: &groups[..(request.group_count as usize).min(MAX_GROUPS)],
@@ -173,7 +177,7 @@ impl Service {
             Hypercall::Zero(ref bulk) => self.bulk(bulk, false),
             Hypercall::ProcessStart { index, pid } => ledger.process_started(index, pid).map(|()| 0),
             Hypercall::Random { into } => self.random(into),
-            Hypercall::ShmGet { key, size, flags } => segments.shmget(guest, &caller, key, size, flags),
+            Hypercall::ShmGet { key, size, flags, .. } => segments.shmget(guest, &caller, key, size, flags),
             Hypercall::ShmAttach {
                 id,
                 flags,
@@ -194,6 +198,7 @@ impl Service {
             Hypercall::ShmAttachMore { id, window, count } => segments
                 .attach_more(guest, &caller, id, window, count)
                 .map(|()| 0),
+            Hypercall::ShmPunch { id, offset, len } => segments.punch(guest, id, offset, len).map(|()| 0),
             Hypercall::ProcRead { file, offset, into } => {
                 if !self.ram().contains(into.gpa, into.len) {
                     return Err(Errno::EFAULT);
@@ -202,9 +207,21 @@ impl Service {
                 self.ram().write(into.gpa, &text)?;
                 Ok(text.len() as u64)
             }
-            Hypercall::ProcWrite { limit, text } => {
-                segments.proc_write(guest, &caller, limit, &self.bytes(text)?)
+            Hypercall::ProcWrite { setting, text } => {
+                segments.proc_write(guest, &caller, setting, &self.bytes(text)?)
             }
+            Hypercall::ShmMakerEnded { task } => {
+                segments.maker_ended(guest, task);
+                Ok(0)
+            }
+            Hypercall::Tables(tables) => {
+                ledger.tables(tables);
+                Ok(0)
+            }
+            Hypercall::FutexWait(ref wait) => segments.futex_wait(guest, vcpu, wait).map(|()| 0),
+            Hypercall::FutexWake(ref wake) => woken(segments.futex_wake(guest, wake)?, request),
+            Hypercall::FutexRequeue(ref requeue) => woken(segments.futex_requeue(guest, requeue)?, request),
+            Hypercall::FutexCancel { task } => segments.futex_cancel(guest, task).map(u64::from),
             Hypercall::Usage { free_frames } => {
                 ledger.usage(free_frames);
                 Ok(0)
@@ -304,4 +321,10 @@ impl Service {
         self.ram().write(into.gpa, bytes)?;
         Ok(0)
     }
+}
+
+/// The answer to a wake-up.
+fn woken(woken: FutexWoken, request: &mut Request) -> Result<u64, Errno> {
+    request.out = [u64::from(woken.own), 0];
+    Ok(woken.count)
 }

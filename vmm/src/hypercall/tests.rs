@@ -34,11 +34,12 @@ fn every_call_has_a_meaning() {
 fn arguments_are_taken_as_linux_means_them() {
     let minus_one = u64::from(u32::MAX);
     assert_eq!(
-        decoded(Call::ShmGet, [minus_one, u64::MAX, 0o1666, 0, 0, 0]),
+        decoded(Call::ShmGet, [minus_one, u64::MAX, 0o1666, 5, 0, 0]),
         Ok(Hypercall::ShmGet {
             key: -1,
             size: u64::MAX,
-            flags: 0o1666
+            flags: 0o1666,
+            task: 5
         })
     );
     assert_eq!(
@@ -63,7 +64,7 @@ fn arguments_are_taken_as_linux_means_them() {
     assert_eq!(
         decoded(Call::ProcWrite, [abi::hypercall::PROC_SHMMNI, 0x5000, 3, 0, 0, 0]),
         Ok(Hypercall::ProcWrite {
-            limit: Limit::Mni,
+            setting: Setting::Mni,
             text: Buffer {
                 gpa: GuestPhys::new(0x5000),
                 len: 3
@@ -104,7 +105,7 @@ fn what_means_nothing_is_refused() {
         (Call::ShmAttach, [0, 0, 0, 4096, 0, 0], Errno::EINVAL),
         (Call::ShmDetach, [0, 2, 1, 0, 0, 0], Errno::EINVAL),
         (Call::ShmAttachMore, [0, u64::MAX, 1, 0, 0, 0], Errno::EINVAL),
-        (Call::ProcRead, [4, 0, 0, 1, 0, 0], Errno::EINVAL),
+        (Call::ProcRead, [6, 0, 0, 1, 0, 0], Errno::EINVAL),
         (Call::ProcRead, [0, 0, 0, abi::PAGE_SIZE + 1, 0, 0], Errno::EINVAL),
         (Call::ProcWrite, [0, 0, 1, 0, 0, 0], Errno::EINVAL),
         (
@@ -130,7 +131,7 @@ fn number() -> impl Strategy<Value = u64> {
 proptest! {
     #[test]
     fn garbage_in_every_field_is_answered(
-        call in 0u32..26,
+        call in 0u32..32,
         args in prop::array::uniform6(number()),
         group_count in prop_oneof![any::<u32>(), 0u32..40],
         payload in prop::collection::vec(any::<u8>(), 256),

@@ -6,6 +6,7 @@ use abi::boot::{
     BOOT_MAGIC, BootFile, BootInfo, BootProcess, TABLES_GDT, TABLES_TSS, TSS_IST1, TSS_LEN, TSS_RSP0,
     VECTORS, selector,
 };
+use abi::clock::ClockPage;
 use abi::memory::{
     DIRECT_MAP, KERNEL_GPA, KERNEL_VIRT, RAM_HOLE_END, RAM_HOLE_START, VCPU_AREAS, VCPU_END, VCPU_IST,
     VCPU_IST_TOP, VCPU_STACK, VCPU_STACK_TOP, VCPU_STRIDE, VCPU_TABLES, WindowLayout,
@@ -17,9 +18,9 @@ use tombolo::boot::{IDT_LEN, Loaded, PROBE_VIRT, Plan, TREE_ID, load};
 use tombolo::clock::Clock;
 use tombolo::config::GuestConfig;
 use tombolo::guest_file::GuestFile;
-use tombolo::image::KernelImage;
+use tombolo::image::{KernelImage, VDSO};
 use tombolo::memory::GuestRam;
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 const VCPUS: u32 = 3;
 /// Files beside the program: a page and a byte, and nothing.
@@ -193,6 +194,8 @@ fn descriptor_tables_lead_to_the_kernels_stubs() {
         let base = tss_low >> 16 & 0xff_ffff | tss_low >> 56 << 24 | tss_high << 32;
         assert_eq!(base, area + VCPU_TABLES + TABLES_TSS);
         assert_eq!(tss_low & 0xffff, TSS_LEN - 1);
+        let number = gdt(selector::CPU_NUMBER);
+        assert_eq!((number & 0xffff, number >> 45 & 7), (index, 7), "{number:#x}");
         // Privilege levels of the segments; L and present of the code segments.
         for (selector, privilege, code) in [
             (selector::KERNEL_CODE, 0, true),
@@ -267,16 +270,21 @@ fn boot_info_tells_where_everything_is() {
         (info.window_ro.start, info.window_ro.len),
         (layout.ro_base, layout.size)
     );
-    let clock: Vec<u64> = guest.array(info.clock, 4);
+    let mut clock: Vec<ClockPage> = guest.array(info.clock, 1);
     let expected = guest.clock;
+    assert_eq!(clock[0].as_mut_bytes(), expected.page().as_mut_bytes());
+    let rest = size_of::<ClockPage>() as u64;
+    let unused = guest.bytes(info.clock + rest, PAGE_SIZE - rest);
+    assert!(
+        unused.iter().all(|byte| *byte == 0),
+        "programs see the whole page"
+    );
+    assert_eq!(info.vdso.start % PAGE_SIZE, 0);
+    assert_eq!(guest.bytes(info.vdso.start, VDSO.len() as u64), VDSO);
+    let end = info.vdso.start + info.vdso.len;
     assert_eq!(
-        clock,
-        [
-            expected.tsc_base,
-            expected.mult,
-            expected.monotonic_ns,
-            expected.realtime_ns
-        ]
+        (info.clock, info.clock + PAGE_SIZE),
+        (info.vdso.start + VDSO.len() as u64, end)
     );
     // Half a nanosecond a tick at 2 GHz.
     assert_eq!(expected.mult, 1 << 31);

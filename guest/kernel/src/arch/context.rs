@@ -84,17 +84,17 @@ impl Context {
         }
     }
 
-    /// Makes it that of a child of `parent`, which has been saved: the same registers, but the call that made
-    /// it returns 0; with another stack pointer or FS base if given (0 is none).
-    pub fn copy_for_child(&self, parent: &Context, stack: u64, tls: Option<u64>) {
-        // SAFETY: the child does not run yet, the parent's registers are this vCPU's; the caller holds the
-        // kernel lock. The copy stays inside both FPU areas.
+    /// Makes it that of a task made by `maker`, which runs here: the same registers, but the call that made it returns
+    /// 0; with another stack pointer (0 is none) or FS base if given.
+    pub fn copy_of_running(&self, maker: &Context, stack: u64, tls: Option<u64>) {
+        self.save();
+        // SAFETY: the new task does not run yet, the maker's registers are this vCPU's; the caller holds the kernel
+        // lock.
         unsafe {
-            let (from, to) = (parent.0.get(), self.0.get());
-            let (source, target) = (&raw const (*from).fpu.0, &raw mut (*to).fpu.0);
-            core::ptr::copy_nonoverlapping(source.cast::<u8>(), target.cast(), FPU_LEN);
-            (*to).fs_base = tls.unwrap_or((*from).fs_base);
-            (*to).gs_base = (*from).gs_base;
+            let (from, to) = (maker.0.get(), self.0.get());
+            if let Some(tls) = tls {
+                (*to).fs_base = tls;
+            }
             (*to).frame = (*from).frame;
             (*to).frame.rax = 0;
             if stack != 0 {
@@ -119,9 +119,10 @@ impl Context {
         write_msr(MSR_KERNEL_GS_BASE, value);
     }
 
-    /// Takes the CPU's state of the task that ran here.
+    /// Takes the CPU's state of the task that runs here.
     pub fn save(&self) {
-        // SAFETY: this vCPU runs the task, so the context is its own; the area is 16-aligned and large enough.
+        // SAFETY: the context is that of the task this vCPU runs, or of one that does not run yet; the area is 16-aligned
+        // and large enough.
         unsafe {
             let saved = self.0.get();
             let fpu = (&raw mut (*saved).fpu).cast::<u8>();

@@ -4,7 +4,7 @@
 //! All accesses are atomic loads and stores or string instructions in assembly, never references: programs
 //! on other vCPUs change their memory whenever they like. Callers name RAM only; segments lie in windows,
 //! which the direct map does not have, so these are reached through the running program's own mapping
-//! ([`read_user`], [`write_user`]).
+//! ([`read_user`], [`write_user`], [`load_user32`], [`exchange_user32`]).
 //!
 //! On the host the same functions work on a sparse memory of the calling thread, so `mm` is tested there.
 // UNSAFETY: turns guest-physical addresses into pointers.
@@ -55,6 +55,41 @@ mod real {
     pub fn store32(gpa: GuestPhys, value: u32) {
         // SAFETY: as `store64`.
         unsafe { (*(at(gpa) as *const AtomicU32)).store(value, Ordering::Relaxed) }
+    }
+
+    /// Exchanges the 64-bit word at `gpa`, which the host changes too. Returns what it was.
+    pub fn swap64(gpa: GuestPhys, value: u64) -> u64 {
+        // SAFETY: as `load64`.
+        unsafe { (*(at(gpa) as *const AtomicU64)).swap(value, Ordering::AcqRel) }
+    }
+
+    /// Clears `bits` of the 64-bit word at `gpa`, which the host changes too.
+    pub fn clear64(gpa: GuestPhys, bits: u64) {
+        // SAFETY: as `load64`.
+        unsafe { (*(at(gpa) as *const AtomicU64)).fetch_and(!bits, Ordering::AcqRel) };
+    }
+
+    /// Changes the 32-bit word at `gpa` from `old` to `new` in one step; false if it is not `old`.
+    pub fn exchange32(gpa: GuestPhys, old: u32, new: u32) -> bool {
+        exchange(at(gpa), old, new)
+    }
+
+    /// The aligned 32-bit word of the loaded program at `from`, which its tables map readable (to `_phys`).
+    pub fn load_user32(from: GuestVirt, _phys: GuestPhys) -> u32 {
+        // SAFETY: mapped, by the caller's promise; programs change it at any moment, so atomically.
+        unsafe { (*(from.get() as *const AtomicU32)).load(Ordering::Acquire) }
+    }
+
+    /// As [`exchange32`], the aligned word of the loaded program at `to`, which its tables map writable (to `_phys`).
+    pub fn exchange_user32(to: GuestVirt, _phys: GuestPhys, old: u32, new: u32) -> bool {
+        exchange(to.get(), old, new)
+    }
+
+    fn exchange(address: u64, old: u32, new: u32) -> bool {
+        // SAFETY: the callers above: RAM or a mapped user page.
+        let word = unsafe { &*(address as *const AtomicU32) };
+        word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
     }
 
     /// Zeroes `len` bytes.
@@ -171,6 +206,37 @@ mod fake {
     /// Stores to the 32-bit word at `gpa`.
     pub fn store32(gpa: GuestPhys, value: u32) {
         write(gpa, &value.to_le_bytes());
+    }
+
+    /// Exchanges the 64-bit word at `gpa`. Returns what it was.
+    pub fn swap64(gpa: GuestPhys, value: u64) -> u64 {
+        let old = load64(gpa);
+        store64(gpa, value);
+        old
+    }
+
+    /// Clears `bits` of the 64-bit word at `gpa`.
+    pub fn clear64(gpa: GuestPhys, bits: u64) {
+        store64(gpa, load64(gpa) & !bits);
+    }
+
+    /// Changes the 32-bit word at `gpa` from `old` to `new`; false if it is not `old`.
+    pub fn exchange32(gpa: GuestPhys, old: u32, new: u32) -> bool {
+        let same = load32(gpa) == old;
+        if same {
+            store32(gpa, new);
+        }
+        same
+    }
+
+    /// The word of a program's page at `phys`.
+    pub fn load_user32(_from: GuestVirt, phys: GuestPhys) -> u32 {
+        load32(phys)
+    }
+
+    /// As [`exchange32`], the word of a program's page at `phys`.
+    pub fn exchange_user32(_to: GuestVirt, phys: GuestPhys, old: u32, new: u32) -> bool {
+        exchange32(phys, old, new)
     }
 
     /// Zeroes `len` bytes.

@@ -15,6 +15,13 @@ pub fn tsc() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
+/// Reads the time-stamp counter after all loads before it are done: the program's, too, that asks for the time.
+pub fn tsc_ordered() -> u64 {
+    // SAFETY: LFENCE has no effect but its order.
+    unsafe { core::arch::x86_64::_mm_lfence() };
+    tsc()
+}
+
 /// Writes 32 bits to a port; the host may change RAM that this vCPU has shared with it meanwhile.
 pub fn out32(port: u16, value: u32) {
     // SAFETY: ports lead to the VMM only, which touches nothing but what a request names. No `nomem`: the host

@@ -25,7 +25,7 @@ pub fn to_task(cpu: &Cpu, task: u16, root: GuestPhys) {
     cpu.set_current_task(Some(task));
 }
 
-/// Leaves this vCPU with the kernel's own page tables.
+/// Leaves this vCPU with the kernel's own page tables, or with others it is to work in for a moment.
 pub fn to_kernel(cpu: &Cpu, root: u64) {
     load(cpu, root);
 }

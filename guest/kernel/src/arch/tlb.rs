@@ -36,21 +36,35 @@ pub fn flush(cpu: &Cpu, loaded: u32, flush: &Flush) {
     if !flush.needs_flush() {
         return;
     }
-    let me = cpu.bit();
-    let mut others = loaded & !me;
-    let mut waiting = others;
+    let others = loaded & !cpu.bit();
+    ask(others);
+    if loaded & cpu.bit() != 0 {
+        flush_range_here(flush.start(), flush.pages());
+    }
+    wait_for(others);
+}
+
+/// Has the vCPUs in `vcpus` but this one drop everything, and returns when they have: until then each of them has come
+/// into the kernel, which is a barrier for the program that it runs.
+pub fn flush_others(cpu: &Cpu, vcpus: u32) {
+    let others = vcpus & !cpu.bit();
+    ask(others);
+    wait_for(others);
+}
+
+fn ask(mut others: u32) {
     while others != 0 {
         let index = others.trailing_zeros();
         others &= others - 1;
         Cpu::of(index).flush_wanted.store(true, Ordering::Release);
         apic::send_flush(index);
     }
-    if loaded & me != 0 {
-        flush_range_here(flush.start(), flush.pages());
-    }
-    while waiting != 0 {
-        let index = waiting.trailing_zeros();
-        waiting &= waiting - 1;
+}
+
+fn wait_for(mut others: u32) {
+    while others != 0 {
+        let index = others.trailing_zeros();
+        others &= others - 1;
         let mut patience = Patience::new();
         while Cpu::of(index).flush_wanted.load(Ordering::Acquire) {
             patience.spin();

@@ -63,6 +63,10 @@ pub struct SegmentRef {
     pub id: i32,
     /// Where it appears.
     pub window: Window,
+    /// Which attach of this guest it is a part of, also in a child that inherited it; 0 as long as there is none yet.
+    /// Parts of different attaches have nothing to do with each other, even side by side: Linux gives each shmat a
+    /// file of its own, and compares these.
+    pub attach: u32,
     /// Guest-physical address of the segment's first byte.
     pub gpa: GuestPhys,
     /// The segment's size in bytes, as the program asked for.
@@ -139,6 +143,10 @@ bitflags! {
         const SEQUENTIAL = 8;
         /// Not for core dumps (`MADV_DONTDUMP`). Without effect.
         const UNDUMPED = 16;
+        /// Rather in large pages (`MADV_HUGEPAGE`). Without effect.
+        const LARGE = 32;
+        /// Never in large pages (`MADV_NOHUGEPAGE`; and `MAP_STACK`, as Linux since 6.7: little of a stack is used).
+        const SMALL = 64;
     }
 }
 

@@ -1,7 +1,7 @@
 //! shmat and shmdt, the part that concerns one process: where a segment appears, and that it goes again.
 //! Keys, permissions and counts are the broker's; [`crate::arch::shm`] edits the tables.
 
-use super::area::{Advice, Area, Prot, SegmentRef};
+use super::area::{Advice, Area, Backing, Prot, SegmentRef};
 use super::space::check_fixed;
 use super::{AddressSpace, Memory, World};
 use crate::arch::shm::{self, PageList};
@@ -15,6 +15,17 @@ const fn most_tables(pages: u64) -> u64 {
     let directories = leaf_tables.div_ceil(512) + 1;
     let pointers = directories.div_ceil(512) + 1;
     leaf_tables.saturating_add(directories + pointers + 2)
+}
+
+/// Where an attach is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Where the kernel chooses.
+    Chosen,
+    /// Here, where nothing is mapped.
+    Free(GuestVirt),
+    /// Here, instead of whatever is mapped (`SHM_REMAP`).
+    Replacing(GuestVirt),
 }
 
 impl AddressSpace {
@@ -31,14 +42,13 @@ impl AddressSpace {
         next.saturating_sub(at.get())
     }
 
-    /// Whether an attach of `pages` pages at `at` (`None`: where the kernel chooses), replacing what is there or
-    /// not, will have the areas and page tables it needs: to be asked before the broker counts it. As long as
-    /// nothing else happens in between, a positive answer stays right.
+    /// Whether an attach of `pages` pages at `at` will have the areas and page tables it needs: to be asked before
+    /// the broker counts it. As long as nothing else happens in between, a positive answer stays right.
     ///
     /// # Errors
     /// ENOMEM if not; EPERM for an address below the lowest the program may map.
-    pub fn can_attach(&self, mem: &Memory, at: Option<GuestVirt>, pages: u64) -> Result<(), Errno> {
-        if let Some(at) = at {
+    pub fn can_attach(&self, mem: &Memory, at: Place, pages: u64) -> Result<(), Errno> {
+        if let Place::Free(at) | Place::Replacing(at) = at {
             check_fixed(
                 at.align_down(PAGE_SIZE),
                 pages.saturating_mul(PAGE_SIZE),
@@ -46,7 +56,8 @@ impl AddressSpace {
             )?;
         }
         // One for the attach, one should what it replaces get a hole.
-        if mem.areas.available() < 2 || mem.frames.free_frames() < most_tables(pages) {
+        let areas = 1 + usize::from(matches!(at, Place::Replacing(_)));
+        if mem.areas.available() < areas || mem.frames.free_frames() < most_tables(pages) {
             return Err(Errno::ENOMEM);
         }
         Ok(())
@@ -70,7 +81,7 @@ impl AddressSpace {
         let len = segment.mapped_size();
         check_fixed(at, len, self.lowest)?;
         // After this only the broker can object.
-        self.can_attach(mem, Some(at), len / PAGE_SIZE)?;
+        self.can_attach(mem, Place::Replacing(at), len / PAGE_SIZE)?;
         self.clear(mem, world, at, at.add(len))?;
         self.attach(mem, world, Some(at), segment, prot)
     }
@@ -109,12 +120,13 @@ impl AddressSpace {
         } else {
             Prot::READ | Prot::EXECUTE
         };
+        let attach = mem.attaches.wrapping_add(1);
         let area = Area {
             start,
             end,
             prot,
             may,
-            backing: super::area::Backing::Segment(segment),
+            backing: Backing::Segment(SegmentRef { attach, ..segment }),
             advice: Advice::empty(),
         };
         let rights = self.rights(mem, &area);
@@ -133,6 +145,7 @@ impl AddressSpace {
             return Err(error);
         }
         self.areas.insert(&mut mem.areas, area)?;
+        mem.attaches = attach;
         Ok(start)
     }
 
@@ -150,7 +163,7 @@ impl AddressSpace {
     /// shmdt: every fragment that belongs to the attach at `addr` goes.
     ///
     /// As Linux (`ksys_shmdt`): a fragment belongs to it if it is as far from `addr` as it is into the segment;
-    /// the first one found says which segment that is, and how far to look.
+    /// the first one found says which attach that is, and how far to look.
     ///
     /// # Errors
     /// EINVAL if there is none, or the address is crooked.
@@ -168,7 +181,7 @@ impl AddressSpace {
                 break;
             }
             let Some(part) = area.segment() else { continue };
-            let same = first.is_none_or(|first| first.id == part.id && first.window == part.window);
+            let same = first.is_none_or(|first| first.attach == part.attach);
             if same && area.start.get().wrapping_sub(addr.get()) == part.offset {
                 self.remove_fragment(mem, world, &area, part);
                 first = Some(*part);

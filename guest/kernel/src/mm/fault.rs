@@ -7,7 +7,7 @@
 //!
 //! A page that is there but can't be written although its area allows it has been shared by a fork: `unshare`.
 
-use super::area::{Area, Backing, Prot};
+use super::area::{Advice, Area, Backing, Prot};
 use super::frames::FrameRun;
 use super::{AddressSpace, Memory, World};
 use crate::arch::shm::{self, PageList};
@@ -143,7 +143,9 @@ impl AddressSpace {
         page: GuestVirt,
         found: &Found,
     ) -> Result<(), Fault> {
-        if let Found::NoTable = found {
+        if let Found::NoTable = found
+            && !area.advice.contains(Advice::SMALL)
+        {
             let block = page.align_down(LARGE_PAGE_SIZE);
             let inside = block >= area.start && block.add(LARGE_PAGE_SIZE) <= area.end;
             if inside && has_plenty(mem) && self.fill_large(mem, world, area, block) {

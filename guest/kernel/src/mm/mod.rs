@@ -13,6 +13,7 @@
 //! | [`contents`] | what is in files: their pages |
 //! | `usage` | how much there is, and where: for `/proc` |
 //! | `user` | copies between a program and the kernel |
+//! | `word` | single words, for futexes |
 //! | `world` | [`World`] as the kernel has it |
 //!
 //! Two layers say what a program has: the areas are the truth, the page tables a part of it that has been
@@ -24,6 +25,9 @@
 //! * A frame that more than one leaf maps has a count of them, and they say so; see [`frames`].
 //! * Each fragment of an attach, that is each area with a segment behind it, counts once with the broker: the
 //!   calls of [`World::attached_more`] and [`World::detached`] are made where areas come and go, nowhere else.
+//!   Each is Linux's `shm_open` or `shm_close`, call for call, for they say who was the last to do something to a
+//!   segment, and when: what is cut out of an area is first split off (one more at each end), and then gone; what
+//!   moves is one more at its new place, unless it joins a neighbour there, and then gone at the old one.
 //! * Change tables, flush, release frames, tell the broker: in this order. Nothing is reused while a vCPU may
 //!   still translate to it.
 //! * What can fail comes first: an operation that fails has changed nothing (where Linux's does, it is said).
@@ -46,14 +50,17 @@ pub mod tree;
 mod unmap;
 mod usage;
 mod user;
+mod word;
 pub mod world;
 
+pub use attach::Place;
 pub use fault::{Access, Fault};
 pub use frames::Frames;
 pub use space::{AddressSpace, Placement};
 pub use tree::AreaPool;
 pub use usage::{Layout, MemoryUse};
 pub use user::Run;
+pub use word::Word;
 
 use abi::Errno;
 use abi::boot::{BootFlags, BootInfo};
@@ -69,6 +76,8 @@ pub struct Memory {
     pub areas: AreaPool,
     /// What is in files.
     pub contents: Contents,
+    /// The last attach's number.
+    attaches: u32,
     /// For tests ([`BootFlags::TEST_WRITABLE_READ_ONLY`]): read-only attaches are writable in the tables.
     pub writable_read_only: bool,
 }
@@ -80,6 +89,7 @@ impl Memory {
             frames: Frames::empty(),
             areas: AreaPool::empty(),
             contents: Contents::empty(),
+            attaches: 0,
             writable_read_only: false,
         }
     }
@@ -109,4 +119,9 @@ pub trait World {
     /// # Errors
     /// What the broker says; then nothing is split.
     fn attached_more(&mut self, segment: &SegmentRef) -> Result<(), Errno>;
+    /// Makes `len` bytes of a segment, from the start of this part on, zeros for everyone, and their memory free.
+    ///
+    /// # Errors
+    /// What the broker says.
+    fn punch(&mut self, segment: &SegmentRef, len: u64) -> Result<(), Errno>;
 }

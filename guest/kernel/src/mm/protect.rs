@@ -9,7 +9,8 @@ use super::area::{Area, Backing, Prot};
 use super::space::{affordable, page_up};
 use super::unmap::{announce, errno, retract};
 use super::{AddressSpace, Memory, World};
-use abi::{Errno, PAGE_SIZE};
+use abi::{Errno, LARGE_PAGE_SIZE, PAGE_SIZE};
+use core::iter;
 use paging::{GuestVirt, Rights, for_each_leaf};
 
 /// Tables are looked through in pieces of so many pages.
@@ -113,11 +114,17 @@ impl AddressSpace {
         if mem.areas.available() < fragments {
             return Err(Errno::ENOMEM);
         }
-        announce(world, area, fragments)?;
+        if area.segment().is_none() {
+            for border in [start, end] {
+                self.split_leaf_at(mem, area, border)?;
+            }
+        }
+        let split = iter::repeat_n(area, fragments);
+        announce(world, split.clone())?;
         if area.prot != part.prot
             && let Err(error) = self.set_rights(mem, world, area, &part)
         {
-            retract(world, area, fragments);
+            retract(world, split);
             return Err(error);
         }
 
@@ -151,6 +158,18 @@ impl AddressSpace {
             }
         }
         Ok(())
+    }
+
+    /// Sees to it that no large leaf lies across `border` in `area`, where an area will end. (Segments are mapped
+    /// by areas, whatever their leaves are.)
+    fn split_leaf_at(&mut self, mem: &mut Memory, area: &Area, border: GuestVirt) -> Result<(), Errno> {
+        let inside = area.start < border && border < area.end;
+        if !inside || border.is_aligned(LARGE_PAGE_SIZE) {
+            return Ok(());
+        }
+        let split = paging::split_around(&mut mem.frames, self.root, border);
+        mem.frames.release();
+        split.map_err(errno)
     }
 
     /// Gives the pages of `part`, a part of `area`, the rights it says.

@@ -7,6 +7,7 @@ use super::{AddressSpace, Memory, World};
 use abi::memory::USER_END;
 use abi::{Errno, PAGE_SIZE};
 use arrayvec::ArrayVec;
+use core::iter;
 use paging::{GuestPhys, GuestVirt, Leaf, Rights, for_each_leaf};
 
 const MREMAP_MAYMOVE: u64 = 1;
@@ -18,12 +19,12 @@ const BATCH: usize = 32;
 
 impl AddressSpace {
     /// mremap(2). An old length of 0 gives a second view of a segment. What is not there: DONTUNMAP and second
-    /// views of other memory (EINVAL), and more than one area.
+    /// views of other memory (EINVAL).
     ///
     /// # Errors
-    /// EINVAL for crooked ranges and flags, EFAULT if the old range isn't one area's, ENOMEM for no room,
+    /// EINVAL for crooked ranges and flags, EFAULT if the old range isn't one area's (but to move more than one is fine where nothing is resized and none is an attach), ENOMEM for no room,
     /// memory, areas or tables, and what the broker says to a split of an attach. As in Linux, MREMAP_FIXED has
-    /// cleared the new range by then, and a mapping that was to become shorter is.
+    /// cleared the new range by then, and a mapping that was to become shorter is; of several areas some have moved.
     ///
     /// What shared anonymous memory grows by after a fork is no process's but the one that grew it (Linux gives
     /// SIGBUS there, for the object behind doesn't grow).
@@ -55,7 +56,10 @@ impl AddressSpace {
             }
             check_fixed(new_addr, new_len, self.lowest)?;
         }
-        let mut area = *self.areas.find(&mem.areas, old).ok_or(Errno::EFAULT)?;
+        if fixed && old_len == new_len && !keep {
+            return self.move_range(mem, world, old, old_len, new_addr);
+        }
+        let area = *self.areas.find(&mem.areas, old).ok_or(Errno::EFAULT)?;
         if old_len == 0 || keep {
             if keep && old_len != new_len || area.segment().is_none() {
                 return Err(Errno::EINVAL);
@@ -69,45 +73,87 @@ impl AddressSpace {
             let to = fixed.then_some(new_addr);
             return self.second_view(mem, world, &area.part(old, area.end), to, new_len);
         }
+        if old_len.min(new_len) > area.end.get() - old.get() && (fixed || old_len < new_len) {
+            return Err(Errno::EFAULT);
+        }
         if old_len >= new_len {
-            let end = old
-                .checked_add(old_len)
-                .filter(|end| end.get() <= USER_END)
-                .ok_or(Errno::EINVAL)?;
-            if fixed && end > area.end {
-                return Err(Errno::EFAULT);
-            }
-            self.clear(mem, world, old.add(new_len), end)?;
+            let end = old.checked_add(old_len).filter(|end| end.get() <= USER_END);
+            let end = end.ok_or(Errno::EINVAL)?;
             if !fixed {
+                self.clear(mem, world, old.add(new_len), end)?;
                 return Ok(old);
             }
-            area = *self.areas.find(&mem.areas, old).ok_or(Errno::EFAULT)?;
-        } else if old_len > area.end.get() - old.get() {
-            return Err(Errno::EFAULT);
         } else {
             affordable(mem, &area.backing, area.prot, new_len - old_len)?;
         }
-        let old_end = old.add(old_len.min(new_len));
-        if !fixed && old_end == area.end && self.grow(mem, &area, old.get().checked_add(new_len)) {
+        if !fixed && old.add(old_len) == area.end && self.grow(mem, &area, old.get().checked_add(new_len)) {
             return Ok(old);
         }
         if !may_move {
             return Err(Errno::ENOMEM);
         }
-        // One for the new area, two should the old one or what lies at the new place get a hole.
-        if mem.areas.available() < 3 {
-            return Err(Errno::ENOMEM);
-        }
         let to = if fixed {
-            self.clear(mem, world, new_addr, new_addr.add(new_len))?;
-            // The new place may have been another part of the same area.
-            area = *self.areas.find(&mem.areas, old).ok_or(Errno::EFAULT)?;
             new_addr
         } else {
             self.gap(mem, new_len, PAGE_SIZE).ok_or(Errno::ENOMEM)?
         };
-        self.move_part(mem, world, &area, &area.part(old, old_end), to, new_len)?;
+        self.move_to(mem, world, old, old_len, to, new_len)?;
         Ok(to)
+    }
+
+    /// Moves all that there is in `len` bytes from `old` on to `to`, with the gaps in between, as Linux does from 6.17
+    /// on (`remap_move`). An attach moves only by itself, because the file behind it has a say in where it goes.
+    fn move_range(
+        &mut self,
+        mem: &mut Memory,
+        world: &mut impl World,
+        old: GuestVirt,
+        len: u64,
+        to: GuestVirt,
+    ) -> Result<GuestVirt, Errno> {
+        let end = old.checked_add(len).ok_or(Errno::EFAULT)?;
+        self.areas.find(&mem.areas, old).ok_or(Errno::EFAULT)?;
+        let mut at = old;
+        while let Some(&area) = self
+            .areas
+            .first_from(&mem.areas, at)
+            .filter(|area| area.start < end)
+        {
+            let from = area.start.max(old);
+            if area.segment().is_some() && (from > old || area.end < end) {
+                return Err(Errno::EFAULT);
+            }
+            at = area.end.min(end);
+            let len = at.get() - from.get();
+            let to = to.add(from.get() - old.get());
+            self.move_to(mem, world, from, len, to, len)?;
+        }
+        Ok(to)
+    }
+
+    /// Moves `old_len` bytes from `old` on, one area's at least as far as they are to stay, to `to`, where they become
+    /// `new_len`. What is there goes first.
+    fn move_to(
+        &mut self,
+        mem: &mut Memory,
+        world: &mut impl World,
+        old: GuestVirt,
+        old_len: u64,
+        to: GuestVirt,
+        new_len: u64,
+    ) -> Result<(), Errno> {
+        // One for the new area, two should the old one or what lies at the new place get a hole.
+        if mem.areas.available() < 3 {
+            return Err(Errno::ENOMEM);
+        }
+        self.clear(mem, world, to, to.add(new_len))?;
+        if new_len < old_len {
+            self.clear(mem, world, old.add(new_len), old.add(old_len))?;
+        }
+        // The new place may have been another part of the same area.
+        let area = *self.areas.find(&mem.areas, old).ok_or(Errno::EFAULT)?;
+        let part = area.part(old, old.add(old_len.min(new_len)));
+        self.move_part(mem, world, &area, &part, to, new_len)
     }
 
     /// Maps `len` bytes of the segment that `part` shows, from its start, at a second place.
@@ -144,29 +190,35 @@ impl AddressSpace {
         Ok(start)
     }
 
-    /// Adds `area`, a part of an attach that has been moved. Next to a fragment that it continues, it becomes part
-    /// of that one, as in Linux: the one before if there is one, else the one after, never both.
-    fn insert_moved(&mut self, mem: &mut Memory, world: &mut impl World, area: Area) -> Result<(), Errno> {
-        let Some(segment) = area.segment().copied() else {
+    /// The fragment that `area`, a part of an attach that moves, becomes part of, as in Linux: the one before if it
+    /// continues that, else the one after, never both.
+    fn joins(&self, mem: &Memory, area: &Area) -> Option<Area> {
+        area.segment()?;
+        let left = self.areas.ending_at(&mem.areas, area.start);
+        let right = self.areas.find(&mem.areas, area.end);
+        left.filter(|left| left.continues_in(area))
+            .or(right.filter(|right| area.continues_in(right)))
+            .copied()
+    }
+
+    /// Adds `area`, which has been moved, to the fragment that it joins, if there is one.
+    fn insert_moved(&mut self, mem: &mut Memory, area: Area, joined: Option<Area>) -> Result<(), Errno> {
+        let Some(other) = joined else {
             return self.insert(mem, area);
         };
-        let left = self.areas.ending_at(&mem.areas, area.start).copied();
-        let right = self.areas.find(&mem.areas, area.end).copied();
-        if let Some(left) = left.filter(|left| left.continues_in(&area)) {
-            self.areas
-                .update(&mut mem.areas, left.start, |left| left.end = area.end);
-        } else if let Some(right) = right.filter(|right| area.continues_in(right)) {
-            self.areas.remove(&mut mem.areas, right.start);
-            let whole = Area {
-                end: right.end,
-                ..area
-            };
-            self.areas.insert(&mut mem.areas, whole)?;
+        self.areas.remove(&mut mem.areas, other.start);
+        let whole = if other.start < area.start {
+            Area {
+                end: area.end,
+                ..other
+            }
         } else {
-            return self.insert(mem, area);
-        }
-        world.detached(&segment);
-        Ok(())
+            Area {
+                end: other.end,
+                ..area
+            }
+        };
+        self.areas.insert(&mut mem.areas, whole)
     }
 
     /// Lets the area end at `end` if it can.
@@ -203,19 +255,25 @@ impl AddressSpace {
         to: GuestVirt,
         len: u64,
     ) -> Result<(), Errno> {
-        let fragments = usize::from(area.start < part.start) + usize::from(part.end < area.end);
-        announce(world, area, fragments)?;
-        if let Err(error) = self.move_pages(mem, world, part, to) {
-            retract(world, area, fragments);
-            return Err(error);
-        }
-        self.cut(mem, part.start, part.end, |_| {})?;
         let moved = Area {
             start: to,
             end: to.add(len),
             ..*part
         };
-        self.insert_moved(mem, world, moved)
+        let joined = self.joins(mem, &moved);
+        // As Linux counts: the area at the new place, if it is one of its own, and what is split off at the old
+        // one; then the old one goes.
+        let fragments = usize::from(joined.is_none())
+            + usize::from(area.start < part.start)
+            + usize::from(part.end < area.end);
+        let more = iter::repeat_n(area, fragments);
+        announce(world, more.clone())?;
+        if let Err(error) = self.move_pages(mem, world, part, to) {
+            retract(world, more);
+            return Err(error);
+        }
+        self.cut(mem, part.start, part.end, |segment| world.detached(segment))?;
+        self.insert_moved(mem, moved, joined)
     }
 
     /// Maps the pages of `part` at `to`, and no longer where they are. All or nothing.

@@ -176,6 +176,25 @@ impl AddressSpace {
         may: Prot,
         backing: Backing,
     ) -> Result<GuestVirt, Errno> {
+        self.map_advised(mem, world, at, len, prot, may, backing, Advice::empty())
+    }
+
+    /// As [`AddressSpace::map`], with advice from the start.
+    ///
+    /// # Errors
+    /// As [`AddressSpace::map`].
+    #[expect(clippy::too_many_arguments, reason = "as many as mmap has, and the advice")]
+    pub fn map_advised(
+        &mut self,
+        mem: &mut Memory,
+        world: &mut impl World,
+        at: Placement,
+        len: u64,
+        prot: Prot,
+        may: Prot,
+        backing: Backing,
+        advice: Advice,
+    ) -> Result<GuestVirt, Errno> {
         if len == 0 {
             return Err(Errno::EINVAL);
         }
@@ -207,7 +226,7 @@ impl AddressSpace {
                 prot,
                 may,
                 backing,
-                advice: Advice::empty(),
+                advice,
             },
         )?;
         Ok(start)

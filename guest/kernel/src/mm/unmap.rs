@@ -16,14 +16,17 @@ pub(super) fn errno(error: MapError) -> Errno {
     }
 }
 
-/// Announces `count` fragments more of an attach, all or none.
-pub(super) fn announce(world: &mut impl World, area: &Area, count: usize) -> Result<(), Errno> {
-    let Some(segment) = area.segment() else {
-        return Ok(());
-    };
-    for done in 0..count {
-        if let Err(error) = world.attached_more(segment) {
-            retract(world, area, done);
+/// Announces one fragment more for each of `areas` that is one of an attach, all or none. (`shm_open` in Linux,
+/// which is called for every VMA that is made of another.)
+pub(super) fn announce<'a>(
+    world: &mut impl World,
+    areas: impl Iterator<Item = &'a Area> + Clone,
+) -> Result<(), Errno> {
+    for (done, area) in areas.clone().enumerate() {
+        if let Some(segment) = area.segment()
+            && let Err(error) = world.attached_more(segment)
+        {
+            retract(world, areas.take(done));
             return Err(error);
         }
     }
@@ -31,10 +34,10 @@ pub(super) fn announce(world: &mut impl World, area: &Area, count: usize) -> Res
 }
 
 /// Takes back what [`announce`] has announced.
-pub(super) fn retract(world: &mut impl World, area: &Area, count: usize) {
-    if let Some(segment) = area.segment() {
-        (0..count).for_each(|_| world.detached(segment));
-    }
+pub(super) fn retract<'a>(world: &mut impl World, areas: impl Iterator<Item = &'a Area>) {
+    areas
+        .filter_map(Area::segment)
+        .for_each(|segment| world.detached(segment));
 }
 
 impl AddressSpace {
@@ -58,6 +61,10 @@ impl AddressSpace {
     }
 
     /// Makes `[start, end)` free. All or nothing.
+    ///
+    /// As Linux (`vms_gather_munmap_vmas`), an area that only partly goes is split first, and counts as attached
+    /// once more; then all that lies within goes whole, and counts as detached: who did it was the last to do
+    /// something to the segment, also where there are as many fragments as before.
     pub(super) fn clear(
         &mut self,
         mem: &mut Memory,
@@ -75,19 +82,18 @@ impl AddressSpace {
         else {
             return Ok(());
         };
-        let hole = first.start < start && first.end > end;
-        if hole {
-            if mem.areas.available() < 1 {
-                return Err(Errno::ENOMEM);
-            }
-            announce(world, &first, 1)?;
+        if first.start < start && first.end > end && mem.areas.available() < 1 {
+            return Err(Errno::ENOMEM);
         }
+        let split = [start, end].map(|border| {
+            let area = self.areas.find(&mem.areas, border);
+            area.filter(|area| area.start < border).copied()
+        });
+        announce(world, split.iter().flatten())?;
         // Only where there are areas: ranges may be absurdly long.
         let from = first.start.max(start);
         if let Err(error) = self.drop_pages(mem, world, from, end) {
-            if hole {
-                retract(world, &first, 1);
-            }
+            retract(world, split.iter().flatten());
             return Err(error);
         }
         self.cut(mem, start, end, |segment| world.detached(segment))
@@ -114,7 +120,7 @@ impl AddressSpace {
         result.map(drop).map_err(errno)
     }
 
-    /// Takes `[start, end)` out of the areas, telling `gone` of each fragment of an attach that goes whole.
+    /// Takes `[start, end)` out of the areas, telling `gone` of each piece of an attach that goes.
     ///
     /// # Errors
     /// ENOMEM when a hole needs an area and there is none; callers have made sure.
@@ -137,9 +143,9 @@ impl AddressSpace {
                     .update(pool, area.start, |area| *area = area.part(end, area.end));
             } else {
                 self.areas.remove(pool, area.start);
-                if let Some(segment) = area.segment() {
-                    gone(segment);
-                }
+            }
+            if let Some(segment) = area.segment() {
+                gone(segment);
             }
         }
         Ok(())

@@ -183,7 +183,7 @@ impl AddressSpace {
     }
 
     /// What is behind `addr + offset`, and how many bytes from there one leaf serves, `len` at most.
-    fn reach(
+    pub(super) fn reach(
         &mut self,
         mem: &mut Memory,
         world: &mut impl World,

@@ -76,4 +76,9 @@ impl World for KernelWorld {
         let args = [segment.id as u64, segment.window.raw(), 1];
         hypercall::call(Call::ShmAttachMore, self.who, &args).map(|_| ())
     }
+
+    fn punch(&mut self, segment: &SegmentRef, len: u64) -> Result<(), Errno> {
+        let args = [segment.id as u64, segment.offset, len];
+        hypercall::call(Call::ShmPunch, self.who, &args).map(|_| ())
+    }
 }

@@ -1,9 +1,11 @@
 //! A process runs another program (execve(2)).
 //!
 //! The new address space is made, filled and given its stack before the old one is touched, so that a
-//! failure changes nothing.
+//! failure changes nothing. Then the process's other threads end, and the last of them, or the caller if it is alone,
+//! changes the memory.
 
-use super::{Process, load, stack};
+use super::task::{NAME, Wait};
+use super::{Fate, exit, load, signal, stack};
 use crate::arch::context::Context;
 use crate::arch::cpu::Cpu;
 use crate::arch::lent::Lent;
@@ -11,7 +13,6 @@ use crate::fs::FileId;
 use crate::kernel::Kernel;
 use crate::mm::AddressSpace;
 use crate::mm::world::KernelWorld;
-use crate::process::signal::SIG_IGN;
 use crate::syscall::Call;
 use abi::{Errno, PAGE_SIZE};
 use paging::GuestPhys;
@@ -56,27 +57,64 @@ fn gather(call: &mut Call<'_>, array: u64, room: &mut [u8], mut used: usize) -> 
     }
 }
 
-/// A program to run.
+/// A file that holds a program.
 #[derive(Clone, Copy)]
-pub struct Program<'a> {
-    /// Its file.
+pub struct Image<'a> {
+    /// The file.
     pub file: FileId,
-    /// The path of that.
+    /// Its path.
     pub path: &'a [u8],
-    /// The last part of the path that named it.
-    pub command: &'a [u8],
-    /// What is in the file.
+    /// What its thread is called.
+    pub name: [u8; NAME],
+    /// What is in it.
     pub bytes: &'static [u8],
     /// Where that lies, page-aligned.
     pub contents: GuestPhys,
 }
 
-/// Has the calling process run `program`, with the arguments and environment at `argv` and `envp`. Afterwards the
-/// caller's task is ready to run the program's first instruction.
+/// What a program is to run with.
+pub struct Given<'a> {
+    /// The program.
+    pub image: Image<'a>,
+    /// How many of the strings are arguments.
+    pub argc: u32,
+    /// How many are environment.
+    pub envc: u32,
+    /// NUL-terminated strings, one after the other.
+    pub strings: &'a [u8],
+}
+
+/// A program that is ready to run.
+pub struct Made {
+    /// Its memory.
+    pub space: AddressSpace,
+    /// Its first instruction.
+    pub rip: u64,
+    /// Its stack pointer.
+    pub rsp: u64,
+}
+
+/// The program a process is about to run, as soon as it has one thread only.
+#[derive(Clone, Copy, Debug)]
+pub struct Program {
+    /// The thread that has asked for it.
+    pub task: u16,
+    /// Its memory.
+    pub space: u16,
+    /// Its file, of which this is a user.
+    file: FileId,
+    name: [u8; NAME],
+    rip: u64,
+    rsp: u64,
+}
+
+/// Has the calling process run the program `image`, with the arguments and environment at
+/// `argv` and `envp`. Afterwards the caller's task is ready to run the program's first instruction, or waits for that
+/// until the other threads have gone.
 ///
 /// # Errors
 /// E2BIG, EFAULT, ENOEXEC, ENOMEM; nothing has changed then.
-pub fn exec(call: &mut Call<'_>, program: &Program<'_>, argv: u64, envp: u64) -> Result<(), Errno> {
+pub fn exec(call: &mut Call<'_>, image: Image<'_>, argv: u64, envp: u64) -> Result<(), Errno> {
     ROOM.with(|room| {
         let (mut argc, mut used) = gather(call, argv, room, 0)?;
         if argc == 0 {
@@ -85,61 +123,54 @@ pub fn exec(call: &mut Call<'_>, program: &Program<'_>, argv: u64, envp: u64) ->
             (argc, used) = (1, used + 1);
         }
         let (envc, used) = gather(call, envp, room, used)?;
-        let made = make(
-            call.kernel,
-            call.cpu,
-            call.task,
-            program,
-            &room[..used],
+        let number = call.task().process;
+        let given = Given {
+            image,
             argc,
             envc,
-        )?;
-        commit(call.kernel, call.cpu, call.task, program, made);
+            strings: &room[..used],
+        };
+        let made = make(call.kernel, call.cpu, number, &given)?;
+        begin(call.kernel, call.cpu, call.task, &image, made);
         Ok(())
     })
 }
 
-/// A new address space, and where its program starts.
-type Made = (AddressSpace, u64, u64);
-
-fn make(
-    kernel: &mut Kernel,
-    cpu: &'static Cpu,
-    task: u16,
-    program: &Program<'_>,
-    strings: &[u8],
-    argc: u32,
-    envc: u32,
-) -> Result<Made, Errno> {
+/// Makes memory for process `number` with a program in it and a stack.
+///
+/// # Errors
+/// ENOENT, ENOEXEC, E2BIG, ENOMEM.
+pub fn make(kernel: &mut Kernel, cpu: &'static Cpu, number: u16, given: &Given<'_>) -> Result<Made, Errno> {
     let random = kernel.random();
-    let number = usize::from(kernel.tasks[usize::from(task)].process);
+    let boot = kernel.boot();
     let Kernel {
         memory,
         processes,
         kernel_root,
         ..
     } = kernel;
-    let Process { credentials, .. } = &processes[number];
+    let process = &processes[usize::from(number)];
     let mut world = KernelWorld {
         cpu,
-        who: processes[number].requester(),
+        who: process.requester(),
     };
+    let image = &given.image;
     let mut space = AddressSpace::new(memory, GuestPhys::new(*kernel_root))?;
-    let filled =
-        load::load(&mut space, memory, &mut world, program.bytes, program.contents).and_then(|loaded| {
-            let told = stack::Told {
-                argc,
-                envc,
-                strings,
-                name: program.path,
-                random,
-                loaded: &loaded,
-                credentials,
-            };
-            Ok((loaded.entry, stack::make(&mut space, memory, &mut world, &told)?))
-        });
+    let filled = load::load(&mut space, memory, &mut world, image.bytes, image.contents).and_then(|loaded| {
+        let told = stack::Told {
+            argc: given.argc,
+            envc: given.envc,
+            strings: given.strings,
+            name: image.path,
+            random,
+            boot,
+            loaded: &loaded,
+            credentials: &process.credentials,
+        };
+        Ok((loaded.entry, stack::make(&mut space, memory, &mut world, &told)?))
+    });
     match filled {
-        Ok((rip, rsp)) => Ok((space, rip, rsp)),
+        Ok((rip, rsp)) => Ok(Made { space, rip, rsp }),
         Err(error) => {
             space.destroy(memory, &mut world);
             Err(error)
@@ -147,30 +178,67 @@ fn make(
     }
 }
 
-fn commit(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, program: &Program<'_>, (space, rip, rsp): Made) {
-    kernel.leave(cpu);
-    let number = kernel.tasks[usize::from(task)].process;
-    if !kernel.give_back(cpu, number) {
-        kernel.drop_space(cpu, usize::from(number));
-    }
-    let process = &mut kernel.processes[usize::from(number)];
-    process.space = Some(space);
-    process.credentials.uid[2] = process.credentials.uid[1];
-    process.credentials.gid[2] = process.credentials.gid[1];
-    // Handlers are gone with the old program; what was ignored stays so.
-    let mut set = process.actions_set;
-    while set != 0 {
-        let at = set.trailing_zeros();
-        set &= set - 1;
-        if process.actions[at as usize][0] != SIG_IGN {
-            process.actions_set &= !(1 << at);
+impl Kernel {
+    /// Task `task`, which waits to run another program, is to end instead.
+    pub fn abort_exec(&mut self, cpu: &'static Cpu, task: u16) {
+        let process = self.process(task);
+        let who = process.requester();
+        if let Fate::Runs(program) = core::mem::replace(&mut process.fate, Fate::None) {
+            self.files.release(&mut self.memory, program.file);
+            self.drop_space(cpu, who, program.space);
         }
     }
-    kernel.run_file(cpu, usize::from(number), program.file, program.command);
+}
+
+/// From here on the old program can't go on: its other threads end, and when none is left the new one runs.
+fn begin(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, image: &Image<'_>, made: Made) {
+    let number = kernel.tasks[usize::from(task)].process;
+    let Made { space, rip, rsp } = made;
+    let space = kernel.spaces.add(space);
+    kernel.files.hold(image.file);
+    let process = &mut kernel.processes[usize::from(number)];
+    process.fate = Fate::Runs(Program {
+        task,
+        space,
+        file: image.file,
+        name: image.name,
+        rip,
+        rsp,
+    });
+    let threads = process.threads;
+    exit::let_go_of_memory(kernel, cpu, task, threads);
+    exit::end_others(kernel, cpu, task);
+    if kernel.processes[usize::from(number)].threads == 1 {
+        commit(kernel, cpu, number);
+    } else {
+        kernel.park(cpu, task, Wait::Exec, None);
+    }
+}
+
+/// Process `number`, which has one thread left, runs the program it has made: that thread has the process's number now.
+pub fn commit(kernel: &mut Kernel, cpu: &'static Cpu, number: u16) {
+    let process = &mut kernel.processes[usize::from(number)];
+    let Fate::Runs(program) = core::mem::replace(&mut process.fate, Fate::None) else {
+        return;
+    };
+    let who = process.requester();
+    process.credentials.uid[2] = process.credentials.uid[1];
+    process.credentials.gid[2] = process.credentials.gid[1];
+    process.exit_signal = signal::SIGCHLD as u8;
+    process.clear_handlers();
+    process.wants_barriers = false;
+    let pid = process.pid;
+    let task = program.task;
+    kernel.run_file(cpu, usize::from(number), program.file);
+    if cpu.current_task() == Some(task) {
+        kernel.abandon(cpu);
+    }
     let entry = &mut kernel.tasks[usize::from(task)];
+    entry.id = pid;
     entry.alternate_stack = [0; 3];
-    entry.clear_child_tid = 0;
-    entry.robust_list = 0;
-    Context::of(task).reset(rip, rsp);
+    entry.name = program.name;
+    let old = core::mem::replace(&mut entry.space, program.space);
+    kernel.drop_space(cpu, who, old);
+    Context::of(task).reset(program.rip, program.rsp);
     kernel.wake(cpu, task);
 }

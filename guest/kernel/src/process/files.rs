@@ -18,7 +18,6 @@ impl Kernel {
         let process = &mut self.processes[number];
         process.directory = Node::ROOT;
         process.umask = UMASK;
-        process.command = Default::default();
         self.files.hold(process.exe);
         self.files.hold_node(process.directory);
         for open in STDIO {
@@ -50,7 +49,6 @@ impl Kernel {
         };
         to.descriptors = from.descriptors.copy(&mut memory.frames, &mut files.open)?;
         to.exe = from.exe;
-        to.command = from.command;
         to.directory = from.directory;
         to.umask = from.umask;
         files.hold(to.exe);
@@ -58,14 +56,10 @@ impl Kernel {
         Ok(())
     }
 
-    /// Process `number` runs `exe` from now on, by a path whose last part is `command`.
-    pub fn run_file(&mut self, cpu: &Cpu, number: usize, exe: FileId, command: &[u8]) {
-        self.files.hold(exe);
+    /// Process `number` runs `exe` from now on, of which it has been a user.
+    pub fn run_file(&mut self, cpu: &'static Cpu, number: usize, exe: FileId) {
         let process = &mut self.processes[number];
         let old = core::mem::replace(&mut process.exe, exe);
-        process.command = Default::default();
-        let len = command.len().min(process.command.len() - 1);
-        process.command[..len].copy_from_slice(&command[..len]);
         self.files.release(&mut self.memory, old);
         for fd in 0..self.processes[number].descriptors.end() {
             let descriptor = self.processes[number].descriptors.get(fd);

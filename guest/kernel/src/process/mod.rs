@@ -1,17 +1,21 @@
-//! Processes: what owns an address space, credentials and signal actions; and how they run and end.
+//! Processes: what owns credentials, files and signal actions, and has threads that run in one memory; and how all of
+//! them begin and end.
 //!
 //! | file | what |
 //! |---|---|
-//! | `task` | what the scheduler runs; a process has one |
+//! | `task` | what the scheduler runs: threads |
+//! | `spaces` | what they can address, alone or together |
+//! | `ids`, `slots` | numbers programs see; places in the kernel's tables |
 //! | `sched` | run queue, deadlines, switching, idling |
 //! | `load` | a static ELF file becomes an address space |
 //! | `stack` | argc, argv, environment and auxiliary vector as the ABI has them |
+//! | `vdso` | the vDSO and the clock page in its address space |
 //! | `start` | the processes the VMM asks for |
-//! | `fork` | a process becomes two |
+//! | `fork` | a process or a thread becomes two |
 //! | `exec` | a process runs another program |
 //! | `files` | what a process has of files |
 //! | `family` | parents, children, groups; waiting for the end of a child |
-//! | `exit` | the end of a process |
+//! | `exit` | the end of a thread, and of a process |
 //! | `signal` | default actions |
 
 pub mod exec;
@@ -19,18 +23,21 @@ pub mod exit;
 pub mod family;
 pub mod files;
 pub mod fork;
+pub mod ids;
 pub mod load;
 pub mod sched;
 pub mod signal;
+pub mod slots;
+pub mod spaces;
 pub mod stack;
 pub mod start;
 pub mod task;
+pub mod vdso;
 
 use crate::arch::lent::Reserve;
 use crate::fs::descriptor::Descriptors;
-use crate::fs::{FileId, Node, proc};
+use crate::fs::{FileId, Node};
 use crate::hypercall::Requester;
-use crate::mm::AddressSpace;
 use abi::MAX_TASKS;
 use abi::hypercall::MAX_GROUPS;
 
@@ -79,6 +86,18 @@ impl Credentials {
 /// A signal's action as `rt_sigaction` records it (`struct kernel_sigaction`: handler, flags, restorer, mask).
 pub type Action = [u64; 4];
 
+/// What becomes of a process some of whose threads have still to end.
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+pub enum Fate {
+    /// Nothing: it goes on.
+    None,
+    /// It ends, with this wait status.
+    Ends(u32),
+    /// It runs another program.
+    Runs(exec::Program),
+}
+
 /// One process.
 pub struct Process {
     /// Group-wide id; 0 in a free slot.
@@ -93,8 +112,14 @@ pub struct Process {
     pub child: u16,
     /// Its parent's next older child.
     pub sibling: u16,
-    /// Whose memory it uses until it ends or runs another program (vfork).
-    pub borrowed_from: u16,
+    /// Its youngest thread; [`task::NONE`] when the last one has gone.
+    pub youngest: u16,
+    /// How many threads it has.
+    pub threads: u16,
+    /// What is to become of it when its other threads have gone.
+    pub fate: Fate,
+    /// The signal that is to say it has ended.
+    pub exit_signal: u8,
     /// How it ended (a wait status), until its parent has waited for it.
     pub ended: Option<u32>,
     /// Process group.
@@ -103,18 +128,22 @@ pub struct Process {
     pub session: u32,
     /// The file it runs.
     pub exe: FileId,
-    /// The last part of the path it was run by, with zeros to the end; empty for a process the VMM started.
-    pub command: [u8; proc::process::COMMAND],
     /// Its descriptors.
     pub descriptors: Descriptors,
     /// Its working directory.
     pub directory: Node,
     /// Permissions that what it makes does not get.
     pub umask: u16,
-    /// Its memory; `None` in a free slot, after its end, and while it is lent to a vfork child.
-    pub space: Option<AddressSpace>,
     /// Who it is.
     pub credentials: Credentials,
+    /// Signals that were sent to it, not to one of its threads, and have not been acted on.
+    pub pending: u64,
+    /// Ticks that threads of it ran which have ended.
+    pub ran: u64,
+    /// Ticks that children of it ran which have been waited for, and theirs.
+    pub children_ran: u64,
+    /// It has said that it will ask for barriers (membarrier(2)).
+    pub wants_barriers: bool,
     /// Which of `actions` are not the default, bit = number - 1: a new process need not clear them all.
     pub actions_set: u64,
     /// Actions of signals 1 to 64, where set.
@@ -153,17 +182,22 @@ impl Process {
         parent: 0,
         child: 0,
         sibling: 0,
-        borrowed_from: 0,
+        youngest: 0,
+        threads: 0,
+        fate: Fate::None,
+        exit_signal: 0,
         ended: None,
         group: 0,
         session: 0,
         exe: FileId(0),
-        command: [0; proc::process::COMMAND],
         descriptors: Descriptors::NONE,
         directory: Node::File(FileId(0)),
         umask: 0,
-        space: None,
         credentials: Credentials::ROOT,
+        pending: 0,
+        ran: 0,
+        children_ran: 0,
+        wants_barriers: false,
         actions_set: 0,
         actions: [[0; 4]; 64],
         limits_set: 0,
@@ -199,6 +233,18 @@ impl Process {
         let at = signal as usize - 1;
         self.actions_set |= 1 << at;
         self.actions[at] = action;
+    }
+
+    /// Signals whose action is a handler get the default one; what is ignored stays so.
+    pub fn clear_handlers(&mut self) {
+        let mut set = self.actions_set;
+        while set != 0 {
+            let at = set.trailing_zeros();
+            set &= set - 1;
+            if self.actions[at as usize][0] != signal::SIG_IGN {
+                self.actions_set &= !(1 << at);
+            }
+        }
     }
 
     /// The current and maximum value of limit `which`, below [`LIMITS`].

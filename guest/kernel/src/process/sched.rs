@@ -17,12 +17,12 @@ use crate::arch::machine::{self, tsc};
 use crate::arch::{apic, switch};
 use crate::kernel::{KERNEL, Kernel};
 use crate::{syscall, time};
-use abi::boot::{VECTOR_EVENT, VECTOR_TIMER};
+use abi::boot::{VECTOR_EVENT, VECTOR_TIMER, VECTOR_WAKE};
 use abi::{Errno, MAX_VCPUS};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// How long a task runs while others want to, nanoseconds.
-const TURN_NS: u64 = 4_000_000;
+pub const TURN_NS: u64 = 4_000_000;
 
 /// The queues.
 pub struct Scheduler {
@@ -85,6 +85,26 @@ impl Scheduler {
         }
         self.ready -= 1;
         Some(at)
+    }
+
+    /// Takes all tasks of process `process` out, which are to end.
+    pub fn remove_process(&mut self, tasks: &mut Tasks, process: u16) {
+        let mut before = NONE;
+        let mut at = self.head;
+        while at != NONE {
+            let next = tasks[usize::from(at)].next;
+            if tasks[usize::from(at)].process != process {
+                before = at;
+            } else {
+                match before {
+                    NONE => self.head = next,
+                    before => tasks[usize::from(before)].next = next,
+                }
+                self.ready -= 1;
+            }
+            at = next;
+        }
+        self.tail = before;
     }
 
     /// Is there a task that may run on the vCPU with bit `bit`?
@@ -159,6 +179,11 @@ impl Kernel {
     pub fn wake(&mut self, cpu: &Cpu, task: u16) {
         self.sched.unsleep(self.tasks, task);
         self.sched.push(self.tasks, task);
+        self.find_vcpu(cpu, task);
+    }
+
+    /// Sees to it that a vCPU looks at task `task`, which is ready.
+    fn find_vcpu(&mut self, cpu: &Cpu, task: u16) {
         let affinity = self.tasks[usize::from(task)].affinity;
         let last = u32::from(self.tasks[usize::from(task)].last_cpu);
         let idle = |index: u32| affinity & (1 << index) != 0 && Cpu::of(index).idle.load(Relaxed);
@@ -176,6 +201,24 @@ impl Kernel {
             // All are busy, and this vCPU can't take it: the one that can must start its timer.
             apic::send_reschedule(affinity.trailing_zeros());
         }
+    }
+
+    /// Takes task `task` out of whatever it waits in, if it waits. It is in no list then; the caller says what
+    /// becomes of it. True if a futex it waited for had woken it already.
+    pub fn leave_wait(&mut self, cpu: &'static Cpu, task: u16) -> bool {
+        let State::Parked(wait) = self.tasks[usize::from(task)].state else {
+            return false;
+        };
+        self.sched.unsleep(self.tasks, task);
+        let mut was_woken = false;
+        match wait {
+            Wait::Futex { .. } | Wait::SharedFutex => was_woken = self.leave_futex(task),
+            Wait::Vfork(child) => self.tasks[usize::from(child)].awaited_by = None,
+            Wait::Exec => self.abort_exec(cpu, task),
+            Wait::Sleep | Wait::Input | Wait::Pipe(_) | Wait::Poll | Wait::Child => {}
+        }
+        self.tasks[usize::from(task)].state = State::Ready;
+        was_woken
     }
 
     /// Ends the wait of every task that waits for input: its call is made again.
@@ -222,9 +265,13 @@ impl Kernel {
             }
             match self.tasks[usize::from(task)].state {
                 State::Parked(Wait::Sleep) => Context::of(task).set_result(0),
-                State::Parked(Wait::Futex { key, .. }) => {
-                    self.futexes.remove(self.tasks, key, task);
-                    Context::of(task).set_result(Errno::ETIMEDOUT.to_result());
+                State::Parked(Wait::Futex { .. } | Wait::SharedFutex) => {
+                    let result = if self.leave_futex(task) {
+                        0
+                    } else {
+                        Errno::ETIMEDOUT.to_result()
+                    };
+                    Context::of(task).set_result(result);
                 }
                 State::Parked(Wait::Input | Wait::Pipe(_) | Wait::Poll) => {
                     self.tasks[usize::from(task)].expired = true;
@@ -251,6 +298,23 @@ impl Kernel {
         self.wake(cpu, task);
     }
 
+    /// Task `task` may run on the vCPUs in `mask` (a bit each, at least one) from now on.
+    pub fn set_affinity(&mut self, cpu: &Cpu, task: u16, mask: u32) {
+        let entry = &mut self.tasks[usize::from(task)];
+        entry.affinity = mask;
+        let on = u32::from(entry.last_cpu);
+        match entry.state {
+            State::Running if mask & 1 << on != 0 => {}
+            State::Running if cpu.current_task() == Some(task) => self.give_away(cpu, task),
+            State::Running => {
+                entry.attention = true;
+                apic::send_reschedule(on);
+            }
+            State::Ready => self.find_vcpu(cpu, task),
+            State::Parked(_) | State::Free => {}
+        }
+    }
+
     /// Takes the current task's state off the CPU and loads the kernel's own page tables, so that this vCPU
     /// holds nothing of any program.
     pub fn leave(&mut self, cpu: &Cpu) {
@@ -260,14 +324,24 @@ impl Kernel {
         }
     }
 
+    /// As [`Kernel::leave`], for a task that will not go on where it was: its state is not kept.
+    pub fn abandon(&mut self, cpu: &Cpu) {
+        if let Some(task) = cpu.current_task() {
+            self.forget_on(cpu, task);
+            switch::to_kernel(cpu, self.kernel_root);
+        }
+    }
+
     fn take_off(&mut self, cpu: &Cpu, task: u16) {
         Context::of(task).save();
+        self.forget_on(cpu, task);
+    }
+
+    /// Task `task` no longer runs on `cpu`.
+    fn forget_on(&mut self, cpu: &Cpu, task: u16) {
         let entry = &mut self.tasks[usize::from(task)];
         entry.ran += tsc().wrapping_sub(entry.since);
-        let process = usize::from(entry.process);
-        if let Some(space) = &mut self.processes[process].space {
-            space.loaded &= !cpu.bit();
-        }
+        self.spaces[entry.space].loaded &= !cpu.bit();
         cpu.set_current_task(None);
     }
 
@@ -278,11 +352,9 @@ impl Kernel {
         entry.last_cpu = cpu.index.get() as u8;
         entry.since = now;
         cpu.slice_end.set(now + self.sched.turn);
-        let process = usize::from(entry.process);
-        if let Some(space) = &mut self.processes[process].space {
-            space.loaded |= cpu.bit();
-            switch::to_task(cpu, task, space.root());
-        }
+        let space = &mut self.spaces[entry.space];
+        space.loaded |= cpu.bit();
+        switch::to_task(cpu, task, space.root());
     }
 }
 
@@ -311,6 +383,9 @@ pub fn next(mut kernel: Held<'static, Kernel>, cpu: &'static Cpu) -> *mut TrapFr
             if came & 1 << (VECTOR_EVENT & 31) != 0 {
                 kernel.wake_input(cpu);
             }
+            if came & 1 << (VECTOR_WAKE & 31) != 0 {
+                kernel.take_wake_ups(cpu);
+            }
         }
         if let Some(task) = cpu.current_task()
             && kernel.tasks[usize::from(task)].state == State::Running
@@ -334,8 +409,11 @@ pub fn next(mut kernel: Held<'static, Kernel>, cpu: &'static Cpu) -> *mut TrapFr
                 kernel.take_off(cpu, old);
             }
             kernel.put_on(cpu, task);
-            if kernel.tasks[usize::from(task)].pending != 0 {
-                signal::deliver(&mut kernel, cpu, task);
+            if kernel.tasks[usize::from(task)].attention {
+                signal::attend(&mut kernel, cpu, task);
+                if cpu.current_task() != Some(task) {
+                    continue;
+                }
             }
             if kernel.tasks[usize::from(task)].retry {
                 kernel.tasks[usize::from(task)].retry = false;

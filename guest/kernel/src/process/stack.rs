@@ -1,10 +1,11 @@
 //! A new program's stack: strings, auxiliary vector, environment, arguments (System V ABI for x86-64, 3.4.1;
 //! getauxval(3)).
 
-use super::Credentials;
 use super::load::Loaded;
+use super::{Credentials, vdso};
 use crate::mm::area::{Backing, Prot};
 use crate::mm::{AddressSpace, Layout, Memory, Placement, World};
+use abi::boot::BootInfo;
 use abi::{Errno, PAGE_SIZE};
 use arrayvec::ArrayVec;
 use core::ffi::CStr;
@@ -36,6 +37,7 @@ const AT_CLKTCK: u64 = 17;
 const AT_SECURE: u64 = 23;
 const AT_RANDOM: u64 = 25;
 const AT_EXECFN: u64 = 31;
+const AT_SYSINFO_EHDR: u64 = 33;
 
 /// CPUID 1 EDX, which Linux passes as AT_HWCAP: FPU, TSC, CX8, CMOV, MMX, FXSR, SSE, SSE2 are in every x86-64.
 const HWCAP: u64 = 1 | 1 << 4 | 1 << 8 | 1 << 15 | 1 << 23 | 1 << 24 | 1 << 25 | 1 << 26;
@@ -83,13 +85,15 @@ pub struct Told<'a> {
     pub name: &'a [u8],
     /// For AT_RANDOM.
     pub random: [u8; 16],
+    /// Where the vDSO's pages are.
+    pub boot: &'a BootInfo,
     /// What was loaded.
     pub loaded: &'a Loaded,
     /// Who runs it.
     pub credentials: &'a Credentials,
 }
 
-/// Makes the stack of a program in `space`. Returns the stack pointer.
+/// Makes the stack of a program in `space`, and maps the vDSO that it tells of. Returns the stack pointer.
 ///
 /// # Errors
 /// E2BIG for too many strings, ENOMEM.
@@ -103,6 +107,7 @@ pub fn make(
         strings,
         name,
         random,
+        boot,
         loaded,
         credentials,
         ..
@@ -134,6 +139,7 @@ pub fn make(
     let [uid, euid, _] = credentials.uid.map(u64::from);
     let [gid, egid, _] = credentials.gid.map(u64::from);
     let auxv = [
+        [AT_SYSINFO_EHDR, vdso::map(space, memory, world, boot)?],
         [AT_PHDR, loaded.headers],
         [AT_PHENT, loaded.header_size],
         [AT_PHNUM, loaded.header_count],

@@ -1,7 +1,8 @@
 //! The processes the VMM asks for in [`BootInfo`](abi::boot::BootInfo), started in order.
 
-use super::task::{NONE, Task};
-use super::{NO_INDEX, NOBODY, exit, load, signal, stack};
+use super::exec::{self, Made};
+use super::task::{NAME, NONE, Task, name_of};
+use super::{NO_INDEX, NOBODY, exit, signal};
 use crate::arch::context::Context;
 use crate::arch::cpu::Cpu;
 use crate::arch::given;
@@ -9,11 +10,9 @@ use crate::fs::FileId;
 use crate::fs::inode::FIRST_GIVEN;
 use crate::hypercall::{self, Requester};
 use crate::kernel::Kernel;
-use crate::mm::AddressSpace;
-use crate::mm::world::KernelWorld;
+use abi::Errno;
 use abi::boot::BootProcess;
 use abi::hypercall::Call;
-use abi::{Errno, MAX_TASKS, PID_BITS_IN_GUEST, group_pid};
 use paging::GuestPhys;
 
 /// The process outside that starts everyone; its group and session have its id.
@@ -26,27 +25,31 @@ pub fn all(kernel: &mut Kernel, cpu: &'static Cpu) {
     let boot = kernel.boot();
     let processes = given::processes(boot);
     kernel.alive = processes.len() as u32;
-    for (at, process) in processes.iter().enumerate() {
-        let pid = kernel.new_pid();
-        let slot = &mut kernel.processes[at % MAX_TASKS];
+    for process in processes {
+        let number = kernel
+            .process_slots
+            .take()
+            .expect("the VMM asks for no more than there may be");
+        let pid = kernel.new_id();
+        let slot = &mut kernel.processes[usize::from(number)];
         slot.pid = pid;
         slot.index = process.index;
         slot.origin = process.index;
-        (slot.parent, slot.child, slot.sibling, slot.borrowed_from) = (NOBODY, NOBODY, NOBODY, NOBODY);
+        (slot.parent, slot.child, slot.sibling) = (NOBODY, NOBODY, NOBODY);
+        slot.youngest = NONE;
+        slot.exit_signal = signal::SIGCHLD as u8;
         // As a script's commands: in the group and session of whoever started them.
         (slot.group, slot.session) = (INIT, INIT);
         slot.exe = FileId(FIRST_GIVEN + process.file as u16);
         slot.credentials.uid = [boot.uid; 3];
         slot.credentials.gid = [boot.gid; 3];
         slot.credentials.fs = [boot.uid, boot.gid];
-        kernel.first_files(at);
-        match prepare(kernel, cpu, at, process) {
-            Ok((rip, rsp)) => {
-                begin(kernel, cpu, at as u16, rip, rsp);
-            }
+        kernel.first_files(usize::from(number));
+        match prepare(kernel, cpu, number, process) {
+            Ok((program, name)) => begin(kernel, cpu, number, program, name),
             // As Linux: an exec that runs out of memory past the point of no return is killed.
-            Err(Errno::ENOMEM) => exit::discard(kernel, cpu, at as u16, signal::SIGKILL),
-            Err(_) => exit::discard(kernel, cpu, at as u16, NOT_RUNNABLE << 8),
+            Err(Errno::ENOMEM) => exit::end_process(kernel, cpu, number, signal::SIGKILL),
+            Err(_) => exit::end_process(kernel, cpu, number, NOT_RUNNABLE << 8),
         }
     }
 }
@@ -54,81 +57,58 @@ pub fn all(kernel: &mut Kernel, cpu: &'static Cpu) {
 fn prepare(
     kernel: &mut Kernel,
     cpu: &'static Cpu,
-    number: usize,
+    number: u16,
     process: &BootProcess,
-) -> Result<(u64, u64), Errno> {
-    let boot = kernel.boot();
-    let file = given::files(boot)
+) -> Result<(Made, [u8; NAME]), Errno> {
+    let file = given::files(kernel.boot())
         .get(process.file as usize)
         .ok_or(Errno::ENOENT)?;
-    let random = kernel.random();
-    let Kernel {
-        memory,
-        processes,
-        kernel_root,
-        ..
-    } = kernel;
-    let slot = &mut processes[number];
-    let mut world = KernelWorld {
-        cpu,
-        who: slot.requester(),
+    let path = given::bytes(file.name);
+    let image = exec::Image {
+        file: kernel.processes[usize::from(number)].exe,
+        path,
+        name: name_of(path),
+        bytes: given::bytes(file.contents),
+        contents: GuestPhys::new(file.contents.start),
     };
-    let space = slot
-        .space
-        .insert(AddressSpace::new(memory, GuestPhys::new(*kernel_root))?);
-    let contents = GuestPhys::new(file.contents.start);
-    let loaded = load::load(space, memory, &mut world, given::bytes(file.contents), contents)?;
-    let told = stack::Told {
+    let given = exec::Given {
+        image,
         argc: process.argc,
         envc: process.envc,
         strings: given::bytes(process.strings),
-        name: given::bytes(file.name),
-        random,
-        loaded: &loaded,
-        credentials: &slot.credentials,
     };
-    let sp = stack::make(space, memory, &mut world, &told)?;
-    Ok((loaded.entry, sp))
+    exec::make(kernel, cpu, number, &given).map(|made| (made, image.name))
 }
 
-fn begin(kernel: &mut Kernel, cpu: &Cpu, number: u16, rip: u64, rsp: u64) {
+fn begin(kernel: &mut Kernel, cpu: &Cpu, number: u16, made: Made, name: [u8; NAME]) {
     let process = &kernel.processes[usize::from(number)];
     let (pid, index) = (process.pid, process.index);
-    let context = Context::of(number);
-    context.reset(rip, rsp);
-    kernel.tasks[usize::from(number)] = Task {
+    let slot = kernel
+        .task_slots
+        .take()
+        .expect("there are no more processes than tasks");
+    Context::of(slot).reset(made.rip, made.rsp);
+    let space = kernel.spaces.add(made.space);
+    let task = Task {
         process: number,
-        next: NONE,
+        space,
         id: pid,
         affinity: u32::MAX >> (32 - kernel.vcpus),
+        name,
         last_cpu: (u32::from(number) % kernel.vcpus) as u8,
         ..Task::FREE
     };
+    kernel.add_task(slot, task);
     debug_assert!(index != NO_INDEX);
     let who = Requester {
         pid,
         ..Requester::default()
     };
     let _ = hypercall::call(Call::ProcessStart, who, &[u64::from(index)]);
-    kernel.wake(cpu, number);
+    kernel.wake(cpu, slot);
 }
 
 impl Kernel {
-    /// An id no process of this guest has. 0 and 1 are nobody's: programs take 1 for init.
-    pub fn new_pid(&mut self) -> u32 {
-        let guest = self.boot().guest;
-        loop {
-            self.last_pid += 1;
-            let pid = group_pid(guest, self.last_pid);
-            let local = self.last_pid % (1 << PID_BITS_IN_GUEST);
-            // Before the numbers have gone round once, a new one is free without looking.
-            let fresh = self.last_pid == local;
-            if local > 1 && (fresh || self.processes.iter().all(|process| process.pid != pid)) {
-                return pid;
-            }
-        }
-    }
-
     /// 16 bytes from the seed the VMM gave, different every time (SplitMix64 over it).
     pub fn random(&mut self) -> [u8; 16] {
         let seed = self.boot().seed;

@@ -1,24 +1,31 @@
 //! Tasks: what the scheduler runs. A task is one thread of control of a process; its registers are in
 //! [`crate::arch::context`], its number in that table is its number here.
 
+use super::Processes;
 use crate::arch::lent::Reserve;
+use crate::kernel::Kernel;
 use abi::MAX_TASKS;
 
 /// No task, in links.
 pub const NONE: u16 = u16::MAX;
+
+/// Bytes of a task's name (`TASK_COMM_LEN`).
+pub const NAME: usize = 16;
 
 /// What a parked task waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
     /// Its deadline, nothing else.
     Sleep,
-    /// A futex wake-up.
+    /// A futex wake-up by this kernel.
     Futex {
         /// What the word is, wherever it is mapped.
         key: FutexKey,
         /// Which wakers are meant.
         bitset: u32,
     },
+    /// A futex wake-up by the broker: the word lies in a segment.
+    SharedFutex,
     /// Something to read from the host, or room for what it is to take; the call is made again when it says so.
     Input,
     /// Something in the pipe of this number, or room in it; the call is made again when that changes.
@@ -27,22 +34,22 @@ pub enum Wait {
     Poll,
     /// The end of a child; the call is made again then.
     Child,
-    /// A vfork child that has its memory.
-    Vfork,
+    /// This task, which vfork has made, until it no longer uses the same memory.
+    Vfork(u16),
+    /// The end of the other threads; then its process runs another program.
+    Exec,
 }
 
-/// What a futex word is, independent of who maps it where.
+/// What a futex word is that only this guest can reach, independent of who maps it where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FutexKey {
-    /// A word in a segment: the segment's id, and the offset in it.
-    Segment(i32, u64),
     /// A word in shared anonymous memory, by guest-physical address.
     Shared(u64),
-    /// A word only this process means, by address; and whether the caller has said so (`FUTEX_PRIVATE_FLAG`): on
-    /// Linux those are two words.
+    /// A word only those who use this memory mean, by address; and whether the caller has said so
+    /// (`FUTEX_PRIVATE_FLAG`): on Linux those are two words.
     Private {
-        /// The process's number.
-        process: u16,
+        /// The address space's number.
+        space: u16,
         /// Where the word is.
         address: u64,
         /// With the flag.
@@ -52,6 +59,7 @@ pub enum FutexKey {
 
 /// Where a task is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum State {
     /// The slot is free.
     Free,
@@ -69,6 +77,12 @@ pub struct Task {
     pub state: State,
     /// Its process's number in the process table.
     pub process: u16,
+    /// The number of the address space it uses.
+    pub space: u16,
+    /// The threads of its process that came before and after it.
+    pub older: u16,
+    /// See `older`.
+    pub younger: u16,
     /// Next in the run queue or in a futex bucket.
     pub next: u16,
     /// Next in a vCPU's list of deadlines.
@@ -83,6 +97,11 @@ pub struct Task {
     pub expired: bool,
     /// How much a call that waits has moved already.
     pub moved: u64,
+    /// It has to look whether there are signals for it, whether it is to end, whether it may run where it does: before
+    /// it runs on, [`super::signal::attend`] does so.
+    pub attention: bool,
+    /// Who waits for it in [`Wait::Vfork`].
+    pub awaited_by: Option<u16>,
     /// Group-wide thread id.
     pub id: u32,
     /// vCPUs it may run on.
@@ -95,14 +114,22 @@ pub struct Task {
     pub since: u64,
     /// Blocked signals, bit = number - 1.
     pub blocked: u64,
-    /// Signals that came while blocked.
+    /// Signals that were sent to it and have not been acted on; those sent to its process are there.
     pub pending: u64,
     /// `sigaltstack` as set: address, flags, size.
     pub alternate_stack: [u64; 3],
+    /// Its name, ended by zeros (prctl(2)).
+    pub name: [u8; NAME],
+    /// How it is to run (sched(7)): kept, without effect.
+    pub policy: u8,
+    /// See `policy`.
+    pub priority: u8,
     /// `set_tid_address`.
     pub clear_child_tid: u64,
     /// `set_robust_list`.
     pub robust_list: u64,
+    /// It may have made segments, and the host wants to know when it ends.
+    pub made_segments: bool,
 }
 
 impl Task {
@@ -110,6 +137,9 @@ impl Task {
     pub const FREE: Task = Task {
         state: State::Free,
         process: 0,
+        space: 0,
+        older: 0,
+        younger: 0,
         next: 0,
         sleep_next: 0,
         sleep_cpu: None,
@@ -117,6 +147,8 @@ impl Task {
         retry: false,
         expired: false,
         moved: 0,
+        attention: false,
+        awaited_by: None,
         id: 0,
         affinity: 0,
         deadline: 0,
@@ -125,9 +157,71 @@ impl Task {
         blocked: 0,
         pending: 0,
         alternate_stack: [0; 3],
+        name: [0; NAME],
+        policy: 0,
+        priority: 0,
         clear_child_tid: 0,
         robust_list: 0,
+        made_segments: false,
     };
+}
+
+/// The name of a task that runs the program in the file `path`.
+pub fn name_of(path: &[u8]) -> [u8; NAME] {
+    let base = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
+    let mut name = [0; NAME];
+    for (to, from) in name[..NAME - 1]
+        .iter_mut()
+        .zip(base.iter().take_while(|&&byte| byte != 0))
+    {
+        *to = *from;
+    }
+    name
+}
+
+impl Kernel {
+    /// Makes `task`, which has taken slot `slot`, the youngest of its process.
+    pub fn add_task(&mut self, slot: u16, task: Task) {
+        let process = &mut self.processes[usize::from(task.process)];
+        let older = core::mem::replace(&mut process.youngest, slot);
+        process.threads += 1;
+        if older != NONE {
+            self.tasks[usize::from(older)].younger = slot;
+        }
+        self.tasks[usize::from(slot)] = Task {
+            older,
+            younger: NONE,
+            ..task
+        };
+    }
+
+    /// Takes task `slot` away from its process, and frees its slot.
+    pub fn remove_task(&mut self, slot: u16) {
+        let Task {
+            process,
+            older,
+            younger,
+            ..
+        } = self.tasks[usize::from(slot)];
+        let process = &mut self.processes[usize::from(process)];
+        process.threads -= 1;
+        match younger {
+            NONE => process.youngest = older,
+            younger => self.tasks[usize::from(younger)].older = older,
+        }
+        if older != NONE {
+            self.tasks[usize::from(older)].younger = younger;
+        }
+        self.tasks[usize::from(slot)] = Task::FREE;
+        self.task_slots.give(slot);
+    }
+}
+
+/// The threads of process `number`, youngest first.
+pub fn threads_of(tasks: &Tasks, processes: &Processes, number: u16) -> impl Iterator<Item = u16> {
+    let youngest = processes[usize::from(number)].youngest;
+    let some = |task: u16| (task != NONE).then_some(task);
+    core::iter::successors(some(youngest), move |&task| some(tasks[usize::from(task)].older))
 }
 
 /// All tasks of the guest.

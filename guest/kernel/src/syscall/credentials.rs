@@ -163,11 +163,11 @@ pub fn setgroups(call: &mut Call<'_>) -> Result<u64, Errno> {
     Ok(0)
 }
 
-/// The number of the process with id `pid`, the caller's own for 0.
+/// The number of the process with id `pid`, or with a thread that has it; the caller's own for 0.
 fn process_of(call: &mut Call<'_>, pid: u64) -> Result<u16, Errno> {
     match pid as u32 {
         0 => Ok(call.task().process),
-        pid => call.kernel.find_process(pid).ok_or(Errno::ESRCH),
+        pid => call.kernel.find_process_of(pid).ok_or(Errno::ESRCH),
     }
 }
 
@@ -179,6 +179,9 @@ pub fn setpgid(call: &mut Call<'_>) -> Result<u64, Errno> {
     }
     let own = call.task().process;
     let target = process_of(call, pid)?;
+    if pid as u32 != 0 && call.kernel.processes[usize::from(target)].pid != pid as u32 {
+        return Err(Errno::EINVAL);
+    }
     let processes = &call.kernel.processes;
     let (process, caller) = (&processes[usize::from(target)], &processes[usize::from(own)]);
     if target != own && process.parent != own {

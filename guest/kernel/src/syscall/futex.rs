@@ -1,74 +1,47 @@
-//! futex(2): waiting for a word and waking those who do, within this guest.
+//! futex(2): waiting for a word and waking those who do. What Linux checks, in its order, was found out by asking it
+//! (tests/programs/conf_futex.c).
 
 use super::time::Timespec;
 use super::{Call, Reply};
-use crate::arch::context::Context;
-use crate::mm::area::Backing;
-use crate::mm::{Access, Run};
-use crate::process::task::{FutexKey, Wait};
+use crate::arch::machine::tsc;
+use crate::futex::place::{Place, Scope};
+use crate::mm::{Access, Word};
+use crate::process::task::Wait;
 use crate::time;
+use ::futex::{
+    FUTEX_BITSET_MATCH_ANY, FUTEX_CLOCK_REALTIME, FUTEX_CMP_REQUEUE, FUTEX_PRIVATE_FLAG, FUTEX_REQUEUE,
+    FUTEX_WAIT, FUTEX_WAIT_BITSET, FUTEX_WAKE, FUTEX_WAKE_BITSET, FUTEX_WAKE_OP, WakeOp,
+};
 use abi::Errno;
-use paging::GuestVirt;
-
-const FUTEX_WAIT: u64 = 0;
-const FUTEX_WAKE: u64 = 1;
-const FUTEX_WAIT_BITSET: u64 = 9;
-const FUTEX_WAKE_BITSET: u64 = 10;
-const FUTEX_PRIVATE_FLAG: u64 = 128;
-const FUTEX_CLOCK_REALTIME: u64 = 256;
-const EVERY_BIT: u32 = u32::MAX;
-
-/// What the word at `address` is, and its value. Reading it comes first, so that it has a page.
-fn key(call: &mut Call<'_>, address: u64) -> Result<(FutexKey, u32), Errno> {
-    if !address.is_multiple_of(4) {
-        return Err(Errno::EINVAL);
-    }
-    let word: u32 = call.read(address)?;
-    let process = call.task().process;
-    let flagged = call.args[1] & FUTEX_PRIVATE_FLAG != 0;
-    let private = FutexKey::Private {
-        process,
-        address,
-        flagged,
-    };
-    if flagged {
-        return Ok((private, word));
-    }
-    let key = call.with_space(|space, memory, world| {
-        let Some(area) = space.area_at(memory, GuestVirt::new(address)) else {
-            return Err(Errno::EFAULT);
-        };
-        match area.backing {
-            Backing::Segment(segment) => {
-                let offset = segment.offset + (address - area.start.get());
-                Ok(FutexKey::Segment(segment.id, offset))
-            }
-            Backing::SharedAnonymous => match space.run(memory, world, address, 4, Access::Read)? {
-                Run::Ram(gpa, _) => Ok(FutexKey::Shared(gpa.get())),
-                Run::Segment(_) => Err(Errno::EFAULT),
-            },
-            Backing::Anonymous | Backing::Image { .. } => Ok(private),
-        }
-    })?;
-    Ok((key, word))
-}
 
 /// futex(2).
 pub fn futex(call: &mut Call<'_>) -> Reply {
-    let [address, operation, value, timeout, _, bits] = call.args;
+    let [_, operation, value, timeout, _, value3] = call.args;
     let operation = operation as u32 as u64;
     let realtime = operation & FUTEX_CLOCK_REALTIME != 0;
-    match operation & !(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME) {
-        // FUTEX_CLOCK_REALTIME goes with absolute times only (futex(2)).
-        FUTEX_WAIT if realtime => Reply::Error(Errno::ENOSYS),
-        FUTEX_WAIT => wait(call, address, value as u32, EVERY_BIT, |call| {
-            relative(call, timeout)
-        }),
-        FUTEX_WAIT_BITSET => wait(call, address, value as u32, bits as u32, |call| {
-            absolute(call, timeout, realtime)
-        }),
-        FUTEX_WAKE => wake(call, address, value, EVERY_BIT).into(),
-        FUTEX_WAKE_BITSET => wake(call, address, value, bits as u32).into(),
+    let command = operation & !(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME);
+    // The time comes first of all.
+    let deadline = match command {
+        FUTEX_WAIT => relative(call, timeout),
+        FUTEX_WAIT_BITSET => absolute(call, timeout, realtime),
+        _ => Ok(None),
+    };
+    let deadline = match deadline {
+        Ok(deadline) => deadline,
+        Err(error) => return Reply::Error(error),
+    };
+    if realtime && command != FUTEX_WAIT_BITSET {
+        return Reply::Error(Errno::ENOSYS);
+    }
+    match command {
+        FUTEX_WAIT => wait(call, value as u32, FUTEX_BITSET_MATCH_ANY, deadline),
+        FUTEX_WAIT_BITSET => wait(call, value as u32, value3 as u32, deadline),
+        FUTEX_WAKE => wake(call, value, FUTEX_BITSET_MATCH_ANY).into(),
+        FUTEX_WAKE_BITSET => wake(call, value, value3 as u32).into(),
+        FUTEX_REQUEUE => requeue(call, None).into(),
+        FUTEX_CMP_REQUEUE => requeue(call, Some(value3 as u32)).into(),
+        FUTEX_WAKE_OP => wake_op(call).into(),
+        // Those with priority inheritance among them: the libraries tell their callers that there are none.
         _ => Reply::Error(Errno::ENOSYS),
     }
 }
@@ -96,45 +69,125 @@ fn absolute(call: &mut Call<'_>, timeout: u64, realtime: bool) -> Result<Option<
     Ok(Some(time::deadline_in(ns.saturating_sub(now))))
 }
 
-fn wait(
-    call: &mut Call<'_>,
-    address: u64,
-    expected: u32,
-    bitset: u32,
-    deadline: impl FnOnce(&mut Call<'_>) -> Result<Option<u64>, Errno>,
-) -> Reply {
-    let prepared = deadline(call).and_then(|deadline| {
-        if bitset == 0 {
-            return Err(Errno::EINVAL);
-        }
-        Ok((deadline, key(call, address)?))
-    });
-    match prepared {
-        Err(error) => Reply::Error(error),
-        Ok((_, (_, word))) if word != expected => Reply::Error(Errno::EAGAIN),
-        Ok((deadline, (key, _))) => {
-            call.kernel
-                .park(call.cpu, call.task, Wait::Futex { key, bitset }, deadline);
-            call.kernel.futexes.add(call.kernel.tasks, key, call.task);
-            Reply::Parked
-        }
+fn scope(call: &Call<'_>) -> Scope {
+    if call.args[1] & FUTEX_PRIVATE_FLAG != 0 {
+        Scope::Private
+    } else {
+        Scope::Shared
     }
 }
 
-fn wake(call: &mut Call<'_>, address: u64, count: u64, bitset: u32) -> Result<u64, Errno> {
+fn place(call: &mut Call<'_>, address: u64, access: Access) -> Result<Place, Errno> {
+    let scope = scope(call);
+    call.kernel.place_of(call.cpu, call.task, address, scope, access)
+}
+
+fn word(call: &mut Call<'_>, address: u64, access: Access) -> Result<Word, Errno> {
+    call.with_space(|space, memory, world| space.word(memory, world, address, access))
+}
+
+/// How many an argument asks to wake: Linux wakes one even for 0 or less (kernel/futex/waitwake.c).
+fn at_least_one(count: u64) -> u64 {
+    i64::from(count as u32 as i32).max(1) as u64
+}
+
+fn wait(call: &mut Call<'_>, expected: u32, bitset: u32, deadline: Option<u64>) -> Reply {
+    match begin_wait(call, expected, bitset, deadline) {
+        Ok(()) => Reply::Parked,
+        Err(error) => Reply::Error(error),
+    }
+}
+
+fn begin_wait(call: &mut Call<'_>, expected: u32, bitset: u32, deadline: Option<u64>) -> Result<(), Errno> {
     if bitset == 0 {
         return Err(Errno::EINVAL);
     }
-    let (key, _) = key(call, address)?;
-    // Linux wakes one even for 0 or less (kernel/futex/waitwake.c).
-    let count = i64::from(count as u32 as i32).max(1) as u64;
-    let mut woken = 0;
-    while woken < count
-        && let Some(task) = call.kernel.futexes.take(call.kernel.tasks, key, bitset)
+    let [address, ..] = call.args;
+    let place = place(call, address, Access::Read)?;
+    let is_over = deadline.is_some_and(|deadline| deadline <= tsc());
+    let wait = match place {
+        Place::Segment(word) if !is_over => {
+            call.kernel.wait_shared(call.task, word, expected, bitset)?;
+            Wait::SharedFutex
+        }
+        _ => {
+            if word(call, address, Access::Read)?.load() != expected {
+                return Err(Errno::EAGAIN);
+            }
+            match place {
+                Place::Local(key) if !is_over => Wait::Futex { key, bitset },
+                _ => return Err(Errno::ETIMEDOUT),
+            }
+        }
+    };
+    call.kernel.park(call.cpu, call.task, wait, deadline);
+    if let Wait::Futex { key, .. } = wait {
+        call.kernel.futexes.add(call.kernel.tasks, key, call.task);
+    }
+    Ok(())
+}
+
+fn wake(call: &mut Call<'_>, count: u64, bitset: u32) -> Result<u64, Errno> {
+    if bitset == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let [address, ..] = call.args;
+    let place = place(call, address, Access::Read)?;
+    call.kernel.wake_at(call.cpu, place, at_least_one(count), bitset)
+}
+
+/// Wakes some, and has others wait for a second word, if the first is `expected` (or whatever it is).
+fn requeue(call: &mut Call<'_>, expected: Option<u32>) -> Result<u64, Errno> {
+    let [address, _, wake, requeue, second, _] = call.args;
+    let (wake, requeue) = (wake as u32, requeue as u32);
+    if (wake as i32) < 0 || (requeue as i32) < 0 {
+        return Err(Errno::EINVAL);
+    }
+    let from = place(call, address, Access::Read)?;
+    let to = place(call, second, Access::Read)?;
+    if let (Place::Segment(from), Place::Segment(to)) = (from, to) {
+        return call
+            .kernel
+            .requeue_shared(call.cpu, (from, to), (wake, requeue), expected);
+    }
+    if let Some(expected) = expected
+        && word(call, address, Access::Read)?.load() != expected
     {
-        Context::of(task).set_result(0);
-        call.kernel.wake(call.cpu, task);
-        woken += 1;
+        return Err(Errno::EAGAIN);
+    }
+    let (cpu, wake, requeue) = (call.cpu, u64::from(wake), u64::from(requeue));
+    match (from, to) {
+        (Place::Local(from), Place::Local(to)) => {
+            let woken = call.kernel.wake_futex(cpu, from, wake, FUTEX_BITSET_MATCH_ANY);
+            let kernel = &mut *call.kernel;
+            Ok(woken + kernel.futexes.requeue(kernel.tasks, from, to, requeue))
+        }
+        // Nobody can be in two kernels' queues by turns. A waiter may be woken without a reason (futex(2)), so those
+        // that were to be moved are woken: they look at their word and wait again, where they have to.
+        (from, _) => call
+            .kernel
+            .wake_at(cpu, from, wake + requeue, FUTEX_BITSET_MATCH_ANY),
+    }
+}
+
+/// Changes the second word, wakes waiters of the first, and, depending on what the second was, of that.
+fn wake_op(call: &mut Call<'_>) -> Result<u64, Errno> {
+    let [address, _, count, second_count, second, encoded] = call.args;
+    let first = place(call, address, Access::Read)?;
+    let other = place(call, second, Access::Write)?;
+    let op = WakeOp::decode(encoded as u32).ok_or(Errno::ENOSYS)?;
+    let target = word(call, second, Access::Write)?;
+    let old = loop {
+        let old = target.load();
+        if target.compare_exchange(old, op.apply(old)) {
+            break old;
+        }
+    };
+    let both = op.compare(old).ok_or(Errno::ENOSYS)?;
+    let (kernel, cpu) = (&mut *call.kernel, call.cpu);
+    let mut woken = kernel.wake_at(cpu, first, at_least_one(count), FUTEX_BITSET_MATCH_ANY)?;
+    if both {
+        woken += kernel.wake_at(cpu, other, at_least_one(second_count), FUTEX_BITSET_MATCH_ANY)?;
     }
     Ok(woken)
 }

@@ -70,7 +70,8 @@ pub fn setrlimit(call: &mut Call<'_>) -> Result<u64, Errno> {
 pub fn prlimit64(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [pid, which, new, old, ..] = call.args;
     let new = if new == 0 { None } else { Some(call.read(new)?) };
-    if pid as u32 != 0 && pid as u32 != call.process().pid {
+    let own = call.task().process;
+    if pid as u32 != 0 && call.kernel.find_process_of(pid as u32) != Some(own) {
         return Err(Errno::ESRCH);
     }
     let which = which_limit(which)?;

@@ -2,7 +2,7 @@
 
 use super::Call;
 use crate::mm::Placement;
-use crate::mm::area::{Backing, Prot};
+use crate::mm::area::{Advice, Backing, Prot};
 use abi::{Errno, PAGE_SIZE};
 use paging::GuestVirt;
 
@@ -11,6 +11,7 @@ const MAP_TYPE: u64 = 0xf;
 const MAP_PRIVATE: u64 = 2;
 const MAP_FIXED: u64 = 0x10;
 const MAP_ANONYMOUS: u64 = 0x20;
+const MAP_STACK: u64 = 0x2_0000;
 const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
 
 fn prot(bits: u64) -> Result<Prot, Errno> {
@@ -52,8 +53,11 @@ pub fn mmap(call: &mut Call<'_>) -> Result<u64, Errno> {
         return Err(Errno::EINVAL);
     }
     let all = Prot::READ | Prot::WRITE | Prot::EXECUTE;
-    let mapped =
-        call.with_space(|space, memory, world| space.map(memory, world, placement, len, prot, all, backing))?;
+    let mut advice = Advice::empty();
+    advice.set(Advice::SMALL, flags & MAP_STACK != 0);
+    let mapped = call.with_space(|space, memory, world| {
+        space.map_advised(memory, world, placement, len, prot, all, backing, advice)
+    })?;
     Ok(mapped.get())
 }
 

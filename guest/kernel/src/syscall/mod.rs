@@ -9,15 +9,19 @@
 //! | `time` | clocks and sleeping |
 //! | `identity` | who am I, where am I, what may I |
 //! | `credentials` | the setuid and setgid families, groups, sessions |
-//! | `process` | fork, execve, waiting |
+//! | `clone` | fork, and threads |
+//! | `process` | execve, the end, waiting |
 //! | `signal` | actions, masks, kill |
-//! | `thread` | thread-local state, scheduling |
+//! | `thread` | thread-local state, names, barriers |
+//! | `sched` | where and how threads run |
+//! | `usage` | how long they did |
 //! | `futex` | waiting for words |
 //!
 //! System V shared memory is in [`crate::shm`]. Each call gets a [`Call`] and answers with a [`Reply`]. A call
 //! that must wait parks its task; whoever ends the wait delivers the result, or has the call made again
 //! ([`again`]).
 
+mod clone;
 mod credentials;
 mod file;
 mod futex;
@@ -25,9 +29,11 @@ mod identity;
 mod memory;
 pub mod number;
 mod process;
+mod sched;
 mod signal;
 mod thread;
 mod time;
+pub mod usage;
 
 use crate::arch::context::with_frame_of_running;
 use crate::arch::cpu::Cpu;
@@ -35,8 +41,8 @@ use crate::arch::entry::TrapFrame;
 use crate::hypercall::Requester;
 use crate::kernel::Kernel;
 use crate::mm::{AddressSpace, Memory, world::KernelWorld};
+use crate::process::Process;
 use crate::process::task::{Task, Wait};
-use crate::process::{Process, exit};
 use crate::{log, shm};
 use abi::Errno;
 use abi::boot::BootFlags;
@@ -54,7 +60,7 @@ pub enum Reply {
     Error(Errno),
     /// Its task waits; the result comes later.
     Parked,
-    /// Its process is no more.
+    /// Its task is no more.
     Ended,
 }
 
@@ -229,7 +235,7 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::ACCESS => attribute::access(call).into(),
         number::PIPE => pipe::pipe(call).into(),
         number::SELECT => poll::select(call),
-        number::SCHED_YIELD => thread::sched_yield(call).into(),
+        number::SCHED_YIELD => sched::sched_yield(call).into(),
         number::MREMAP => memory::mremap(call).into(),
         number::MADVISE => memory::madvise(call).into(),
         number::SHMGET => shm::get(call).into(),
@@ -239,10 +245,8 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::DUP2 => descriptor::dup2(call).into(),
         number::NANOSLEEP => time::nanosleep(call),
         number::GETPID => identity::getpid(call).into(),
-        number::EXIT | number::EXIT_GROUP => {
-            exit::by_exit(call.kernel, call.cpu, call.task, call.args[0]);
-            Reply::Ended
-        }
+        number::EXIT => process::exit(call),
+        number::EXIT_GROUP => process::exit_group(call),
         number::KILL => signal::kill(call).into(),
         number::UNAME => identity::uname(call).into(),
         number::SHMDT => shm::detach(call).into(),
@@ -275,11 +279,14 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::GETDENTS64 => listing::getdents64(call).into(),
         number::GETTIMEOFDAY => time::gettimeofday(call).into(),
         number::GETRLIMIT => identity::getrlimit(call).into(),
+        number::GETRUSAGE => usage::getrusage(call).into(),
+        number::SYSINFO => usage::sysinfo(call).into(),
+        number::TIMES => usage::times(call).into(),
         number::GETUID => Reply::Value(u64::from(call.process().credentials.uid[0])),
         number::GETGID => Reply::Value(u64::from(call.process().credentials.gid[0])),
         number::GETEUID => Reply::Value(u64::from(call.process().credentials.uid[1])),
         number::GETEGID => Reply::Value(u64::from(call.process().credentials.gid[1])),
-        number::GETPPID => Reply::Value(u64::from(call.kernel.parent_pid(call.task))),
+        number::GETPPID => Reply::Value(u64::from(process::parent_pid(call))),
         number::GETRESUID => credentials::get_res(call, Ids::User).into(),
         number::GETRESGID => credentials::get_res(call, Ids::Group).into(),
         number::SETUID => credentials::set_id(call, Ids::User).into(),
@@ -297,9 +304,10 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::GETPGID => credentials::getpgid(call).into(),
         number::SETSID => credentials::setsid(call).into(),
         number::GETSID => credentials::getsid(call).into(),
-        number::FORK => process::fork(call),
-        number::VFORK => process::vfork(call),
-        number::CLONE => process::clone(call),
+        number::FORK => clone::fork(call),
+        number::VFORK => clone::vfork(call),
+        number::CLONE => clone::clone(call),
+        number::CLONE3 => clone::clone3(call),
         number::EXECVE => process::execve(call),
         number::WAIT4 => process::wait4(call),
         number::WAITID => process::waitid(call),
@@ -331,14 +339,22 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::FCHMODAT2 => attribute::fchmodat2(call).into(),
         number::RT_SIGPENDING => signal::sigpending(call).into(),
         number::SIGALTSTACK => signal::sigaltstack(call).into(),
+        number::SCHED_SETPARAM => sched::sched_setparam(call).into(),
+        number::SCHED_GETPARAM => sched::sched_getparam(call).into(),
+        number::SCHED_SETSCHEDULER => sched::sched_setscheduler(call).into(),
+        number::SCHED_GETSCHEDULER => sched::sched_getscheduler(call).into(),
+        number::SCHED_GET_PRIORITY_MAX => sched::priority_bound(call, 99).into(),
+        number::SCHED_GET_PRIORITY_MIN => sched::priority_bound(call, 1).into(),
+        number::SCHED_RR_GET_INTERVAL => sched::sched_rr_get_interval(call).into(),
+        number::PRCTL => thread::prctl(call).into(),
         number::ARCH_PRCTL => thread::arch_prctl(call).into(),
         number::SETRLIMIT => identity::setrlimit(call).into(),
         number::GETTID => Reply::Value(u64::from(call.task().id)),
         number::TKILL => signal::tkill(call).into(),
         number::TIME => time::time(call).into(),
         number::FUTEX => futex::futex(call),
-        number::SCHED_SETAFFINITY => thread::sched_setaffinity(call).into(),
-        number::SCHED_GETAFFINITY => thread::sched_getaffinity(call).into(),
+        number::SCHED_SETAFFINITY => sched::sched_setaffinity(call).into(),
+        number::SCHED_GETAFFINITY => sched::sched_getaffinity(call).into(),
         number::SET_TID_ADDRESS => thread::set_tid_address(call).into(),
         number::CLOCK_GETTIME => time::clock_gettime(call).into(),
         number::CLOCK_GETRES => time::clock_getres(call).into(),
@@ -350,6 +366,7 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::PRLIMIT64 => identity::prlimit64(call).into(),
         number::GETCPU => thread::getcpu(call).into(),
         number::GETRANDOM => random::getrandom(call).into(),
+        number::MEMBARRIER => thread::membarrier(call).into(),
         // glibc and musl take ENOSYS for "this kernel has none".
         number::RSEQ => Reply::Error(Errno::ENOSYS),
         other => unknown(call, other),

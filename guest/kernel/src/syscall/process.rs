@@ -1,109 +1,55 @@
-//! fork, vfork, clone, execve, wait4, waitid.
+//! execve, exit, wait4, waitid.
 
 use super::file::path::{AT_FDCWD, By};
+use super::usage::Usage;
 use super::{Call, Reply};
 use crate::arch::given;
 use crate::fs::Node;
 use crate::fs::inode::Kind;
 use crate::fs::permission::EXECUTE;
-use crate::fs::proc::process::COMMAND;
 use crate::fs::walk::{AtEnd, Last, ROOMS};
-use crate::process::exec;
-use crate::process::family::Which;
-use crate::process::fork::{self, Extras, Memory};
+use crate::process::family::{Kinds, Which};
 use crate::process::signal::SIGCHLD;
-use crate::process::task::Wait;
+use crate::process::task::{Wait, name_of};
+use crate::process::{exec, exit};
 use abi::Errno;
 use abi::boot::GpaRange;
 use zerocopy::{Immutable, IntoBytes};
-
-const CSIGNAL: u64 = 0xff;
-const CLONE_VM: u64 = 0x100;
-const CLONE_FS: u64 = 0x200;
-const CLONE_FILES: u64 = 0x400;
-const CLONE_SIGHAND: u64 = 0x800;
-const CLONE_VFORK: u64 = 0x4000;
-const CLONE_THREAD: u64 = 0x1_0000;
-const CLONE_SETTLS: u64 = 0x8_0000;
-const CLONE_PARENT_SETTID: u64 = 0x10_0000;
-const CLONE_CHILD_CLEARTID: u64 = 0x20_0000;
-const CLONE_DETACHED: u64 = 0x40_0000;
-const CLONE_CHILD_SETTID: u64 = 0x100_0000;
-/// What is understood. CLONE_FS and CLONE_DETACHED change nothing here.
-const CLONE_KNOWN: u64 = CSIGNAL
-    | CLONE_VM
-    | CLONE_FS
-    | CLONE_VFORK
-    | CLONE_SETTLS
-    | CLONE_PARENT_SETTID
-    | CLONE_CHILD_CLEARTID
-    | CLONE_DETACHED
-    | CLONE_CHILD_SETTID;
 
 const WNOHANG: u64 = 1;
 const WUNTRACED: u64 = 2;
 const WEXITED: u64 = 4;
 const WCONTINUED: u64 = 8;
 const WNOWAIT: u64 = 0x100_0000;
-/// __WNOTHREAD, __WALL, __WCLONE.
-const WAIT_KINDS: u64 = 0xe000_0000;
+/// Children of this thread only: not told apart.
+const WNOTHREAD: u64 = 0x2000_0000;
+const WALL: u64 = 0x4000_0000;
+const WCLONE: u64 = 0x8000_0000;
+const WAIT_KINDS: u64 = WNOTHREAD | WALL | WCLONE;
 const P_ALL: u64 = 0;
 const P_PID: u64 = 1;
 const P_PGID: u64 = 2;
 const CLD_EXITED: i32 = 1;
 const CLD_KILLED: i32 = 2;
 
-fn start(call: &mut Call<'_>, memory: Memory, extras: &Extras) -> Reply {
-    match (
-        fork::fork(call.kernel, call.cpu, call.task, memory, extras),
-        memory,
-    ) {
-        (Ok(pid), Memory::Copied) => Reply::Value(u64::from(pid)),
-        // The parent's result is in its registers already; it waits.
-        (Ok(_), Memory::Lent) => Reply::Parked,
-        (Err(error), _) => Reply::Error(error),
-    }
+/// exit(2), which ends one thread.
+pub fn exit(call: &mut Call<'_>) -> Reply {
+    let status = (call.args[0] as u32 & 0xff) << 8;
+    exit::go(call.kernel, call.cpu, call.task, status);
+    Reply::Ended
 }
 
-/// fork(2).
-pub fn fork(call: &mut Call<'_>) -> Reply {
-    start(call, Memory::Copied, &Extras::default())
+/// exit_group(2), which ends them all.
+pub fn exit_group(call: &mut Call<'_>) -> Reply {
+    let status = (call.args[0] as u32 & 0xff) << 8;
+    exit::group(call.kernel, call.cpu, call.task, status);
+    Reply::Ended
 }
 
-/// vfork(2).
-pub fn vfork(call: &mut Call<'_>) -> Reply {
-    start(call, Memory::Lent, &Extras::default())
-}
-
-/// clone(2) as far as it makes processes; threads are refused as by a kernel that has none.
-pub fn clone(call: &mut Call<'_>) -> Reply {
-    let [flags, stack, parent_tid, child_tid, tls, _] = call.args;
-    if flags & CLONE_THREAD != 0 && flags & CLONE_SIGHAND == 0
-        || flags & CLONE_SIGHAND != 0 && flags & CLONE_VM == 0
-    {
-        return Reply::Error(Errno::EINVAL);
-    }
-    let memory = match flags & (CLONE_VM | CLONE_VFORK) {
-        0 => Memory::Copied,
-        CLONE_VFORK => Memory::Copied,
-        CLONE_VM => return Reply::Error(Errno::ENOSYS),
-        _ => Memory::Lent,
-    };
-    if flags & (CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD) != 0 {
-        return Reply::Error(Errno::ENOSYS);
-    }
-    if flags & !CLONE_KNOWN != 0 {
-        return Reply::Error(Errno::EINVAL);
-    }
-    let asked = |flag: u64, value: u64| (flags & flag != 0).then_some(value);
-    let extras = Extras {
-        stack,
-        parent_tid: asked(CLONE_PARENT_SETTID, parent_tid),
-        child_tid: asked(CLONE_CHILD_SETTID, child_tid),
-        clear_child_tid: asked(CLONE_CHILD_CLEARTID, child_tid).unwrap_or(0),
-        tls: asked(CLONE_SETTLS, tls),
-    };
-    start(call, memory, &extras)
+/// getppid(2)'s answer.
+pub fn parent_pid(call: &mut Call<'_>) -> u32 {
+    let own = call.task().process;
+    call.kernel.parent_pid(own)
 }
 
 /// execve(2).
@@ -120,16 +66,13 @@ pub fn execve(call: &mut Call<'_>) -> Reply {
 fn run(call: &mut Call<'_>, path: u64, argv: u64, envp: u64) -> Result<(), Errno> {
     ROOMS[0].with(|room| {
         let path = call.path(room, AT_FDCWD as u64, path)?;
-        let mut command = [0; COMMAND - 1];
         let mut walker = call.walker(By::Effective);
         let place = path.walk(&mut walker, room, AtEnd::Follow)?;
         let name = match place.last {
-            Last::Name(name) => name,
+            Last::Name(name) => name_of(name),
             // By way of /proc/self/exe.
-            _ => b"exe",
+            _ => name_of(b"exe"),
         };
-        let len = name.len().min(command.len());
-        command[..len].copy_from_slice(&name[..len]);
         let node = place.node.ok_or(Errno::ENOENT)?;
         if place.slash && !walker.is_directory(node) {
             return Err(Errno::ENOTDIR);
@@ -146,19 +89,18 @@ fn run(call: &mut Call<'_>, path: u64, argv: u64, envp: u64) -> Result<(), Errno
         if inode.writers > 0 {
             return Err(Errno::ETXTBSY);
         }
-        let (start, len_of_file) = walker.memory.contents.whole_image(file).ok_or(Errno::ENOEXEC)?;
-        let path = walker.files.path(file, room.for_path());
-        let program = exec::Program {
+        let (start, len) = walker.memory.contents.whole_image(file).ok_or(Errno::ENOEXEC)?;
+        let image = exec::Image {
             file,
-            path,
-            command: &command[..len],
+            path: walker.files.path(file, room.for_path()),
+            name,
             bytes: given::bytes(GpaRange {
                 start: start.get(),
-                len: len_of_file,
+                len,
             }),
             contents: start,
         };
-        exec::exec(call, &program, argv, envp)
+        exec::exec(call, image, argv, envp)
     })
 }
 
@@ -169,9 +111,14 @@ enum Found {
     Error(Errno),
 }
 
-fn find(call: &mut Call<'_>, which: Which) -> Found {
+fn find(call: &mut Call<'_>, which: Which, options: u64) -> Found {
     let own = call.task().process;
-    match call.kernel.ended_child(own, which) {
+    let kinds = match options {
+        _ if options & WALL != 0 => Kinds::All,
+        _ if options & WCLONE != 0 => Kinds::Clones,
+        _ => Kinds::Ordinary,
+    };
+    match call.kernel.ended_child(own, which, kinds) {
         Ok(Some(number)) => {
             let status = call.kernel.processes[usize::from(number)].ended.unwrap_or(0);
             Found::Child { number, status }
@@ -186,7 +133,13 @@ fn park(call: &mut Call<'_>) -> Reply {
     Reply::Parked
 }
 
-/// wait4(2). Resource usage is told as zero.
+/// What process `number`, which has ended, and its children have used.
+fn used(call: &mut Call<'_>, number: u16) -> Usage {
+    let process = &call.kernel.processes[usize::from(number)];
+    Usage::new(process.ran + process.children_ran)
+}
+
+/// wait4(2).
 pub fn wait4(call: &mut Call<'_>) -> Reply {
     let [pid, to, options, usage, ..] = call.args;
     if options as u32 as u64 & !(WNOHANG | WUNTRACED | WCONTINUED | WAIT_KINDS) != 0 {
@@ -199,16 +152,17 @@ pub fn wait4(call: &mut Call<'_>) -> Reply {
         1.. => Which::Pid(pid as u32),
         group => Which::Group(group.unsigned_abs()),
     };
-    match find(call, which) {
+    match find(call, which, options) {
         Found::Error(error) => Reply::Error(error),
         Found::NotYet if options & WNOHANG != 0 => Reply::Value(0),
         Found::NotYet => park(call),
         Found::Child { number, status } => {
             let pid = call.kernel.processes[usize::from(number)].pid;
-            call.kernel.forget(number);
+            let used = used(call, number);
+            call.kernel.reap(number);
             let told = call
                 .write_if(to, &status)
-                .and_then(|()| call.write_if(usage, &[0u64; 18]));
+                .and_then(|()| call.write_if(usage, &used));
             told.map(|()| u64::from(pid)).into()
         }
     }
@@ -245,7 +199,8 @@ pub fn waitid(call: &mut Call<'_>) -> Reply {
         _ => return Reply::Error(Errno::EINVAL),
     };
     let mut info = ChildInfo::default();
-    match find(call, which) {
+    let mut usage_of_child = Usage::new(0);
+    match find(call, which, options) {
         Found::Error(error) => return Reply::Error(error),
         // There is no stopping, so a wait for that alone finds children, but never one to tell of.
         Found::NotYet | Found::Child { .. } if options & WEXITED == 0 => {
@@ -262,6 +217,7 @@ pub fn waitid(call: &mut Call<'_>) -> Reply {
                 signal => (CLD_KILLED, signal),
             };
             let (pid, uid) = (child.pid, child.credentials.uid[0]);
+            usage_of_child = used(call, number);
             info = ChildInfo {
                 signal: SIGCHLD,
                 code,
@@ -271,12 +227,12 @@ pub fn waitid(call: &mut Call<'_>) -> Reply {
                 ..info
             };
             if options & WNOWAIT == 0 {
-                call.kernel.forget(number);
+                call.kernel.reap(number);
             }
         }
     }
     let told = call
-        .write_if(usage, &[0u64; 18])
+        .write_if(usage, &usage_of_child)
         .and_then(|()| call.write_if(to, &info));
     told.map(|()| 0).into()
 }

@@ -61,6 +61,7 @@ pub fn sigprocmask(call: &mut Call<'_>) -> Result<u64, Errno> {
             _ => return Err(Errno::EINVAL),
         };
         call.task().blocked = mask & !UNBLOCKABLE;
+        signal::mask_changed(call.kernel, call.cpu, call.task);
     }
     call.write_if(old, &before)?;
     Ok(0)
@@ -72,7 +73,8 @@ pub fn sigpending(call: &mut Call<'_>) -> Result<u64, Errno> {
     if size > SET {
         return Err(Errno::EINVAL);
     }
-    let bytes = (call.task().pending & call.task().blocked).to_le_bytes();
+    let pending = call.task().pending | call.process().pending;
+    let bytes = (pending & call.task().blocked).to_le_bytes();
     call.write(to, &bytes[..size as usize])?;
     Ok(0)
 }
@@ -109,33 +111,62 @@ fn may(call: &mut Call<'_>, target: u16) -> bool {
 /// The process outside that everyone descends from.
 const INIT: u32 = 1;
 
-/// Sends `number` to process `target`; 0 only asks whether it could. One that has ended takes anything. The order of
-/// errors is Linux's: no such process, no such signal, no permission.
-fn send(call: &mut Call<'_>, target: u16, number: u64) -> Result<(), Errno> {
+/// Checks whether the caller could send `number` to process `target`. The order of errors is Linux's: no such process, no
+/// such signal, no permission.
+fn check(call: &mut Call<'_>, target: u16, number: u64) -> Result<(), Errno> {
     if number as u32 > LAST {
-        return Err(Errno::EINVAL);
+        Err(Errno::EINVAL)
+    } else if !may(call, target) {
+        Err(Errno::EPERM)
+    } else {
+        Ok(())
     }
-    if !may(call, target) {
-        return Err(Errno::EPERM);
-    }
+}
+
+/// Sends `number` to process `target`; 0 only asks whether it could. One that has ended takes anything.
+fn send(call: &mut Call<'_>, target: u16, number: u64) -> Result<(), Errno> {
+    check(call, target, number)?;
     if number as u32 != 0 && call.kernel.processes[usize::from(target)].lives() {
-        // A process and its only task have one number.
-        signal::send(call.kernel, call.cpu, target, number as u32);
+        signal::send_to_process(call.kernel, call.cpu, target, number as u32);
     }
     Ok(())
 }
 
-/// Sends to the process with id `pid`. Init is outside: it takes what only root may send, and nothing comes of it.
+/// What anyone may ask of init, which is outside: it takes what only root may send, and nothing comes of it.
+fn send_to_init(call: &mut Call<'_>, number: u64) -> Result<u64, Errno> {
+    match number as u32 {
+        number if number > LAST => Err(Errno::EINVAL),
+        _ if call.process().credentials.is_privileged() => Ok(0),
+        _ => Err(Errno::EPERM),
+    }
+}
+
+/// Sends to the process with id `pid`, or the one that has a thread with this id.
 fn send_to(call: &mut Call<'_>, pid: u32, number: u64) -> Result<u64, Errno> {
     if pid == INIT {
-        return match number as u32 {
-            number if number > LAST => Err(Errno::EINVAL),
-            _ if call.process().credentials.is_privileged() => Ok(0),
-            _ => Err(Errno::EPERM),
-        };
+        return send_to_init(call, number);
     }
-    let target = call.kernel.find_process(pid).ok_or(Errno::ESRCH)?;
+    let target = call.kernel.find_process_of(pid).ok_or(Errno::ESRCH)?;
     send(call, target, number).map(|()| 0)
+}
+
+/// Sends to the thread with id `id`, if `group` is none or its process's.
+fn send_to_thread(call: &mut Call<'_>, group: Option<u32>, id: u32, number: u64) -> Result<u64, Errno> {
+    if id == INIT && group.is_none_or(|group| group == INIT) {
+        return send_to_init(call, number);
+    }
+    let target = call.kernel.find_process_of(id).ok_or(Errno::ESRCH)?;
+    if group.is_some_and(|group| group != call.kernel.processes[usize::from(target)].pid) {
+        return Err(Errno::ESRCH);
+    }
+    check(call, target, number)?;
+    // A first thread that has ended is there as long as its process, and takes anything.
+    if number as u32 != 0
+        && let Some(task) = call.kernel.find_task(id)
+    {
+        signal::send(call.kernel, call.cpu, task, number as u32);
+    }
+    Ok(0)
 }
 
 /// Sends to every process `meant` accepts. Succeeds if one took it.
@@ -169,13 +200,13 @@ pub fn kill(call: &mut Call<'_>) -> Result<u64, Errno> {
     }
 }
 
-/// tkill(2): a process's only thread has its id.
+/// tkill(2).
 pub fn tkill(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [id, number, ..] = call.args;
     if id as u32 as i32 <= 0 {
         return Err(Errno::EINVAL);
     }
-    send_to(call, id as u32, number)
+    send_to_thread(call, None, id as u32, number)
 }
 
 /// tgkill(2).
@@ -184,9 +215,5 @@ pub fn tgkill(call: &mut Call<'_>) -> Result<u64, Errno> {
     if group as u32 as i32 <= 0 || id as u32 as i32 <= 0 {
         return Err(Errno::EINVAL);
     }
-    if group as u32 == id as u32 {
-        send_to(call, id as u32, number)
-    } else {
-        Err(Errno::ESRCH)
-    }
+    send_to_thread(call, Some(group as u32), id as u32, number)
 }

@@ -1,7 +1,10 @@
-//! What belongs to one thread: segment bases, ids the libraries register, where it may run.
+//! What belongs to one thread: segment bases, ids the libraries register, its name. And barriers between threads.
 
 use super::Call;
 use crate::arch::context::{self, Context};
+use crate::arch::tlb;
+use crate::process::task::{NAME, State};
+use ::futex::robust::HEAD_LEN;
 use abi::Errno;
 use abi::memory::USER_END;
 
@@ -9,8 +12,12 @@ const ARCH_SET_GS: u64 = 0x1001;
 const ARCH_SET_FS: u64 = 0x1002;
 const ARCH_GET_FS: u64 = 0x1003;
 const ARCH_GET_GS: u64 = 0x1004;
-/// Size of the kernel's CPU sets in bytes: one word, since there are at most 16 vCPUs.
-const CPU_SET: u64 = 8;
+const PR_SET_NAME: u64 = 15;
+const PR_GET_NAME: u64 = 16;
+const MEMBARRIER_QUERY: u64 = 0;
+const MEMBARRIER_GLOBAL: u64 = 1;
+const MEMBARRIER_PRIVATE_EXPEDITED: u64 = 8;
+const MEMBARRIER_REGISTER_PRIVATE_EXPEDITED: u64 = 16;
 
 /// arch_prctl(2).
 pub fn arch_prctl(call: &mut Call<'_>) -> Result<u64, Errno> {
@@ -38,13 +45,14 @@ pub fn set_tid_address(call: &mut Call<'_>) -> Result<u64, Errno> {
     Ok(u64::from(call.task().id))
 }
 
-/// set_robust_list(2): `struct robust_list_head` has 24 bytes.
+/// set_robust_list(2).
 pub fn set_robust_list(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [head, len, ..] = call.args;
-    if len != 24 {
+    if len != HEAD_LEN {
         return Err(Errno::EINVAL);
     }
     call.task().robust_list = head;
+    call.kernel.publish_robust_list(call.task);
     Ok(0)
 }
 
@@ -55,53 +63,8 @@ pub fn get_robust_list(call: &mut Call<'_>) -> Result<u64, Errno> {
         return Err(Errno::ESRCH);
     }
     let list = call.task().robust_list;
-    call.write(len, &24u64)?;
+    call.write(len, &HEAD_LEN)?;
     call.write(head, &list)?;
-    Ok(0)
-}
-
-/// sched_yield(2).
-pub fn sched_yield(call: &mut Call<'_>) -> Result<u64, Errno> {
-    call.kernel.yield_now(call.cpu, call.task);
-    Ok(0)
-}
-
-fn is_self(call: &mut Call<'_>, id: u64) -> Result<(), Errno> {
-    if id as i32 == 0 || id as u32 == call.task().id {
-        Ok(())
-    } else {
-        Err(Errno::ESRCH)
-    }
-}
-
-/// sched_getaffinity(2): returns the size of the kernel's set.
-pub fn sched_getaffinity(call: &mut Call<'_>) -> Result<u64, Errno> {
-    let [id, len, set, ..] = call.args;
-    if len < CPU_SET || len % 8 != 0 {
-        return Err(Errno::EINVAL);
-    }
-    is_self(call, id)?;
-    let mask = u64::from(call.task().affinity);
-    call.write(set, &mask)?;
-    Ok(CPU_SET)
-}
-
-/// sched_setaffinity(2): takes effect before it returns.
-pub fn sched_setaffinity(call: &mut Call<'_>) -> Result<u64, Errno> {
-    let [id, len, set, ..] = call.args;
-    let mut bytes = [0u8; 8];
-    let take = (len as usize).min(bytes.len());
-    call.with_space(|space, memory, world| space.read(memory, world, set, &mut bytes[..take]))?;
-    is_self(call, id)?;
-    let all = u32::MAX >> (32 - call.kernel.vcpus);
-    let mask = u64::from_le_bytes(bytes) as u32 & all;
-    if mask == 0 {
-        return Err(Errno::EINVAL);
-    }
-    call.task().affinity = mask;
-    if mask & call.cpu.bit() == 0 {
-        call.kernel.give_away(call.cpu, call.task);
-    }
     Ok(0)
 }
 
@@ -112,4 +75,63 @@ pub fn getcpu(call: &mut Call<'_>) -> Result<u64, Errno> {
     call.write_if(cpu, &index)?;
     call.write_if(node, &0u32)?;
     Ok(0)
+}
+
+/// prctl(2): a thread's name.
+pub fn prctl(call: &mut Call<'_>) -> Result<u64, Errno> {
+    let [what, address, ..] = call.args;
+    match what as u32 as u64 {
+        PR_SET_NAME => {
+            let mut name = [0; NAME];
+            match call.read_path(address, &mut name[..NAME - 1]) {
+                // What is too long is cut.
+                Ok(_) | Err(Errno::ENAMETOOLONG) => {}
+                Err(error) => return Err(error),
+            }
+            let len = name.iter().position(|&byte| byte == 0).unwrap_or(NAME);
+            name[len..].fill(0);
+            call.task().name = name;
+            Ok(0)
+        }
+        PR_GET_NAME => {
+            let name = call.task().name;
+            call.write(address, &name).map(|()| 0)
+        }
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// membarrier(2): all threads that run pass a barrier before it returns, those of the caller's process or of all. Those
+/// that don't run have passed one when they stopped.
+pub fn membarrier(call: &mut Call<'_>) -> Result<u64, Errno> {
+    let [command, flags, ..] = call.args;
+    if flags as u32 != 0 {
+        return Err(Errno::EINVAL);
+    }
+    match command as u32 as u64 {
+        MEMBARRIER_QUERY => {
+            Ok(MEMBARRIER_GLOBAL | MEMBARRIER_PRIVATE_EXPEDITED | MEMBARRIER_REGISTER_PRIVATE_EXPEDITED)
+        }
+        MEMBARRIER_REGISTER_PRIVATE_EXPEDITED => {
+            call.process().wants_barriers = true;
+            Ok(0)
+        }
+        MEMBARRIER_PRIVATE_EXPEDITED if !call.process().wants_barriers => Err(Errno::EPERM),
+        MEMBARRIER_PRIVATE_EXPEDITED => {
+            let space = call.task().space;
+            tlb::flush_others(call.cpu, call.kernel.spaces[space].loaded);
+            Ok(0)
+        }
+        MEMBARRIER_GLOBAL => {
+            let running = call
+                .kernel
+                .tasks
+                .iter()
+                .filter(|task| task.state == State::Running);
+            let vcpus = running.fold(0, |vcpus, task| vcpus | 1 << task.last_cpu);
+            tlb::flush_others(call.cpu, vcpus);
+            Ok(0)
+        }
+        _ => Err(Errno::EINVAL),
+    }
 }

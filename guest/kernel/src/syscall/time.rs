@@ -1,21 +1,14 @@
 //! Clocks, and sleeping until one of them says so.
 
-use super::{Call, Reply};
-use crate::arch::machine::tsc;
+use super::{Call, Reply, usage};
 use crate::process::task::Wait;
 use crate::time::{self, NS_PER_S};
 use abi::Errno;
+use abi::clock::id;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-const CLOCK_REALTIME: u64 = 0;
-const CLOCK_MONOTONIC: u64 = 1;
 const CLOCK_PROCESS_CPUTIME_ID: u64 = 2;
 const CLOCK_THREAD_CPUTIME_ID: u64 = 3;
-const CLOCK_MONOTONIC_RAW: u64 = 4;
-const CLOCK_REALTIME_COARSE: u64 = 5;
-const CLOCK_MONOTONIC_COARSE: u64 = 6;
-const CLOCK_BOOTTIME: u64 = 7;
-const CLOCK_TAI: u64 = 11;
 const TIMER_ABSTIME: u64 = 1;
 
 /// `struct timespec`.
@@ -27,7 +20,8 @@ pub struct Timespec {
 }
 
 impl Timespec {
-    fn new(ns: u64) -> Timespec {
+    /// A span or point in time.
+    pub fn new(ns: u64) -> Timespec {
         Timespec {
             seconds: (ns / NS_PER_S) as i64,
             nanoseconds: (ns % NS_PER_S) as i64,
@@ -48,19 +42,51 @@ impl Timespec {
     }
 }
 
-/// The clock's value in nanoseconds. All wall clocks are one, and all monotonic ones.
+/// A clock's number: the upper half of the register counts for nothing.
+fn number(argument: u64) -> u64 {
+    u64::from(argument as u32)
+}
+
+/// The clock's value in nanoseconds.
 fn read(call: &mut Call<'_>, clock: u64) -> Result<u64, Errno> {
-    match clock as u32 as u64 {
-        CLOCK_REALTIME | CLOCK_REALTIME_COARSE | CLOCK_TAI => Ok(time::realtime()),
-        CLOCK_MONOTONIC | CLOCK_MONOTONIC_RAW | CLOCK_MONOTONIC_COARSE | CLOCK_BOOTTIME => {
-            Ok(time::monotonic())
+    match number(clock) {
+        CLOCK_PROCESS_CPUTIME_ID => {
+            let number = call.task().process;
+            Ok(time::nanoseconds(usage::of_process(call.kernel, number)))
         }
-        CLOCK_PROCESS_CPUTIME_ID | CLOCK_THREAD_CPUTIME_ID => {
-            let task = call.task();
-            Ok(time::nanoseconds(task.ran + tsc().wrapping_sub(task.since)))
-        }
-        _ => Err(Errno::EINVAL),
+        CLOCK_THREAD_CPUTIME_ID => Ok(time::nanoseconds(usage::of_task(call.kernel, call.task))),
+        clock if clock as u32 as i32 <= -1 => cpu_clock(call, clock as u32 as i32),
+        clock => time::read(clock).ok_or(Errno::EINVAL),
     }
+}
+
+/// The CPU time of the process or thread that a negative clock id names (clock_getcpuclockid(3), `CPUCLOCK_*` in Linux):
+/// its id inverted, above three bits that say which of the two, and what is to be counted.
+fn cpu_clock(call: &mut Call<'_>, clock: i32) -> Result<u64, Errno> {
+    const THREAD: i32 = 4;
+    const WHAT: i32 = 3;
+    let id = !(clock >> 3) as u32;
+    let number = call.task().process;
+    if clock & WHAT == WHAT {
+        return Err(Errno::EINVAL);
+    }
+    let ticks = if clock & THREAD == 0 {
+        let number = match id {
+            0 => number,
+            id => call.kernel.find_process(id).ok_or(Errno::EINVAL)?,
+        };
+        usage::of_process(call.kernel, number)
+    } else {
+        let task = match id {
+            0 => call.task,
+            id => call.kernel.find_task(id).ok_or(Errno::EINVAL)?,
+        };
+        if call.kernel.tasks[usize::from(task)].process != number {
+            return Err(Errno::EINVAL);
+        }
+        usage::of_task(call.kernel, task)
+    };
+    Ok(time::nanoseconds(ticks))
 }
 
 /// clock_gettime(2).
@@ -74,8 +100,12 @@ pub fn clock_gettime(call: &mut Call<'_>) -> Result<u64, Errno> {
 /// clock_getres(2).
 pub fn clock_getres(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [clock, to, ..] = call.args;
-    read(call, clock)?;
-    call.write_if(to, &Timespec::new(1))?;
+    let resolution = match time::resolution(number(clock)) {
+        Some(resolution) => resolution,
+        // Is it one of the others?
+        None => read(call, clock).map(|_| 1)?,
+    };
+    call.write_if(to, &Timespec::new(resolution))?;
     Ok(0)
 }
 
@@ -118,9 +148,9 @@ pub fn nanosleep(call: &mut Call<'_>) -> Reply {
 /// clock_nanosleep(2).
 pub fn clock_nanosleep(call: &mut Call<'_>) -> Reply {
     let [clock, flags, request, ..] = call.args;
-    match clock as u32 as u64 {
-        CLOCK_REALTIME | CLOCK_MONOTONIC | CLOCK_BOOTTIME | CLOCK_TAI => {}
-        CLOCK_MONOTONIC_RAW | CLOCK_REALTIME_COARSE | CLOCK_MONOTONIC_COARSE | CLOCK_PROCESS_CPUTIME_ID => {
+    match number(clock) {
+        id::REALTIME | id::MONOTONIC | id::BOOTTIME | id::TAI => {}
+        id::MONOTONIC_RAW | id::REALTIME_COARSE | id::MONOTONIC_COARSE | CLOCK_PROCESS_CPUTIME_ID => {
             return Reply::Error(Errno::EOPNOTSUPP);
         }
         _ => return Reply::Error(Errno::EINVAL),

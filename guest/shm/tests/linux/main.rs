@@ -4,6 +4,7 @@
 #![expect(unsafe_code, reason = "calls the host's System V shared memory")]
 
 mod actor;
+mod ids;
 mod proc;
 
 use abi::Errno;
@@ -13,7 +14,7 @@ use abi::ipc::{
 };
 use actor::{Actor, Answer, Ask, enter_new_ipc_namespace};
 use proptest::prelude::*;
-use shm::{Command, Credentials, Got, Limits, Registry};
+use shm::{Command, Credentials, Got, Limits, Registry, Setting};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Unlikely to be anyone's: locked memory is counted by user for the whole host.
@@ -76,6 +77,10 @@ enum Step {
         id: IdChoice,
         command: i32,
     },
+    /// What `/proc/sys/kernel/shm_next_id` says from now on.
+    NextId(i32),
+    /// What `/proc/sys/kernel/shm_rmid_forced` says from now on.
+    Force(bool),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -135,6 +140,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(id, uid, gid, mode)| Step::Set { id, uid, gid, mode }),
         4 => id_choice().prop_map(|id| Step::Control { id, command: IPC_RMID }),
         // Every command there is, and some that aren't. Not IPC_SET: its buffer is the step above.
+        1 => prop_oneof![0..70, Just(4 << 15 | 5), Just(i32::MAX), 0..=i32::MAX].prop_map(Step::NextId),
+        1 => any::<bool>().prop_map(Step::Force),
         8 => (id_choice(), prop::sample::select(vec![2, 3, 11, 12, 13, 14, 15, 4, 16, -1, 2 | 0x100]))
             .prop_map(|(id, command)| Step::Control { id, command }),
     ]
@@ -249,6 +256,7 @@ impl World {
         let (uid, gid, groups) = USERS[user];
         Credentials {
             pid: self.actors[user].pid,
+            task: self.actors[user].pid,
             uid,
             gid,
             groups,
@@ -367,8 +375,19 @@ impl World {
                 same("IPC_SET", &linux.result, &raw(ours.map(|()| 0)))?;
             }
             Step::Control { id, command } => self.control(user, self.choose(id), command)?,
+            Step::NextId(id) => self.set("shm_next_id", Setting::NextId, id)?,
+            Step::Force(on) => self.set("shm_rmid_forced", Setting::RmidForced, i32::from(on))?,
         }
         self.compare_everything()
+    }
+
+    fn set(&mut self, name: &str, setting: Setting, value: i32) -> Result<(), String> {
+        let (path, text) = (format!("/proc/sys/kernel/{name}"), value.to_string());
+        std::fs::write(&path, &text).map_err(|error| format!("{path}: {error}"))?;
+        let ours = self.model.set_setting(setting, text.as_bytes());
+        ours.map_err(|error| format!("{path}, ours: {error}"))?;
+        let linux = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+        same(name, &linux, &self.model.setting(setting))
     }
 
     fn attach(&mut self, user: usize, id: i32, flags: u32) -> Result<(), String> {
@@ -378,6 +397,8 @@ impl World {
         // Whether there is room is not the registry's to know.
         let ours = ours.and_then(|size| {
             if size >= 1 << 47 {
+                self.model.hold(id)?;
+                self.model.release(id);
                 Err(Errno::ENOMEM)
             } else {
                 Ok(size)
@@ -414,6 +435,7 @@ impl World {
                 .detach(id, pid, fragments, now())
                 .map_err(|error| error.to_string())?;
         }
+        self.model.makers_ended(|maker| maker == pid);
         Ok(())
     }
 

@@ -4,14 +4,16 @@ use crate::actor::enter_new_ipc_namespace;
 use abi::Errno;
 use abi::ipc::{IPC_CREAT, SHM_NORESERVE};
 use proptest::prelude::*;
-use shm::{Credentials, Got, Limit, Limits, Registry, TABLE_HEADER, TableLine};
+use shm::{Credentials, Got, Limits, Registry, Setting, TABLE_HEADER, TableLine};
 use std::fs::{self, File};
 use std::io::Write;
 
-const FILES: [(Limit, &str); 3] = [
-    (Limit::Mni, "/proc/sys/kernel/shmmni"),
-    (Limit::Max, "/proc/sys/kernel/shmmax"),
-    (Limit::All, "/proc/sys/kernel/shmall"),
+const FILES: [(Setting, &str); 5] = [
+    (Setting::Mni, "/proc/sys/kernel/shmmni"),
+    (Setting::Max, "/proc/sys/kernel/shmmax"),
+    (Setting::All, "/proc/sys/kernel/shmall"),
+    (Setting::NextId, "/proc/sys/kernel/shm_next_id"),
+    (Setting::RmidForced, "/proc/sys/kernel/shm_rmid_forced"),
 ];
 
 /// In a thread of its own, because the namespace is the thread's.
@@ -27,18 +29,19 @@ fn in_namespace<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) ->
 }
 
 /// Writes to Linux's file and to ours: bytes taken or errno, and what both say afterwards.
-fn compare(limit: Limit, path: &str, text: &[u8], limits: &mut Limits) -> Result<(), String> {
+fn compare(setting: Setting, path: &str, text: &[u8], ours: &mut Registry<()>) -> Result<(), String> {
     let linux = File::options()
         .write(true)
         .open(path)
         .and_then(|mut file| file.write(text));
     let linux = linux.map_err(|error| error.raw_os_error().and_then(Errno::from_raw));
-    let ours = limit.write(text, limits).map_err(Some);
+    let taken = ours.set_setting(setting, text);
+    let taken = taken.map(|written| written.used).map_err(Some);
     let linux = (
         linux,
         fs::read_to_string(path).map_err(|error| error.to_string())?,
     );
-    let ours = (ours, limit.text(limits));
+    let ours = (taken, ours.setting(setting));
     if linux == ours {
         Ok(())
     } else {
@@ -50,9 +53,9 @@ fn compare(limit: Limit, path: &str, text: &[u8], limits: &mut Limits) -> Result
 }
 
 #[test]
-fn limits_take_what_linux_takes() {
+fn settings_take_what_linux_takes() {
     in_namespace(|| {
-        let mut limits = Limits::default();
+        let mut ours = Registry::new(Limits::default());
         let long = [vec![b' '; 4090], b"5".to_vec()].concat();
         let too_long = [vec![b' '; 5000], b"5".to_vec()].concat();
         let trailing = [b"5".to_vec(), vec![b' '; 5000]].concat();
@@ -118,9 +121,9 @@ fn limits_take_what_linux_takes() {
             &too_long,
             &trailing,
         ];
-        for (limit, path) in FILES {
+        for (setting, path) in FILES {
             for text in texts {
-                compare(limit, path, text, &mut limits).unwrap();
+                compare(setting, path, text, &mut ours).unwrap();
             }
         }
     });
@@ -130,13 +133,13 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 8, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn limits_take_what_linux_takes_whatever_is_written(
+    fn settings_take_what_linux_takes_whatever_is_written(
         texts in prop::collection::vec("[-+ \t\n\r]{0,3}(0x|0X|0|-)?[0-9a-f]{0,24}[ \n0-9x\u{b}]{0,4}", 300)
     ) {
         let difference = in_namespace(move || {
-            let mut limits = Limits::default();
-            let written = texts.iter().flat_map(|text| FILES.map(|(limit, path)| (limit, path, text)));
-            written.map(|(limit, path, text)| compare(limit, path, text.as_bytes(), &mut limits)).find_map(Result::err)
+            let mut ours = Registry::new(Limits::default());
+            let written = texts.iter().flat_map(|text| FILES.map(|(setting, path)| (setting, path, text)));
+            written.map(|(setting, path, text)| compare(setting, path, text.as_bytes(), &mut ours)).find_map(Result::err)
         });
         prop_assert_eq!(difference, None);
     }
@@ -150,6 +153,7 @@ fn the_table_of_segments_is_linuxs_to_the_byte() {
         let mut ours: Registry<u64> = Registry::new(Limits::default());
         let me = Credentials {
             pid: std::process::id(),
+            task: std::process::id(),
             uid: 0,
             gid: 0,
             groups: &[],

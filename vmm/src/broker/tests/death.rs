@@ -45,6 +45,32 @@ fn a_guest_that_dies_with_removed_segments_attached_destroys_them_and_frees_its_
 }
 
 #[test]
+fn where_removal_is_forced_a_dead_guest_takes_what_it_made_unless_others_have_it() {
+    let group = group(3);
+    let (kept, lost) = (group.make(1, 1, 4096), group.make(1, 2, 4096));
+    let held = group.make(1, 3, 4096);
+    group.attach(1, held, 0).unwrap();
+    group.attach(2, kept, 0).unwrap();
+    group
+        .broker
+        .proc_write(0, &ROOT, shm::Setting::RmidForced, b"1")
+        .unwrap();
+    // Nobody can end another guest's tasks.
+    group.broker.maker_ended(2, group_pid(1, 5));
+    assert_eq!(group.stat(lost).unwrap().nattch, 0);
+    group.broker.guest_gone(1);
+    for (id, there) in [(kept, true), (lost, false), (held, false)] {
+        assert_eq!(group.stat(id).is_ok(), there, "{id}");
+    }
+    group.detach(2, kept, WindowKind::ReadWrite, 1).unwrap();
+    let last = group.make(2, 4, 4096);
+    group.broker.maker_ended(2, group_pid(2, 5));
+    assert_eq!(group.stat(last), Err(Errno::EINVAL));
+    assert_eq!(group.broker.table().made.of(1).segments, 0);
+    assert_eq!(held_by_process(), (0, 0));
+}
+
+#[test]
 fn a_guest_that_attached_nothing_leaves_no_trace_on_segments() {
     let group = group(2);
     let id = group.make(1, 1, 4096);

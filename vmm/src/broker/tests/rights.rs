@@ -45,7 +45,7 @@ fn a_guest_that_runs_as_a_user_can_not_claim_to_be_another_nor_root() {
         assert_eq!(control(SHM_LOCK), Err(Errno::EPERM));
         assert_eq!(control(IPC_STAT), Err(Errno::EACCES));
         assert_eq!(
-            group.broker.proc_write(1, &claim, shm::Limit::Mni, b"1"),
+            group.broker.proc_write(1, &claim, shm::Setting::Mni, b"1"),
             Err(Errno::EPERM)
         );
         let own = group.broker.shmget(1, &claim, IPC_PRIVATE, 1, 0o600).unwrap() as i32;
@@ -145,17 +145,20 @@ fn locking_heeds_the_callers_own_limit() {
 fn a_limit_written_by_one_guest_holds_for_all_at_once() {
     let group = group(2);
     let read = |file, offset| group.broker.proc_read(1, file, offset, 4096).unwrap();
-    let mni = ProcFile::Limit(shm::Limit::Mni);
+    let mni = ProcFile::Setting(shm::Setting::Mni);
     assert_eq!(read(mni, 0), b"4096\n");
-    assert_eq!(group.broker.proc_write(0, &ROOT, shm::Limit::Mni, b" 1\n"), Ok(3));
+    assert_eq!(
+        group.broker.proc_write(0, &ROOT, shm::Setting::Mni, b" 1\n"),
+        Ok(3)
+    );
     assert_eq!(
         group
             .broker
-            .proc_write(0, &user(1, 0, &[]), shm::Limit::Mni, b"5"),
+            .proc_write(0, &user(1, 0, &[]), shm::Setting::Mni, b"5"),
         Err(Errno::EPERM)
     );
     assert_eq!(
-        group.broker.proc_write(0, &ROOT, shm::Limit::Mni, b"-1"),
+        group.broker.proc_write(0, &ROOT, shm::Setting::Mni, b"-1"),
         Err(Errno::EINVAL)
     );
     // A limit is read from its start or not at all.

@@ -10,7 +10,9 @@ pub mod text;
 
 use super::Node as AnyNode;
 use crate::process::Process;
-use abi::hypercall::{PROC_SHM, PROC_SHMALL, PROC_SHMMAX, PROC_SHMMNI};
+use abi::hypercall::{
+    PROC_SHM, PROC_SHM_NEXT_ID, PROC_SHM_RMID_FORCED, PROC_SHMALL, PROC_SHMMAX, PROC_SHMMNI,
+};
 
 /// What an entry of the table is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -148,6 +150,9 @@ static ENTRIES: &[Entry] = &[
     setting(KERNEL, b"shmmax", PROC_SHMMAX),
     setting(KERNEL, b"shmall", PROC_SHMALL),
     setting(KERNEL, b"shmmni", PROC_SHMMNI),
+    // Who may write to that one is a matter of capabilities, which root has (`ipc_permissions`).
+    file(KERNEL, b"shm_next_id", File::Broker(PROC_SHM_NEXT_ID)),
+    setting(KERNEL, b"shm_rmid_forced", PROC_SHM_RMID_FORCED),
     fixed(KERNEL, b"sem", "32000\t1024000000\t500\t32000\n"),
     fixed(KERNEL, b"msgmax", "8192\n"),
     fixed(KERNEL, b"msgmnb", "16384\n"),

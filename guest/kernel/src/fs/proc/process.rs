@@ -2,45 +2,38 @@
 
 use super::text::Text;
 use crate::kernel::Kernel;
+use crate::mm::AddressSpace;
 use crate::mm::MemoryUse;
-use crate::process::task::{State, Task};
+use crate::process::task::{NAME, State, Task, threads_of};
 use crate::process::{LIMITS, NOBODY, Process};
+use crate::syscall::usage;
 use crate::time;
 use abi::PAGE_SIZE;
 
-/// Longest name of a command, with a NUL (TASK_COMM_LEN).
-pub const COMMAND: usize = 16;
 /// A hundredth of a second: what times are told in (USER_HZ).
 const TICK: u64 = 10_000_000;
 /// The process outside that started everyone.
 const INIT: u64 = 1;
 
-/// The name of the command that process `number` runs.
-pub fn command<'r>(kernel: &Kernel, number: usize, room: &'r mut [u8; COMMAND]) -> &'r [u8] {
-    let process = &kernel.processes[number];
-    if process.command[0] != 0 {
-        *room = process.command;
-    } else {
-        let mut path = [0; 256];
-        let path = kernel.files.path(process.exe, &mut path);
-        let start = path
-            .iter()
-            .rposition(|&byte| byte == b'/')
-            .map_or(0, |slash| slash + 1);
-        let name = &path[start..];
-        let len = name.len().min(COMMAND - 1);
-        room[..len].copy_from_slice(&name[..len]);
-    }
-    let len = room.iter().position(|&byte| byte == 0).unwrap_or(COMMAND);
-    &room[..len]
+/// What the first thread of process `number` is called; nothing once it has ended.
+pub fn command<'k>(kernel: &'k Kernel, number: usize) -> &'k [u8] {
+    let pid = kernel.processes[number].pid;
+    let Some(leader) = tasks(kernel, number).find(|task| task.id == pid) else {
+        return b"";
+    };
+    let len = leader.name.iter().position(|&byte| byte == 0).unwrap_or(NAME);
+    &leader.name[..len]
 }
 
-/// The tasks of process `number`.
+/// The memory of process `number`, as long as it has threads.
+fn space(kernel: &Kernel, number: usize) -> Option<&AddressSpace> {
+    let space = tasks(kernel, number).next()?.space;
+    Some(&kernel.spaces[space])
+}
+
+/// The threads of process `number`.
 fn tasks(kernel: &Kernel, number: usize) -> impl Iterator<Item = &Task> {
-    kernel
-        .tasks
-        .iter()
-        .filter(move |task| task.state != State::Free && usize::from(task.process) == number)
+    threads_of(kernel.tasks, kernel.processes, number as u16).map(|task| &kernel.tasks[usize::from(task)])
 }
 
 /// Its state: a letter, and what that stands for.
@@ -77,9 +70,7 @@ fn actions(process: &Process) -> (u64, u64) {
 }
 
 fn memory_use(kernel: &Kernel, number: usize) -> MemoryUse {
-    kernel.processes[number]
-        .space
-        .as_ref()
+    space(kernel, number)
         .map(|space| space.memory_use(&kernel.memory))
         .unwrap_or_default()
 }
@@ -87,17 +78,14 @@ fn memory_use(kernel: &Kernel, number: usize) -> MemoryUse {
 /// `/proc/PID/stat` (proc_pid_stat(5)). What is not known is 0.
 pub fn stat(kernel: &mut Kernel, number: usize, text: &mut Text<'_>) {
     let process = &kernel.processes[number];
-    let mut room = [0; COMMAND];
     text.dec(process.pid.into()).str(" (");
-    text.bytes(command(kernel, number, &mut room)).str(") ");
+    text.bytes(command(kernel, number)).str(") ");
     text.str(state(kernel, number).0);
     let used = memory_use(kernel, number);
-    let layout = process
-        .space
-        .as_ref()
+    let layout = space(kernel, number)
         .map(|space| space.layout())
         .unwrap_or_default();
-    let ran: u64 = tasks(kernel, number).map(|task| task.ran).sum();
+    let ran = usage::of_process(kernel, number as u16);
     let (mut pending, mut blocked, mut cpu) = (0, 0, 0);
     if let Some(task) = tasks(kernel, number).next() {
         (pending, blocked, cpu) = (task.pending, task.blocked, task.last_cpu);
@@ -172,8 +160,7 @@ pub fn memory(kernel: &mut Kernel, number: usize, text: &mut Text<'_>) {
 /// `/proc/PID/status`.
 pub fn status(kernel: &mut Kernel, number: usize, text: &mut Text<'_>) {
     let process = &kernel.processes[number];
-    let mut room = [0; COMMAND];
-    text.str("Name:\t").bytes(command(kernel, number, &mut room));
+    text.str("Name:\t").bytes(command(kernel, number));
     text.str("\nUmask:\t").oct(process.umask.into(), 4);
     let (letter, word) = state(kernel, number);
     text.str("\nState:\t")
@@ -268,7 +255,7 @@ pub enum Strings {
 
 /// The arguments or environment, as they lie in the process's memory now.
 pub fn strings(kernel: &mut Kernel, number: usize, which: Strings, text: &mut Text<'_>) {
-    let Some(space) = &kernel.processes[number].space else {
+    let Some(space) = space(kernel, number) else {
         return;
     };
     let layout = space.layout();

@@ -97,7 +97,7 @@ pub fn stat(kernel: &mut Kernel, text: &mut Text<'_>) {
         .filter(|task| matches!(task.state, State::Running | State::Ready));
     let running = running.count() as u64;
     text.str("intr 0\nctxt 0\nbtime ").dec(born);
-    text.str("\nprocesses ").dec(kernel.last_pid.into());
+    text.str("\nprocesses ").dec(kernel.ids.last().into());
     text.str("\nprocs_running ")
         .dec(running)
         .str("\nprocs_blocked 0\n");
@@ -118,5 +118,5 @@ pub fn load_average(kernel: &mut Kernel, text: &mut Text<'_>) {
         running += u64::from(matches!(task.state, State::Running | State::Ready));
     }
     text.str("0.00 0.00 0.00 ").dec(running).str("/").dec(all);
-    text.str(" ").dec(kernel.last_pid.into()).str("\n");
+    text.str(" ").dec(kernel.ids.last().into()).str("\n");
 }

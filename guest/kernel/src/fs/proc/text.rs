@@ -116,8 +116,7 @@ pub fn make(kernel: &mut Kernel, node: Node, file: File, text: &mut Text<'_>) ->
                 File::CommandLine => process::strings(kernel, number, process::Strings::Arguments, text),
                 File::Environment => process::strings(kernel, number, process::Strings::Environment, text),
                 File::Command => {
-                    let mut room = [0; process::COMMAND];
-                    text.bytes(process::command(kernel, number, &mut room)).str("\n");
+                    text.bytes(process::command(kernel, number)).str("\n");
                 }
                 File::Limits => process::limits(kernel, number, text),
                 _ => maps::maps(kernel, number, text),

@@ -4,12 +4,12 @@
 
 use super::super::area::{Advice, Backing, Prot, Window};
 use super::super::fault::{Access, Fault};
-use super::super::frames::FrameRun;
 use super::super::space::Lowest;
 use super::super::tree::MOST_AREAS;
-use super::super::{AddressSpace, Memory, Placement};
+use super::super::{AddressSpace, Memory, Place, Placement};
 use super::model::{FILE_LEN, SEGMENTS, WRITTEN, file_byte, segment, segment_byte};
-use super::{FILE, FakeWorld, LOADED, end, leaves, loaded_space, memory, tables};
+use super::scarce::Scarce;
+use super::{Booking, FILE, FakeWorld, LOADED, end, leaves, loaded_space, memory, tables};
 use crate::arch::direct;
 use abi::{Errno, LARGE_PAGE_SIZE, PAGE_SIZE};
 use paging::{GuestPhys, GuestVirt, Rights, lookup};
@@ -131,15 +131,6 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// What is scarce during a step.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Scarce {
-    Nothing,
-    Frames(u64),
-    Areas(usize),
-    Broker(u32),
-}
-
 fn scarce() -> impl Strategy<Value = Scarce> {
     prop_oneof![
         10 => Just(Scarce::Nothing),
@@ -210,30 +201,24 @@ impl Test {
             .map(|index| self.pages_mapped(index))
             .collect();
         self.world.flushed.clear();
-        let mut hog = vec![];
-        let mut areas = None;
-        let frames = &mut self.memory.frames;
-        match scarce {
-            Scarce::Nothing => {}
-            Scarce::Frames(leave) => {
-                while let Some(most) = frames.free_frames().checked_sub(leave).filter(|&most| most > 0) {
-                    hog.push(frames.take(most).unwrap());
-                }
-            }
-            Scarce::Areas(left) => areas = Some((left, self.memory.areas.pretend_available(left))),
-            Scarce::Broker(left) => self.world.refuses_after = Some(left),
-        }
+        self.world.booked.clear();
+        let inherited = self.attached(who, Advice::LEFT_OUT);
+        let held = self.attached(who, Advice::empty());
+        let processes = self.spaces.len();
+        let withheld = scarce.begin(&mut self.memory, &mut self.world);
         let gone = self.apply(who, op, !matches!(scarce, Scarce::Nothing));
-        for run in hog {
-            self.memory.frames.give_back(FrameRun { dirty: true, ..run });
+        withheld.end(&mut self.memory, &mut self.world);
+        if gone {
+            assert_eq!(
+                self.world.booked,
+                held.into_iter().map(Booking::Gone).collect::<Vec<_>>()
+            );
+        } else if self.spaces.len() > processes {
+            assert_eq!(
+                self.world.booked,
+                inherited.into_iter().map(Booking::More).collect::<Vec<_>>()
+            );
         }
-        if let Some((left, available)) = areas {
-            let used = left as isize - self.memory.areas.available() as isize;
-            self.memory
-                .areas
-                .pretend_available((available as isize - used) as usize);
-        }
-        self.world.refuses_after = None;
         self.check_leaves(op);
         self.check_counts();
         self.check_attaches();
@@ -258,7 +243,7 @@ impl Test {
         let pages_of = &mut model[who].pages;
         let settle = |answer: Result<(), Errno>, expected: Result<(), Errno>| {
             assert!(
-                answer == expected || (scarce && answer == Err(Errno::ENOMEM)),
+                answer == expected || (scarce && matches!(answer, Err(Errno::ENOMEM | Errno::EAGAIN))),
                 "{op:?}: {answer:?}"
             );
             answer.is_ok()
@@ -372,7 +357,7 @@ impl Test {
             Op::Attach { page, id } => {
                 let segment = segment(id, Window::ReadWrite);
                 let pages = segment.mapped_size() / PAGE_SIZE;
-                let can = space.can_attach(memory, Some(virt(page)), pages);
+                let can = space.can_attach(memory, Place::Replacing(virt(page)), pages);
                 assert!(scarce || can.is_ok());
                 *world.attaches.entry(id).or_default() += 1;
                 let refusing = world.refuses_after.is_some();
@@ -581,17 +566,26 @@ impl Test {
         assert_eq!(frames.free_frames() + in_use, frames.total(), "frames leak");
     }
 
+    /// The segments of a process's fragments, in order of address, without those of areas with `advice`.
+    fn attached(&self, who: usize, advice: Advice) -> Vec<i32> {
+        let mut ids = vec![];
+        self.spaces[who].areas.for_each(&self.memory.areas, |area| {
+            if !area.advice.intersects(advice) {
+                ids.extend(area.segment().map(|segment| segment.id));
+            }
+        });
+        ids
+    }
+
     fn check_attaches(&self) {
         let mut counts = BTreeMap::<i32, i64>::new();
         let mut areas = 0;
-        for space in &self.spaces {
-            let mut at = GuestVirt::new(0);
-            while let Some(area) = space.areas.first_from(&self.memory.areas, at) {
-                at = area.end;
-                areas += 1;
-                if let Some(segment) = area.segment() {
-                    *counts.entry(segment.id).or_default() += 1;
-                }
+        for who in 0..self.spaces.len() {
+            self.spaces[who]
+                .areas
+                .for_each(&self.memory.areas, |_| areas += 1);
+            for id in self.attached(who, Advice::empty()) {
+                *counts.entry(id).or_default() += 1;
             }
         }
         for (id, &counted) in &self.world.attaches {

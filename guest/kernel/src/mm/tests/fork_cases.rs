@@ -4,7 +4,9 @@ use super::super::area::{Backing, Prot};
 use super::super::fault::Access;
 use super::super::space::Lowest;
 use super::super::{AddressSpace, Placement};
-use super::fork::{DONTFORK, LARGE, Op, RW, SMALL, Scarce, Test, WIPEONFORK};
+use super::fork::{DONTFORK, LARGE, Op, RW, SMALL, Test, WIPEONFORK};
+use super::model::WRITTEN;
+use super::scarce::Scarce;
 use super::{end, leaves};
 use abi::memory::MMAP_MIN_ADDR;
 use abi::{Errno, LARGE_PAGE_SIZE, PAGE_SIZE};
@@ -126,6 +128,44 @@ fn a_large_page_moves_to_where_it_cannot_stay_large() {
             &[(2, part), (2, Op::Exit), (1, Op::Fork), (0, write(LARGE + 30, 5))],
         );
         finish(test);
+    }
+}
+
+#[test]
+fn a_part_of_a_large_page_is_left_out_of_a_child_or_wiped() {
+    for (advice, byte) in [(DONTFORK, None), (WIPEONFORK, Some(0))] {
+        for (first, pages) in [(0, 5), (100, 7), (500, 12)] {
+            let mut test = Test::new();
+            let part = Op::Advise {
+                page: LARGE + first,
+                pages,
+                advice,
+            };
+            let steps = [
+                map(LARGE, BLOCK, 0),
+                write(LARGE + first + 1, 7),
+                write(LARGE + 50, 8),
+                part,
+                Op::Fork,
+            ];
+            run(&mut test, &steps.map(|step| (0, step)));
+            let Test {
+                memory,
+                world,
+                spaces,
+                ..
+            } = &mut test;
+            let mut read = |page: u64| {
+                let mut byte = [0];
+                let at = page * PAGE_SIZE + WRITTEN;
+                spaces[1]
+                    .read(memory, world, at, &mut byte)
+                    .ok()
+                    .map(|()| byte[0])
+            };
+            assert_eq!((read(LARGE + first + 1), read(LARGE + 50)), (byte, Some(8)));
+            finish(test);
+        }
     }
 }
 

@@ -1,10 +1,13 @@
 //! Tests of memory, on the host: `arch::direct` is a sparse fake there, and [`FakeWorld`] is the rest.
 
+mod attach_cases;
 mod fork;
 mod fork_cases;
 mod frames;
 mod model;
+mod operations;
 mod properties;
+mod scarce;
 mod space;
 mod tree;
 
@@ -69,11 +72,22 @@ fn end(memory: &mut Memory, world: &mut FakeWorld, mut space: AddressSpace) {
     space.destroy(memory, world);
 }
 
+/// What the broker is told of the attaches of a segment, given by its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Booking {
+    /// One more, of what was there already.
+    More(i32),
+    /// One less.
+    Gone(i32),
+}
+
 /// A world that does what it is asked, and remembers.
 #[derive(Default)]
 struct FakeWorld {
     /// Attaches of each segment, as the broker would count them.
     attaches: BTreeMap<i32, i64>,
+    /// What it was told of them since this was last emptied.
+    booked: Vec<Booking>,
     /// Pages flushed since this was last emptied.
     flushed: Vec<(u64, u64)>,
     /// How many fragments more the broker allows.
@@ -102,6 +116,7 @@ impl World for FakeWorld {
             .attaches
             .get_mut(&segment.id)
             .expect("an attach that ends was one") -= 1;
+        self.booked.push(Booking::Gone(segment.id));
     }
 
     fn attached_more(&mut self, segment: &SegmentRef) -> Result<(), Errno> {
@@ -112,6 +127,12 @@ impl World for FakeWorld {
             .attaches
             .get_mut(&segment.id)
             .expect("an attach that splits was one") += 1;
+        self.booked.push(Booking::More(segment.id));
+        Ok(())
+    }
+
+    fn punch(&mut self, segment: &SegmentRef, len: u64) -> Result<(), Errno> {
+        direct::zero(segment.start(), len);
         Ok(())
     }
 }

@@ -1,10 +1,10 @@
 //! A simple model of an address space: a list of mappings in units of pages, worked on by brute force, with
-//! Linux's rules of what splits and what merges, and what each page holds.
+//! Linux's rules of what splits and what merges, what the broker is told of it, and what each page holds.
 
-use super::super::area::{Area, Backing, Prot, SegmentRef, Window};
+use super::super::area::{Advice, Area, Backing, Prot, SegmentRef, Window};
 use super::super::fault::{Access, Fault};
 use super::super::space::MMAP_BASE;
-use super::FILE;
+use super::{Booking, FILE};
 use abi::memory::{MMAP_MIN_ADDR, USER_END};
 use abi::{Errno, LARGE_PAGE_SIZE, PAGE_SIZE};
 use paging::{GuestPhys, GuestVirt};
@@ -40,6 +40,7 @@ pub(super) fn segment(id: i32, window: Window) -> SegmentRef {
     SegmentRef {
         id,
         window,
+        attach: 0,
         gpa,
         size: SEGMENTS[id as usize - 1],
         offset: 0,
@@ -50,8 +51,16 @@ pub(super) fn segment(id: i32, window: Window) -> SegmentRef {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Behind {
     Zeros,
-    File { origin: u64 },
-    Segment { id: i32, window: Window, origin: u64 },
+    File {
+        origin: u64,
+    },
+    Segment {
+        id: i32,
+        window: Window,
+        /// Which attach, counted from 1.
+        attach: u32,
+        origin: u64,
+    },
 }
 
 /// A mapping: pages from `start` to before `end`.
@@ -62,6 +71,7 @@ pub(super) struct Mapping {
     pub(super) prot: Prot,
     pub(super) may: Prot,
     pub(super) behind: Behind,
+    pub(super) advice: Advice,
 }
 
 impl Mapping {
@@ -80,6 +90,7 @@ impl Mapping {
                 assert_eq!(
                     part,
                     SegmentRef {
+                        attach: part.attach,
                         offset: part.offset,
                         ..segment(part.id, part.window)
                     }
@@ -88,6 +99,7 @@ impl Mapping {
                 Behind::Segment {
                     id: part.id,
                     window: part.window,
+                    attach: part.attach,
                     origin,
                 }
             }
@@ -98,6 +110,7 @@ impl Mapping {
             prot: area.prot,
             may: area.may,
             behind,
+            advice: area.advice,
         }
     }
 
@@ -116,8 +129,10 @@ impl Mapping {
         (page - origin) * PAGE_SIZE >= SEGMENTS[id as usize - 1]
     }
 
-    fn is_like(&self, other: &Mapping) -> bool {
-        (self.prot, self.may, self.behind) == (other.prot, other.may, other.behind)
+    /// Whether both allow the same and continue one thing.
+    pub(super) fn is_like(&self, other: &Mapping) -> bool {
+        let said = |mapping: &Mapping| (mapping.prot, mapping.may, mapping.behind, mapping.advice);
+        said(self) == said(other)
     }
 
     fn moved(self, to: u64) -> Mapping {
@@ -127,9 +142,15 @@ impl Mapping {
             Behind::File { origin } => Behind::File {
                 origin: origin.wrapping_add(delta),
             },
-            Behind::Segment { id, window, origin } => Behind::Segment {
+            Behind::Segment {
                 id,
                 window,
+                attach,
+                origin,
+            } => Behind::Segment {
+                id,
+                window,
+                attach,
                 origin: origin.wrapping_add(delta),
             },
         };
@@ -153,6 +174,10 @@ pub(super) struct Model {
     pub(super) shared: BTreeMap<(i32, Window, u64), u8>,
     pub(super) brk_start: u64,
     pub(super) brk: u64,
+    /// How many attaches there have been.
+    pub(super) attached: u32,
+    /// What the broker has been told since this was last emptied.
+    pub(super) booked: Vec<Booking>,
 }
 
 impl PartialOrd for Window {
@@ -203,7 +228,9 @@ impl Model {
     pub(super) fn byte(&self, page: u64, offset: u64) -> u8 {
         let mapping = self.at(page).expect("a byte of a mapped page is asked for");
         match mapping.behind {
-            Behind::Segment { id, window, origin } => {
+            Behind::Segment {
+                id, window, origin, ..
+            } => {
                 let at = page - origin;
                 let written = self.shared.get(&(id, window, at)).filter(|_| offset == WRITTEN);
                 written.copied().unwrap_or(segment_byte(id, at))
@@ -222,6 +249,7 @@ impl Model {
     fn split(&mut self, page: u64) {
         if let Some(index) = self.mappings.iter().position(|m| m.start < page && page < m.end) {
             let mapping = self.mappings[index];
+            self.booked.extend(mapping.segment().map(Booking::More));
             self.mappings[index].end = page;
             self.mappings.insert(
                 index + 1,
@@ -239,8 +267,12 @@ impl Model {
         }
         self.split(start);
         self.split(end);
-        self.mappings
-            .retain(|mapping| mapping.end <= start || end <= mapping.start);
+        let booked = &mut self.booked;
+        self.mappings.retain(|mapping| {
+            let stays = mapping.end <= start || end <= mapping.start;
+            booked.extend(mapping.segment().filter(|_| !stays).map(Booking::Gone));
+            stays
+        });
         self.private.retain(|page, _| !(start..end).contains(page));
     }
 
@@ -301,14 +333,67 @@ impl Model {
                     return Err(Errno::ENOMEM);
                 }
                 changed += 1;
-                self.protect_part(at, to, prot, &mapping);
+                self.recast(
+                    &mapping,
+                    Mapping {
+                        start: at,
+                        end: to,
+                        prot,
+                        ..mapping
+                    },
+                );
             }
             at = to;
         }
         Ok(())
     }
 
-    fn protect_part(&mut self, start: u64, end: u64, prot: Prot, old: &Mapping) {
+    /// madvise, where it is about forks: the mappings it changes, `limit` at most, get what `change` makes of what
+    /// they had.
+    pub(super) fn advise(
+        &mut self,
+        start: u64,
+        end: u64,
+        change: impl Fn(Advice) -> Advice,
+        limit: usize,
+    ) -> Result<(), Errno> {
+        let mut changed = 0;
+        let mut at = start;
+        while let Some(mapping) = (self.mappings.iter())
+            .find(|mapping| mapping.end > at && mapping.start < end)
+            .copied()
+        {
+            let advice = change(mapping.advice);
+            let part = Mapping {
+                start: mapping.start.max(at),
+                end: mapping.end.min(end),
+                advice,
+                ..mapping
+            };
+            at = part.end;
+            if advice != mapping.advice {
+                if changed == limit {
+                    return Err(Errno::ENOMEM);
+                }
+                changed += 1;
+                self.recast(&mapping, part);
+            }
+            if at >= end {
+                break;
+            }
+        }
+        let mapped = |page: u64| self.at(page).is_some();
+        if (start..end).all(mapped) {
+            Ok(())
+        } else {
+            Err(Errno::ENOMEM)
+        }
+    }
+
+    /// A part of `old` becomes `part`.
+    fn recast(&mut self, old: &Mapping, part: Mapping) {
+        let Mapping { start, end, .. } = part;
+        let booked = self.booked.len();
         self.split(start);
         self.split(end);
         let index = self
@@ -316,21 +401,23 @@ impl Model {
             .iter()
             .position(|mapping| mapping.start == start)
             .unwrap();
-        self.mappings[index].prot = prot;
-        let part = self.mappings[index];
-        // At one end of its mapping, the part joins a neighbour that is like it now.
+        self.mappings[index] = part;
+        // At one end of its mapping, the part joins a neighbour that is like it now: only the border moves.
         let (head, tail) = (old.start < start, end < old.end);
+        let joins = |other: &Mapping| other.is_like(&part) && !matches!(part.behind, Behind::File { .. });
         if !head && tail && index > 0 {
-            let left = self.mappings[index - 1];
-            if left.end == start && left.is_like(&part) && !matches!(part.behind, Behind::File { .. }) {
-                self.mappings[index - 1].end = end;
+            let left = &mut self.mappings[index - 1];
+            if left.end == start && joins(left) {
+                left.end = end;
                 self.mappings.remove(index);
+                self.booked.truncate(booked);
             }
         } else if head && !tail && index + 1 < self.mappings.len() {
-            let right = self.mappings[index + 1];
-            if right.start == end && right.is_like(&part) && !matches!(part.behind, Behind::File { .. }) {
-                self.mappings[index + 1].start = start;
+            let right = &mut self.mappings[index + 1];
+            if right.start == end && joins(right) {
+                right.start = start;
                 self.mappings.remove(index);
+                self.booked.truncate(booked);
             }
         }
         self.merge_zeros();
@@ -351,23 +438,28 @@ impl Model {
             .range(start..end)
             .map(|(&page, &byte)| (page, byte))
             .collect();
-        self.unmap(start, end);
         let moved = Mapping {
             end: to + pages,
             ..part
         };
         // A part of an attach joins the fragment it continues: the one before, else the one after.
-        let mut others = self.mappings.iter_mut();
-        let like = |other: &&mut Mapping| moved.segment().is_some() && other.is_like(&moved);
-        if let Some(left) = others.by_ref().filter(like).find(|left| left.end == moved.start) {
-            left.end = moved.end;
-        } else if let Some(right) = (self.mappings.iter_mut())
-            .filter(like)
-            .find(|right| right.start == moved.end)
-        {
-            right.start = moved.start;
-        } else {
-            self.add(moved);
+        let like = |other: &Mapping| moved.segment().is_some() && other.is_like(&moved);
+        let joins = |others: &[Mapping]| {
+            let find =
+                |ends: &dyn Fn(&Mapping) -> bool| others.iter().position(|other| like(other) && ends(other));
+            find(&|left| left.end == moved.start).or_else(|| find(&|right| right.start == moved.end))
+        };
+        // It is one more at the new place, before anything goes.
+        if joins(&self.mappings).is_none() {
+            self.booked.extend(moved.segment().map(Booking::More));
+        }
+        self.unmap(start, end);
+        match joins(&self.mappings) {
+            None => self.add(moved),
+            Some(index) => {
+                let other = &mut self.mappings[index];
+                (other.start, other.end) = (other.start.min(moved.start), other.end.max(moved.end));
+            }
         }
         self.private
             .extend(contents.into_iter().map(|(page, byte)| (page - start + to, byte)));
@@ -375,18 +467,20 @@ impl Model {
 
     pub(super) fn detach(&mut self, page: u64) -> Result<(), Errno> {
         let belongs = |mapping: &Mapping| match mapping.behind {
-            Behind::Segment { id, window, origin } if origin == page && mapping.start >= page => {
-                Some((id, window))
-            }
+            Behind::Segment {
+                id, attach, origin, ..
+            } if origin == page && mapping.start >= page => Some((id, attach)),
             _ => None,
         };
-        let (id, window) = self.mappings.iter().find_map(belongs).ok_or(Errno::EINVAL)?;
+        let (id, attach) = self.mappings.iter().find_map(belongs).ok_or(Errno::EINVAL)?;
         // All fragments that belong to it reach no further than the segment, except one grown by mremap.
         let limit = page + SEGMENTS[id as usize - 1].div_ceil(PAGE_SIZE);
         let mut first = true;
+        let booked = &mut self.booked;
         self.mappings.retain(|mapping| {
-            let gone = belongs(mapping) == Some((id, window)) && (first || mapping.end <= limit);
+            let gone = belongs(mapping) == Some((id, attach)) && (first || mapping.end <= limit);
             first &= !gone;
+            booked.extend(gone.then_some(Booking::Gone(id)));
             !gone
         });
         Ok(())
@@ -426,6 +520,7 @@ impl Model {
                 prot,
                 may: Prot::all(),
                 behind: Behind::Zeros,
+                advice: Advice::empty(),
             });
         }
         self.brk = brk;

@@ -4,23 +4,24 @@ use super::super::area::{Area, Backing, Prot, SegmentRef, Window};
 use super::super::fault::{Access, Fault};
 use super::super::frames::FrameRun;
 use super::super::{AddressSpace, Memory, Placement, Run};
+use super::scarce::Scarce;
 use super::{FILE, FakeWorld, KERNEL_ROOT, end, leaves, loaded_space, memory};
 use crate::arch::direct;
-use abi::memory::{MMAP_MIN_ADDR, USER_END};
+use abi::memory::USER_END;
 use abi::{Errno, LARGE_PAGE_SIZE, PAGE_SIZE};
-use paging::{GuestPhys, GuestVirt, Rights, lookup};
+use paging::{GuestPhys, GuestVirt, lookup};
 
-const RW: Prot = Prot::READ.union(Prot::WRITE);
-const BASE: GuestVirt = GuestVirt::new(0x4000_0000);
+pub(super) const RW: Prot = Prot::READ.union(Prot::WRITE);
+pub(super) const BASE: GuestVirt = GuestVirt::new(0x4000_0000);
 const WINDOW: GuestPhys = GuestPhys::new(0x40_0000_0000);
 
-struct Guest {
-    memory: Memory,
-    world: FakeWorld,
-    space: AddressSpace,
+pub(super) struct Guest {
+    pub(super) memory: Memory,
+    pub(super) world: FakeWorld,
+    pub(super) space: AddressSpace,
 }
 
-fn guest() -> Guest {
+pub(super) fn guest() -> Guest {
     let mut memory = memory();
     let space = loaded_space(&mut memory);
     Guest {
@@ -30,15 +31,16 @@ fn guest() -> Guest {
     }
 }
 
-fn page(number: u64) -> GuestVirt {
+pub(super) fn page(number: u64) -> GuestVirt {
     BASE.add(number * PAGE_SIZE)
 }
 
-fn segment(id: i32, window: Window, pages: u64) -> SegmentRef {
+pub(super) fn segment(id: i32, window: Window, pages: u64) -> SegmentRef {
     let gpa = WINDOW.add(id as u64 * 8 * LARGE_PAGE_SIZE);
     SegmentRef {
         id,
         window,
+        attach: 0,
         gpa,
         size: pages * PAGE_SIZE,
         offset: 0,
@@ -46,17 +48,23 @@ fn segment(id: i32, window: Window, pages: u64) -> SegmentRef {
 }
 
 impl Guest {
-    fn map(&mut self, at: Placement, pages: u64, prot: Prot, backing: Backing) -> Result<GuestVirt, Errno> {
+    pub(super) fn map(
+        &mut self,
+        at: Placement,
+        pages: u64,
+        prot: Prot,
+        backing: Backing,
+    ) -> Result<GuestVirt, Errno> {
         let Guest { memory, world, space } = self;
         space.map(memory, world, at, pages * PAGE_SIZE, prot, Prot::all(), backing)
     }
 
-    fn anonymous(&mut self, at: GuestVirt, pages: u64) {
+    pub(super) fn anonymous(&mut self, at: GuestVirt, pages: u64) {
         self.map(Placement::FixedNoReplace(at), pages, RW, Backing::Anonymous)
             .unwrap();
     }
 
-    fn attach(&mut self, at: Option<GuestVirt>, segment: SegmentRef) -> Result<GuestVirt, Errno> {
+    pub(super) fn attach(&mut self, at: Option<GuestVirt>, segment: SegmentRef) -> Result<GuestVirt, Errno> {
         let Guest { memory, world, space } = self;
         let prot = if segment.window == Window::ReadOnly {
             Prot::READ
@@ -68,30 +76,30 @@ impl Guest {
         answer
     }
 
-    fn unmap(&mut self, at: GuestVirt, pages: u64) -> Result<(), Errno> {
+    pub(super) fn unmap(&mut self, at: GuestVirt, pages: u64) -> Result<(), Errno> {
         self.space
             .unmap(&mut self.memory, &mut self.world, at, pages * PAGE_SIZE)
     }
 
-    fn protect(&mut self, at: GuestVirt, pages: u64, prot: Prot) -> Result<(), Errno> {
+    pub(super) fn protect(&mut self, at: GuestVirt, pages: u64, prot: Prot) -> Result<(), Errno> {
         self.space
             .protect(&mut self.memory, &mut self.world, at, pages * PAGE_SIZE, prot)
     }
 
-    fn detach(&mut self, at: GuestVirt) -> Result<(), Errno> {
+    pub(super) fn detach(&mut self, at: GuestVirt) -> Result<(), Errno> {
         self.space.detach(&mut self.memory, &mut self.world, at)
     }
 
-    fn fault(&mut self, at: GuestVirt, access: Access) -> Result<(), Fault> {
+    pub(super) fn fault(&mut self, at: GuestVirt, access: Access) -> Result<(), Fault> {
         self.space.fault(&mut self.memory, &mut self.world, at, access)
     }
 
-    fn write(&mut self, at: GuestVirt, bytes: &[u8]) -> Result<(), Errno> {
+    pub(super) fn write(&mut self, at: GuestVirt, bytes: &[u8]) -> Result<(), Errno> {
         self.space
             .write(&mut self.memory, &mut self.world, at.get(), bytes)
     }
 
-    fn read<const N: usize>(&mut self, at: GuestVirt) -> Result<[u8; N], Errno> {
+    pub(super) fn read<const N: usize>(&mut self, at: GuestVirt) -> Result<[u8; N], Errno> {
         let mut bytes = [0; N];
         self.space
             .read(&mut self.memory, &mut self.world, at.get(), &mut bytes)?;
@@ -99,24 +107,14 @@ impl Guest {
     }
 
     /// Works while only `left` frames are free.
-    fn with_frames<R>(&mut self, left: u64, work: impl FnOnce(&mut Guest) -> R) -> R {
-        let mut hog = vec![];
-        while let Some(most) = self
-            .memory
-            .frames
-            .free_frames()
-            .checked_sub(left)
-            .filter(|&most| most > 0)
-        {
-            hog.push(self.memory.frames.take(most).unwrap());
-        }
+    pub(super) fn with_frames<R>(&mut self, left: u64, work: impl FnOnce(&mut Guest) -> R) -> R {
+        let withheld = Scarce::Frames(left).begin(&mut self.memory, &mut self.world);
         let result = work(self);
-        hog.into_iter()
-            .for_each(|run| self.memory.frames.give_back(FrameRun { dirty: true, ..run }));
+        withheld.end(&mut self.memory, &mut self.world);
         result
     }
 
-    fn areas(&self) -> Vec<Area> {
+    pub(super) fn areas(&self) -> Vec<Area> {
         let mut areas = vec![];
         let mut at = GuestVirt::new(0);
         while let Some(area) = self.space.areas.first_from(&self.memory.areas, at) {
@@ -126,18 +124,18 @@ impl Guest {
         areas
     }
 
-    fn nattch(&self, id: i32) -> i64 {
+    pub(super) fn nattch(&self, id: i32) -> i64 {
         self.world.attaches[&id]
     }
 
-    fn sizes(&self) -> Vec<u64> {
+    pub(super) fn sizes(&self) -> Vec<u64> {
         leaves(&self.memory, &self.space)
             .iter()
             .map(|leaf| leaf.size)
             .collect()
     }
 
-    fn end(mut self) {
+    pub(super) fn end(mut self) {
         end(&mut self.memory, &mut self.world, self.space);
         assert_eq!(self.memory.frames.free_frames(), self.memory.frames.total());
         assert!(self.world.attaches.values().all(|&left| left == 0));
@@ -302,169 +300,6 @@ fn faults_run_ahead_within_the_window_and_around_what_is_there() {
 }
 
 #[test]
-fn detaching_takes_the_fragments_of_that_attach_only() {
-    let mut guest = guest();
-    let first = guest
-        .attach(Some(page(0)), segment(1, Window::ReadWrite, 8))
-        .unwrap();
-    // A foreign segment at the very distance a fragment of the first would have, and one past its end.
-    guest.unmap(page(2), 2).unwrap();
-    guest
-        .attach(Some(page(16)), segment(2, Window::ReadWrite, 8))
-        .unwrap();
-    let Guest { memory, world, space } = &mut guest;
-    let flags = 3;
-    space
-        .remap(
-            memory,
-            world,
-            page(18),
-            2 * PAGE_SIZE,
-            2 * PAGE_SIZE,
-            flags,
-            page(2),
-        )
-        .unwrap();
-    space
-        .remap(
-            memory,
-            world,
-            page(6),
-            2 * PAGE_SIZE,
-            4 * PAGE_SIZE,
-            flags,
-            page(32),
-        )
-        .unwrap();
-    space
-        .remap(
-            memory,
-            world,
-            page(32),
-            4 * PAGE_SIZE,
-            4 * PAGE_SIZE,
-            flags,
-            page(6),
-        )
-        .unwrap();
-    // Back where it was, it joined the fragment before it.
-    assert_eq!((guest.nattch(1), guest.nattch(2)), (2, 3));
-    guest.detach(first).unwrap();
-    // As Linux: a fragment that was made to reach past the segment's end stays.
-    assert_eq!((guest.nattch(1), guest.nattch(2)), (1, 3));
-    assert_eq!(guest.areas()[0].start, page(2));
-    assert_eq!(guest.fault(page(8), Access::Read), Err(Fault::BeyondEnd));
-    guest.end();
-}
-
-#[test]
-fn a_page_moved_onto_another_of_its_own_attach_leaves_no_count_behind() {
-    let mut guest = guest();
-    let at = guest
-        .attach(Some(page(0)), segment(1, Window::ReadWrite, 8))
-        .unwrap();
-    let Guest { memory, world, space } = &mut guest;
-    space
-        .remap(memory, world, page(4), PAGE_SIZE, PAGE_SIZE, 3, page(5))
-        .unwrap();
-    let fragments = guest
-        .areas()
-        .iter()
-        .filter(|area| area.segment().is_some())
-        .count();
-    assert_eq!(guest.nattch(1), fragments as i64);
-    guest.unmap(at, 8).unwrap();
-    assert_eq!(guest.nattch(1), 0);
-    guest.end();
-}
-
-#[test]
-fn protecting_fragments_alike_never_makes_one_of_them() {
-    // The sequence and the counts were measured on Linux 6.18.
-    let mut guest = guest();
-    let at = guest.attach(None, segment(1, Window::ReadWrite, 8)).unwrap();
-    let mut counts = vec![];
-    for (first, pages, prot) in [
-        (0, 4, Prot::READ),
-        (4, 2, Prot::READ),
-        (2, 4, RW),
-        (6, 2, Prot::READ),
-        (0, 8, RW),
-        (0, 8, Prot::READ),
-    ] {
-        guest.protect(at.add(first * PAGE_SIZE), pages, prot).unwrap();
-        counts.push(guest.nattch(1));
-    }
-    assert_eq!(counts, [2, 2, 2, 3, 3, 3]);
-    guest.detach(at).unwrap();
-    assert_eq!(guest.nattch(1), 0);
-    guest.end();
-}
-
-#[test]
-fn a_read_only_attach_never_becomes_writable() {
-    let mut guest = guest();
-    let at = guest.attach(None, segment(1, Window::ReadOnly, 2)).unwrap();
-    assert_eq!(guest.protect(at, 2, RW), Err(Errno::EACCES));
-    assert_eq!(guest.write(at, &[1]), Err(Errno::EFAULT));
-    assert_eq!(guest.fault(at, Access::Write), Err(Fault::NotAllowed));
-    let rights = |guest: &Guest| {
-        lookup(&guest.memory.frames, guest.space.root(), at)
-            .unwrap()
-            .rights
-    };
-    assert_eq!(rights(&guest), Rights::USER);
-    guest.detach(at).unwrap();
-    // The switch for tests lets it through to the hypervisor, in the tables and there only.
-    guest.memory.writable_read_only = true;
-    assert_eq!(guest.attach(Some(at), segment(1, Window::ReadOnly, 2)), Ok(at));
-    assert_eq!(rights(&guest), Rights::USER | Rights::WRITE);
-    assert_eq!(guest.write(at, &[1]), Err(Errno::EFAULT));
-    guest.end();
-}
-
-#[test]
-fn attaches_go_where_linux_would_let_them() {
-    let mut guest = guest();
-    guest.anonymous(page(4), 1);
-    let small = segment(1, Window::ReadWrite, 5);
-    assert_eq!(guest.space.room_at(&guest.memory, Some(page(0))), 4 * PAGE_SIZE);
-    assert_eq!(guest.space.room_at(&guest.memory, Some(page(4))), 0);
-    assert_eq!(guest.attach(Some(page(0)), small), Err(Errno::EINVAL));
-    assert_eq!(
-        guest.attach(Some(BASE.add(8)), SegmentRef { size: 1, ..small }),
-        Err(Errno::EINVAL)
-    );
-    assert_eq!(
-        guest.attach(Some(GuestVirt::new(USER_END - PAGE_SIZE)), small),
-        Err(Errno::ENOMEM)
-    );
-    assert_eq!(guest.attach(Some(GuestVirt::new(0)), small), Err(Errno::EPERM));
-    assert_eq!(
-        guest.attach(Some(GuestVirt::new(MMAP_MIN_ADDR)), small),
-        Ok(GuestVirt::new(MMAP_MIN_ADDR))
-    );
-    let large = segment(2, Window::ReadWrite, 513);
-    assert_eq!(
-        guest.attach(None, large).map(|at| at.is_aligned(LARGE_PAGE_SIZE)),
-        Ok(true)
-    );
-    assert_eq!(
-        guest.attach(
-            None,
-            SegmentRef {
-                size: 1 << 48,
-                ..large
-            }
-        ),
-        Err(Errno::ENOMEM)
-    );
-    assert_eq!(guest.detach(page(4)), Err(Errno::EINVAL));
-    assert_eq!(guest.detach(BASE.add(1)), Err(Errno::EINVAL));
-    guest.end();
-}
-
-#[test]
 fn an_attach_that_finds_no_tables_leaves_nothing() {
     let mut guest = guest();
     guest.with_frames(2, |guest| {
@@ -609,19 +444,5 @@ fn dropped_pages_read_as_zero_again_and_segments_keep_theirs() {
     );
     let seen = [0, 1, 2].map(|number| guest.read::<1>(page(number)).unwrap()[0]);
     assert_eq!(seen, [7, 0, 7]);
-    guest.end();
-}
-
-#[test]
-fn a_thousand_attaches_and_detaches_leave_everything_as_it_was() {
-    let mut guest = guest();
-    let free = guest.memory.frames.free_frames();
-    for round in 0..1000 {
-        let pages = [1, 5, 512, 600][round % 4];
-        let at = guest.attach(None, segment(1, Window::ReadWrite, pages)).unwrap();
-        guest.detach(at).unwrap();
-        assert_eq!(guest.detach(at), Err(Errno::EINVAL));
-        assert_eq!((guest.memory.frames.free_frames(), guest.nattch(1)), (free, 0));
-    }
     guest.end();
 }

@@ -44,6 +44,37 @@ pub trait Buffers {
     /// EFAULT, EINVAL: the array may have changed since it was checked.
     fn get(&self, call: &mut Call<'_>, index: u64) -> Result<Region, Errno>;
 
+    /// Puts `bytes` where the pieces are, one after the other.
+    ///
+    /// # Errors
+    /// EFAULT; what comes before is there.
+    fn scatter(&self, call: &mut Call<'_>, bytes: &[u8]) -> Result<(), Errno> {
+        let mut rest = bytes;
+        for index in 0..self.count() {
+            let Region { address, len } = self.get(call, index)?;
+            let (piece, after) = rest.split_at(rest.len().min(len as usize));
+            call.with_space(|space, memory, world| space.write(memory, world, address, piece))?;
+            rest = after;
+        }
+        Ok(())
+    }
+
+    /// Fills `bytes` from the pieces, one after the other.
+    ///
+    /// # Errors
+    /// EFAULT.
+    fn gather(&self, call: &mut Call<'_>, bytes: &mut [u8]) -> Result<(), Errno> {
+        let mut rest = bytes;
+        for index in 0..self.count() {
+            let Region { address, len } = self.get(call, index)?;
+            let take = rest.len().min(len as usize);
+            let (piece, after) = rest.split_at_mut(take);
+            call.with_space(|space, memory, world| space.read(memory, world, address, piece))?;
+            rest = after;
+        }
+        Ok(())
+    }
+
     /// How many bytes in all, as far as one call moves them.
     ///
     /// # Errors
@@ -224,12 +255,7 @@ fn read_from<B: Buffers>(call: &mut Call<'_>, fd: u64, buffers: &B, at: At) -> R
         }
         What::Proc(node) => {
             let offset = at.or(open.offset);
-            let got = match buffers.count() {
-                0 => Ok(0),
-                _ => buffers
-                    .get(call, 0)
-                    .and_then(|region| procfs::read(call, node, offset, region)),
-            };
+            let got = procfs::read(call, node, offset, buffers);
             if let Ok(got) = got {
                 moved_on(call, number, at, offset + got);
             }
@@ -308,12 +334,7 @@ fn write_to<B: Buffers>(call: &mut Call<'_>, fd: u64, buffers: &B, at: At) -> Re
         }
         What::Proc(node) => {
             let offset = at.or(open.offset);
-            let done = match buffers.count() {
-                0 => Ok(0),
-                _ => buffers
-                    .get(call, 0)
-                    .and_then(|region| procfs::write(call, node, offset, region)),
-            };
+            let done = procfs::write(call, node, offset, buffers);
             if let Ok(done) = done {
                 moved_on(call, number, at, offset + done);
             }

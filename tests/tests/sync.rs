@@ -1,0 +1,91 @@
+//! Everything that pthreads offer for waiting: each program plays one scenario, whose transcript must be the same for
+//! threads of one process, processes of one guest, and either spread over guests; and what Linux says.
+
+use tests::{Run, Toolchain};
+
+/// Who the four workers are: how the program is called, and how many guests with how many vCPUs they are spread over.
+struct Cast {
+    mode: &'static str,
+    guests: u32,
+    vcpus: u32,
+}
+
+const fn cast(mode: &'static str, guests: u32, vcpus: u32) -> Cast {
+    Cast { mode, guests, vcpus }
+}
+
+const ALL: [Cast; 8] = [
+    cast("threads", 1, 1),
+    cast("threads", 1, 2),
+    cast("private", 1, 2),
+    cast("forks", 1, 2),
+    cast("threads", 2, 2),
+    cast("forks", 2, 1),
+    cast("threads", 4, 1),
+    cast("forks", 4, 1),
+];
+
+/// Plays `source` with every cast; each copy must write what it does on Linux, and the first, which tells the story, what
+/// it did with the first cast there. A story has at least `least` lines.
+fn plays(source: &str, least: usize, casts: &[Cast]) {
+    for toolchain in [Toolchain::Glibc, Toolchain::Musl] {
+        let mut story: Option<String> = None;
+        for Cast { mode, guests, vcpus } in casts {
+            let run = Run::with(source, toolchain)
+                .guests(*guests)
+                .vcpus(*vcpus)
+                .args([*mode])
+                .compare();
+            run.expect_all(0);
+            let told = run.stdout(0, 0);
+            assert!(told.lines().count() >= least, "{source}: too few lines: {told}");
+            let first = story.get_or_insert_with(|| told.clone());
+            assert_eq!(&told, first, "{source}, {toolchain:?}: {mode} in {guests} guests");
+        }
+    }
+}
+
+#[test]
+fn mutexes_of_every_type_are_the_same_for_threads_processes_and_guests() {
+    plays("sync_mutex.c", 190, &ALL);
+}
+
+#[test]
+fn robust_mutexes_tell_of_owners_that_died_as_threads_or_processes_here_or_elsewhere() {
+    plays("sync_robust.c", 200, &ALL);
+}
+
+#[test]
+fn condition_variables_are_the_same_for_threads_processes_and_guests() {
+    plays("sync_cond.c", 220, &ALL);
+}
+
+#[test]
+fn read_write_locks_are_the_same_for_threads_processes_and_guests() {
+    plays("sync_rwlock.c", 60, &ALL);
+}
+
+#[test]
+fn barriers_are_the_same_for_threads_processes_and_guests() {
+    plays("sync_barrier.c", 45, &ALL);
+}
+
+#[test]
+fn semaphores_are_the_same_for_threads_processes_and_guests() {
+    plays("sync_sem.c", 54, &ALL);
+}
+
+#[test]
+fn spin_locks_are_the_same_for_threads_processes_and_guests() {
+    plays("sync_spin.c", 13, &ALL);
+}
+
+#[test]
+fn futexes_wake_requeue_and_compare_as_on_linux_for_threads_processes_and_guests() {
+    plays("sync_futex.c", 350, &ALL);
+}
+
+#[test]
+fn time_agrees_among_threads_processes_and_guests() {
+    plays("sync_clock.c", 17, &ALL);
+}

@@ -1,0 +1,50 @@
+//! Threads of one process: the calls that make, name and end them, what is each one's own, what they share; and the same
+//! from Rust's std.
+
+use tests::{Run, Toolchain};
+
+/// `source` writes and ends as on Linux, for both C libraries, on so many vCPUs; it has at least `least` lines to write.
+fn as_on_linux(source: &str, vcpus: &[u32], least: usize) {
+    for toolchain in [Toolchain::Musl, Toolchain::Glibc] {
+        for vcpus in vcpus {
+            let run = Run::with(source, toolchain).vcpus(*vcpus).compare();
+            run.expect_all(0);
+            let lines = run.stdout(0, 0).lines().count();
+            assert!(lines >= least, "{source}: {lines} lines");
+        }
+    }
+}
+
+#[test]
+fn threads_begin_and_end_as_on_linux() {
+    as_on_linux("thread_life.c", &[1, 2, 4], 65);
+}
+
+#[test]
+fn calls_about_threads_answer_as_on_linux() {
+    as_on_linux("thread_calls.c", &[1, 2], 150);
+}
+
+#[test]
+fn each_thread_has_its_own_variables_keys_and_errno() {
+    as_on_linux("thread_local.c", &[1, 2, 4], 15);
+}
+
+#[test]
+fn memory_that_a_thread_takes_away_is_gone_for_all_when_the_call_returns() {
+    as_on_linux("thread_memory.c", &[1, 2, 4], 70);
+}
+
+#[test]
+fn which_words_are_one_futex_and_what_becomes_of_waiters_is_as_on_linux() {
+    as_on_linux("thread_futex.c", &[1, 2], 50);
+}
+
+#[test]
+fn rusts_threads_and_what_they_wait_by_work_as_on_linux() {
+    for vcpus in [1, 2, 4] {
+        let run = Run::new("rust_threads.rs").vcpus(vcpus).compare();
+        assert_eq!(run.status(0, 0), Some(3), "{run:?}");
+        assert!(run.stdout(0, 0).ends_with("the end\n"), "{run:?}");
+    }
+}
