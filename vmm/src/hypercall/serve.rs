@@ -187,7 +187,7 @@ impl Service {
                 let attached = segments.attach(guest, &caller, id, flags, room, no_room)?;
                 ledger.attached();
                 request.out = [attached.gpa, attached.size];
-                Ok(0)
+                Ok(u64::from(attached.key as u32))
             }
             Hypercall::ShmDetach { id, window, count } => {
                 segments.detach(guest, &caller, id, window, count).map(|()| 0)

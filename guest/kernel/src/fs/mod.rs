@@ -10,6 +10,7 @@
 //! | [`walk`] | from a path to what it names |
 //! | [`open`] | open files ("descriptions"): what descriptors that came from each other share |
 //! | [`descriptor`] | a process's descriptors |
+//! | [`lock`] | locks on files |
 //! | [`pipe`] | pipes |
 //! | [`device`] | `/dev/null` and its kin |
 //! | `shown` | files that areas show: mappings follow their pages |
@@ -35,6 +36,7 @@
 pub mod descriptor;
 pub mod device;
 pub mod inode;
+pub mod lock;
 pub mod mount;
 pub mod names;
 pub mod open;
@@ -43,12 +45,15 @@ pub mod pipe;
 pub mod proc;
 mod shown;
 pub mod stat;
+#[cfg(test)]
+mod tests;
 pub mod tree;
 pub mod walk;
 
-pub use crate::mm::contents::FileId;
+pub use crate::mm::FileId;
 
 use inode::Inodes;
+use lock::Locks;
 use names::Names;
 use open::OpenFiles;
 use pipe::Pipes;
@@ -82,6 +87,8 @@ pub struct Files {
     pub names: Names,
     /// What is open.
     pub open: OpenFiles,
+    /// Locks on files.
+    pub locks: Locks,
     /// Pipes.
     pub pipes: Pipes,
     /// Whether the tree has been made.
@@ -97,6 +104,7 @@ impl Files {
             inodes: Inodes::empty(),
             names: Names::empty(),
             open: OpenFiles::empty(),
+            locks: Locks::empty(),
             pipes: Pipes::empty(),
             mounted: false,
             proc: inode::NONE,
@@ -120,6 +128,7 @@ impl Files {
         u64::from(self.inodes.live() - root)
             + u64::from(self.names.live())
             + u64::from(self.open.live())
+            + u64::from(self.locks.live())
             + self.pipes.live()
     }
 

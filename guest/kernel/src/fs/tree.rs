@@ -250,7 +250,7 @@ impl Files {
         if inode.links > 0 || inode.users > 0 || inode.kind == Kind::Free {
             return;
         }
-        if memory.contents.doom(file) {
+        if memory.areas.shows(file) {
             self.inodes.orphan(file);
         } else {
             self.free(memory, file);
@@ -267,10 +267,10 @@ impl Files {
     }
 
     /// Lets go of what areas showed longer than it had a name or a user.
-    fn sweep(&mut self, memory: &mut Memory) {
+    pub fn sweep(&mut self, memory: &mut Memory) {
         let mut list = self.inodes.orphans();
         while let Some(file) = self.inodes.next_orphan(&mut list) {
-            if memory.contents.is_shown(file) {
+            if memory.areas.shows(file) {
                 self.inodes.orphan(file);
             } else {
                 self.free(memory, file);

@@ -51,10 +51,6 @@ struct Content {
     image: GuestPhys,
     /// Bytes of the image that are still the file's.
     image_len: u64,
-    /// Areas that show it.
-    areas: u32,
-    /// It has neither name nor user any more, and goes with its last area.
-    doomed: bool,
 }
 
 impl Content {
@@ -65,8 +61,6 @@ impl Content {
         frames: 0,
         image: GuestPhys::new(0),
         image_len: 0,
-        areas: 0,
-        doomed: false,
     };
 }
 
@@ -130,19 +124,6 @@ impl Contents {
             image_len: len,
             ..Content::EMPTY
         };
-    }
-
-    /// Whether areas show it.
-    pub fn is_shown(&self, file: FileId) -> bool {
-        self.of(file).areas > 0
-    }
-
-    /// `file` has neither name nor user any more. Whether areas show it still: then its pages go with the last of
-    /// them; else the caller empties it.
-    pub fn doom(&mut self, file: FileId) -> bool {
-        let content = self.of_mut(file);
-        content.doomed = content.areas > 0;
-        content.doomed
     }
 
     /// Whether part of it may be shown from an image.
@@ -292,6 +273,19 @@ impl Memory {
             node = GuestPhys::new(below);
         }
         self.frames.store(node, index_at(page, 1), frame.get());
+    }
+
+    /// Makes all pages of the image of `file` its own. Mappings of the image are the caller's to deal with.
+    ///
+    /// # Errors
+    /// ENOSPC; some may be its own then.
+    pub fn own_image(&mut self, world: &mut impl World, file: FileId) -> Result<(), Errno> {
+        let Content { image_len, .. } = *self.contents.of(file);
+        for page in 0..pages(image_len) {
+            self.own_page(world, file, page, false)?;
+        }
+        self.contents.of_mut(file).image_len = 0;
+        Ok(())
     }
 
     /// Makes `file` at least `size` bytes long; what is new reads as zeros.

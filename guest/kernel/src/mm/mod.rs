@@ -11,6 +11,7 @@
 //! | `fork` | two processes share what they had in common, until one writes |
 //! | `attach` | shmat and shmdt |
 //! | [`contents`] | what is in files: their pages |
+//! | `file` | areas that show files |
 //! | `usage` | how much there is, and where: for `/proc` |
 //! | `user` | copies between a program and the kernel |
 //! | `word` | single words, for futexes |
@@ -21,7 +22,7 @@
 //! * A leaf's rights are those of its area, but for the right to write to private pages that a fork has shared;
 //!   a leaf lies in exactly one area.
 //! * A leaf gives the right to write only to a frame that [`Frames`] owns, which then belongs to this leaf
-//!   alone or is shared anonymous memory, or to a page of a segment attached read-write.
+//!   alone or is shared (anonymous memory, pages of a file), or to a page of a segment attached read-write.
 //! * A frame that more than one leaf maps has a count of them, and they say so; see [`frames`].
 //! * Each fragment of an attach, that is each area with a segment behind it, counts once with the broker: the
 //!   calls of [`World::attached_more`] and [`World::detached`] are made where areas come and go, nowhere else.
@@ -39,13 +40,14 @@ pub mod area;
 mod attach;
 pub mod contents;
 mod fault;
+mod file;
 mod fork;
 pub mod frames;
 mod protect;
 mod remap;
 pub mod space;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod tree;
 mod unmap;
 mod usage;
@@ -54,7 +56,9 @@ mod word;
 pub mod world;
 
 pub use attach::Place;
+pub use contents::FileId;
 pub use fault::{Access, Fault};
+pub use file::Taken;
 pub use frames::Frames;
 pub use space::{AddressSpace, Placement};
 pub use tree::AreaPool;

@@ -61,7 +61,8 @@ impl AddressSpace {
         }
         let area = *self.areas.find(&mem.areas, old).ok_or(Errno::EFAULT)?;
         if old_len == 0 || keep {
-            if keep && old_len != new_len || area.segment().is_none() {
+            let file = area.file().is_some_and(|part| part.shared) && !keep;
+            if keep && old_len != new_len || area.segment().is_none() && !file {
                 return Err(Errno::EINVAL);
             }
             if !may_move {
@@ -156,7 +157,7 @@ impl AddressSpace {
         self.move_part(mem, world, &area, &part, to, new_len)
     }
 
-    /// Maps `len` bytes of the segment that `part` shows, from its start, at a second place.
+    /// Maps `len` bytes of the segment or file that `part` shows, from its start, at a second place.
     fn second_view(
         &mut self,
         mem: &mut Memory,
@@ -165,7 +166,6 @@ impl AddressSpace {
         to: Option<GuestVirt>,
         len: u64,
     ) -> Result<GuestVirt, Errno> {
-        let segment = *part.segment().ok_or(Errno::EINVAL)?;
         if mem.areas.available() < 2 {
             return Err(Errno::ENOMEM);
         }
@@ -181,9 +181,14 @@ impl AddressSpace {
             end: start.add(len),
             ..*part
         };
-        world.attached_more(&segment)?;
-        if let Err(error) = self.map_fragment(mem, &view, &segment, start) {
-            world.detached(&segment);
+        let Some(segment) = part.segment() else {
+            // Pages come when they are touched.
+            self.insert(mem, view)?;
+            return Ok(start);
+        };
+        world.attached_more(segment)?;
+        if let Err(error) = self.map_fragment(mem, &view, segment, start) {
+            world.detached(segment);
             return Err(error);
         }
         self.insert(mem, view)?;

@@ -66,10 +66,8 @@ pub struct Image<'a> {
     pub path: &'a [u8],
     /// What its thread is called.
     pub name: [u8; NAME],
-    /// What is in it.
-    pub bytes: &'static [u8],
-    /// Where that lies, page-aligned.
-    pub contents: GuestPhys,
+    /// Where what is in it is.
+    pub source: load::Source<'a>,
 }
 
 /// What a program is to run with.
@@ -156,7 +154,7 @@ pub fn make(kernel: &mut Kernel, cpu: &'static Cpu, number: u16, given: &Given<'
     };
     let image = &given.image;
     let mut space = AddressSpace::new(memory, GuestPhys::new(*kernel_root))?;
-    let filled = load::load(&mut space, memory, &mut world, image.bytes, image.contents).and_then(|loaded| {
+    let filled = load::load(&mut space, memory, &mut world, &image.source).and_then(|loaded| {
         let told = stack::Told {
             argc: given.argc,
             envc: given.envc,

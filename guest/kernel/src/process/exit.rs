@@ -150,6 +150,7 @@ impl Kernel {
     pub fn drop_space(&mut self, cpu: &'static Cpu, who: Requester, space: u16) {
         if let Some(mut space) = self.spaces.release(space) {
             space.destroy(&mut self.memory, &mut KernelWorld { cpu, who });
+            self.sweep_files();
         }
     }
 }

@@ -4,6 +4,7 @@
 use super::Process;
 use crate::arch::cpu::Cpu;
 use crate::fs::descriptor::Descriptor;
+use crate::fs::lock::Owner;
 use crate::fs::open::{STDIO, What};
 use crate::fs::{FileId, Files, Node};
 use crate::kernel::Kernel;
@@ -95,6 +96,7 @@ impl Kernel {
     pub fn close(&mut self, cpu: &Cpu, number: usize, fd: u32) -> bool {
         match self.processes[number].descriptors.clear(fd) {
             Some(descriptor) => {
+                self.drop_locks(cpu, descriptor.open, Owner::Process(number as u16));
                 self.release_open(cpu, descriptor.open);
                 true
             }
@@ -102,8 +104,22 @@ impl Kernel {
         }
     }
 
+    /// The locks that `owner` has on what open file `open` is open for go.
+    fn drop_locks(&mut self, cpu: &Cpu, open: u16, owner: Owner) {
+        if let What::File(file) = self.files.open.get(open).what
+            && self.files.locks.drop_all(file, owner)
+        {
+            self.wake_lockers(cpu);
+        }
+    }
+
     /// The open file of this number has one user less.
     pub fn release_open(&mut self, cpu: &Cpu, open: u16) {
+        if self.files.open.get(open).users == 1 {
+            for owner in [Owner::Open(open), Owner::Whole(open)] {
+                self.drop_locks(cpu, open, owner);
+            }
+        }
         let Kernel { files, memory, .. } = self;
         let Some(open) = files.open.release(open) else {
             return;

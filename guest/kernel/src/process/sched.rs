@@ -255,6 +255,11 @@ impl Kernel {
         }
     }
 
+    /// Ends the wait of every task that waits for a lock, among others: its call is made again.
+    pub fn wake_lockers(&mut self, cpu: &Cpu) {
+        self.wake_pipe(cpu, u16::MAX);
+    }
+
     /// Ends the waits whose deadline has passed on this vCPU.
     fn expire(&mut self, cpu: &Cpu) {
         let now = tsc();
@@ -418,6 +423,10 @@ pub fn next(mut kernel: Held<'static, Kernel>, cpu: &'static Cpu) -> *mut TrapFr
             if kernel.tasks[usize::from(task)].retry {
                 kernel.tasks[usize::from(task)].retry = false;
                 syscall::again(&mut kernel, cpu, task);
+                // The call may have sent a signal, as write(2) does with SIGPIPE.
+                if cpu.current_task() == Some(task) && kernel.tasks[usize::from(task)].attention {
+                    signal::attend(&mut kernel, cpu, task);
+                }
             }
             continue;
         }

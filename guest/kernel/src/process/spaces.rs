@@ -71,6 +71,14 @@ impl Spaces {
         }
     }
 
+    /// All that are in use.
+    pub fn all(&mut self) -> impl Iterator<Item = &mut AddressSpace> {
+        self.entries.iter_mut().filter_map(|entry| match entry {
+            Entry::Used { space, .. } => Some(space),
+            Entry::Free => None,
+        })
+    }
+
     fn users_mut(&mut self, number: u16) -> &mut u16 {
         match &mut self.entries[usize::from(number)] {
             Entry::Used { users, .. } => users,

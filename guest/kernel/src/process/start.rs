@@ -1,6 +1,7 @@
 //! The processes the VMM asks for in [`BootInfo`](abi::boot::BootInfo), started in order.
 
 use super::exec::{self, Made};
+use super::load::Source;
 use super::task::{NAME, NONE, Task, name_of};
 use super::{NO_INDEX, NOBODY, exit, signal};
 use crate::arch::context::Context;
@@ -68,8 +69,7 @@ fn prepare(
         file: kernel.processes[usize::from(number)].exe,
         path,
         name: name_of(path),
-        bytes: given::bytes(file.contents),
-        contents: GuestPhys::new(file.contents.start),
+        source: Source::Image(given::bytes(file.contents), GuestPhys::new(file.contents.start)),
     };
     let given = exec::Given {
         image,

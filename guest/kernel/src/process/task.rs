@@ -30,7 +30,8 @@ pub enum Wait {
     Input,
     /// Something in the pipe of this number, or room in it; the call is made again when that changes.
     Pipe(u16),
-    /// Any of several descriptors; the call is made again when any pipe changes, or the host says something.
+    /// Any of several descriptors, or a lock on a file; the call is made again when any pipe or lock changes, or the
+    /// host says something.
     Poll,
     /// The end of a child; the call is made again then.
     Child,

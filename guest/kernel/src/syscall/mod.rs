@@ -48,7 +48,7 @@ use abi::Errno;
 use abi::boot::BootFlags;
 use credentials::Ids;
 use file::transfer::{self, Direction};
-use file::{attribute, descriptor, listing, name, open, pipe, poll, random};
+use file::{attribute, descriptor, listing, lock, name, open, pipe, poll, random};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// What a call comes to.
@@ -237,6 +237,7 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::SELECT => poll::select(call),
         number::SCHED_YIELD => sched::sched_yield(call).into(),
         number::MREMAP => memory::mremap(call).into(),
+        number::MSYNC => memory::msync(call).into(),
         number::MADVISE => memory::madvise(call).into(),
         number::SHMGET => shm::get(call).into(),
         number::SHMAT => shm::attach(call).into(),
@@ -252,6 +253,7 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::SHMDT => shm::detach(call).into(),
         number::SENDFILE => transfer::sendfile(call),
         number::FCNTL => descriptor::fcntl(call),
+        number::FLOCK => lock::flock(call),
         number::FSYNC | number::FDATASYNC => attribute::fsync(call).into(),
         number::TRUNCATE => attribute::truncate(call).into(),
         number::FTRUNCATE => attribute::ftruncate(call).into(),

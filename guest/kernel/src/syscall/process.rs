@@ -4,16 +4,19 @@ use super::file::path::{AT_FDCWD, By};
 use super::usage::Usage;
 use super::{Call, Reply};
 use crate::arch::given;
-use crate::fs::Node;
+use crate::arch::lent::Lent;
 use crate::fs::inode::Kind;
 use crate::fs::permission::EXECUTE;
 use crate::fs::walk::{AtEnd, Last, ROOMS};
+use crate::fs::{FileId, Node};
+use crate::mm::Memory;
 use crate::process::family::{Kinds, Which};
+use crate::process::load::Source;
 use crate::process::signal::SIGCHLD;
 use crate::process::task::{Wait, name_of};
 use crate::process::{exec, exit};
-use abi::Errno;
 use abi::boot::GpaRange;
+use abi::{Errno, PAGE_SIZE};
 use zerocopy::{Immutable, IntoBytes};
 
 const WNOHANG: u64 = 1;
@@ -62,6 +65,20 @@ pub fn execve(call: &mut Call<'_>) -> Reply {
     }
 }
 
+/// For the first bytes of a program, in which its headers are.
+static HEADERS: Lent<[u8; PAGE_SIZE as usize]> = Lent::new([0; PAGE_SIZE as usize]);
+
+/// A program whose pages lie anywhere: its first bytes go into `room`. It must have its program headers there.
+fn headers_of<'r>(memory: &Memory, file: FileId, room: &'r mut [u8; PAGE_SIZE as usize]) -> Source<'r> {
+    /// Where an ELF-64 header says where the section headers are, and how many: they are not needed, and elsewhere.
+    const SECTIONS: [core::ops::Range<usize>; 2] = [0x28..0x30, 0x3c..0x40];
+    let len = memory.get_from_file(file, 0, room);
+    for range in SECTIONS {
+        room[range].fill(0);
+    }
+    Source::File(file, memory.contents.size(file), &room[..len])
+}
+
 /// Runs the program whose path is at `path`.
 fn run(call: &mut Call<'_>, path: u64, argv: u64, envp: u64) -> Result<(), Errno> {
     ROOMS[0].with(|room| {
@@ -89,18 +106,27 @@ fn run(call: &mut Call<'_>, path: u64, argv: u64, envp: u64) -> Result<(), Errno
         if inode.writers > 0 {
             return Err(Errno::ETXTBSY);
         }
-        let (start, len) = walker.memory.contents.whole_image(file).ok_or(Errno::ENOEXEC)?;
-        let image = exec::Image {
-            file,
-            path: walker.files.path(file, room.for_path()),
-            name,
-            bytes: given::bytes(GpaRange {
-                start: start.get(),
-                len,
-            }),
-            contents: start,
-        };
-        exec::exec(call, image, argv, envp)
+        let whole = walker.memory.contents.whole_image(file);
+        let path = walker.files.path(file, room.for_path());
+        HEADERS.with(|headers| {
+            let source = match whole {
+                Some((start, len)) => Source::Image(
+                    given::bytes(GpaRange {
+                        start: start.get(),
+                        len,
+                    }),
+                    start,
+                ),
+                None => headers_of(&call.kernel.memory, file, headers),
+            };
+            let image = exec::Image {
+                file,
+                path,
+                name,
+                source,
+            };
+            exec::exec(call, image, argv, envp)
+        })
     })
 }
 

@@ -2,8 +2,8 @@
 
 use super::text::Text;
 use crate::kernel::Kernel;
-use crate::mm::AddressSpace;
 use crate::mm::MemoryUse;
+use crate::mm::{AddressSpace, Memory};
 use crate::process::task::{NAME, State, Task, threads_of};
 use crate::process::{LIMITS, NOBODY, Process};
 use crate::syscall::usage;
@@ -29,6 +29,11 @@ pub fn command<'k>(kernel: &'k Kernel, number: usize) -> &'k [u8] {
 fn space(kernel: &Kernel, number: usize) -> Option<&AddressSpace> {
     let space = tasks(kernel, number).next()?.space;
     Some(&kernel.spaces[space])
+}
+
+/// The memory of process `number`, and all memory.
+pub fn memory_of(kernel: &Kernel, number: usize) -> Option<(&AddressSpace, &Memory)> {
+    Some((space(kernel, number)?, &kernel.memory))
 }
 
 /// The threads of process `number`.

@@ -10,17 +10,28 @@ pub struct Text<'b> {
     skip: u64,
     part: &'b mut [u8],
     len: usize,
+    written: u64,
 }
 
 impl<'b> Text<'b> {
     /// The part from `skip` on that `part` has room for.
     pub fn new(skip: u64, part: &'b mut [u8]) -> Text<'b> {
-        Text { skip, part, len: 0 }
+        Text {
+            skip,
+            part,
+            len: 0,
+            written: 0,
+        }
     }
 
     /// How long the part has become.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// How long the text is so far, kept or not.
+    pub fn written(&self) -> u64 {
+        self.written
     }
 
     /// Whether nothing more will be kept.
@@ -30,6 +41,7 @@ impl<'b> Text<'b> {
 
     /// These bytes come next.
     pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        self.written += bytes.len() as u64;
         let skipped = self.skip.min(bytes.len() as u64);
         self.skip -= skipped;
         let bytes = &bytes[skipped as usize..];

@@ -178,7 +178,9 @@ fn node_of_descriptor(call: &mut Call<'_>, fd: u64) -> Result<Node, Errno> {
 }
 
 fn change_mode(call: &mut Call<'_>, node: Node, mode: u64) -> Result<u64, Errno> {
-    let file = call.file_of(node)?;
+    let Some(file) = call.file_of(node)? else {
+        return Ok(0);
+    };
     let now = time::realtime();
     let walker = call.walker(By::Effective);
     let inode = walker.files.inodes.get(file);
@@ -232,7 +234,9 @@ pub fn fchmodat2(call: &mut Call<'_>) -> Result<u64, Errno> {
 fn change_owner(call: &mut Call<'_>, node: Node, uid: u64, gid: u64) -> Result<u64, Errno> {
     const KEEP: u32 = u32::MAX;
     let (uid, gid) = (uid as u32, gid as u32);
-    let file = call.file_of(node)?;
+    let Some(file) = call.file_of(node)? else {
+        return Ok(0);
+    };
     let now = time::realtime();
     let walker = call.walker(By::Effective);
     let inode = walker.files.inodes.get(file);
@@ -320,7 +324,9 @@ pub fn utimensat(call: &mut Call<'_>) -> Result<u64, Errno> {
     } else {
         call.node_at_or_itself(directory, path, flags)?
     };
-    let file = call.file_of(node)?;
+    let Some(file) = call.file_of(node)? else {
+        return Ok(0);
+    };
     let now = time::realtime();
     let walker = call.walker(By::Effective);
     let inode = walker.files.inodes.get(file);
@@ -436,9 +442,17 @@ pub fn truncate(call: &mut Call<'_>) -> Result<u64, Errno> {
     }
     let node = call.node_at(HERE, path, AtEnd::Follow)?;
     let file = match node {
-        Node::File(_) => call.file_of(node)?,
-        _ => return Err(Errno::EINVAL),
+        Node::Open(_) => return Err(Errno::EINVAL),
+        Node::Proc(node) => {
+            let walker = call.walker(By::Effective);
+            if node.is_directory() {
+                return Err(Errno::EISDIR);
+            }
+            return walker.check_proc(node, WRITE).map(|()| 0);
+        }
+        Node::File(file) => file,
     };
+    call.walker(By::Effective).mount();
     let walker = call.walker(By::Effective);
     let inode = walker.files.inodes.get(file);
     match inode.kind {

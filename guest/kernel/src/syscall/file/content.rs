@@ -103,8 +103,9 @@ pub fn write(call: &mut Call<'_>, file: FileId, offset: u64, region: Region) -> 
         (done, result)
     });
     if had_image && done > 0 {
+        let who = call.requester();
         // Where the image was shown, the file's own pages are now.
-        call.kernel.unshow(call.cpu, file, offset, offset + done);
+        call.kernel.unshow(call.cpu, who, file, offset, offset + done);
     }
     if done == 0 { result.map(|()| 0) } else { Ok(done) }
 }
@@ -266,7 +267,8 @@ fn send_to_file(
         Ok(())
     })?;
     if had_image {
-        call.kernel.unshow(call.cpu, target, offset, offset + len);
+        let who = call.requester();
+        call.kernel.unshow(call.cpu, who, target, offset, offset + len);
     }
     call.kernel.files.open.get_mut(number).offset = offset + len;
     Ok(len)

@@ -1,5 +1,6 @@
 //! What is done with descriptors themselves: dup, fcntl, ioctl.
 
+use super::lock::{self, F_GETLK, F_OFD_GETLK, F_OFD_SETLKW, F_SETLKW};
 use super::open::{free_descriptor, install, told};
 use super::open_file;
 use crate::fs::descriptor::{Descriptor, MOST};
@@ -104,6 +105,9 @@ pub fn fcntl(call: &mut Call<'_>) -> Reply {
     let allowed = matches!(command, F_DUPFD | F_DUPFD_CLOEXEC | F_GETFD | F_SETFD | F_GETFL);
     if open.flags & O_PATH != 0 && !allowed {
         return Reply::Error(Errno::EBADF);
+    }
+    if matches!(command, F_GETLK..=F_SETLKW | F_OFD_GETLK..=F_OFD_SETLKW) {
+        return lock::control(call, (number, &open), command, argument);
     }
     control(call, (fd, number, &open), command, argument).into()
 }

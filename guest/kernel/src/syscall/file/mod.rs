@@ -7,6 +7,7 @@
 //! | `name` | link, symlink, unlink, rename, mkdir, rmdir, readlink, getcwd, chdir |
 //! | `attribute` | stat, access, chmod, chown, utimensat, statfs, truncate |
 //! | `descriptor` | dup, fcntl, ioctl |
+//! | `lock` | fcntl's locks, flock |
 //! | `listing` | getdents64 |
 //! | `transfer` | read, write and their kin, lseek, sendfile |
 //! | `content` | bytes between programs and files |
@@ -20,6 +21,7 @@ pub mod attribute;
 pub mod content;
 pub mod descriptor;
 pub mod listing;
+pub mod lock;
 pub mod name;
 pub mod open;
 pub mod path;

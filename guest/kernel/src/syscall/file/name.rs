@@ -189,6 +189,11 @@ fn rename_at(call: &mut Call<'_>, from: (u64, u64), to: (u64, u64), flags: u64) 
                 Errno::EBUSY
             });
         };
+        if matches!(from.directory, Node::Proc(_)) != matches!(to.directory, Node::Proc(_))
+            && from.node.is_some()
+        {
+            return Err(Errno::EXDEV);
+        }
         let from = name_there(&from, Errno::EBUSY)?;
         let to_entry = match (to.directory, to.node) {
             (Node::File(directory), None | Some(Node::File(_))) => Entry {

@@ -255,8 +255,8 @@ impl Opening {
     /// Makes a regular file.
     fn make(&self, walker: &mut Walker<'_>, directory: Node, name: &[u8]) -> Result<What, Errno> {
         let Node::File(directory) = directory else {
-            // Nothing can be made in /proc.
-            return Err(Errno::EACCES);
+            // Nothing can be made in /proc: a name that is not there is not there.
+            return Err(Errno::ENOENT);
         };
         let at = Entry {
             directory,

@@ -177,17 +177,25 @@ impl Call<'_> {
         Ok(node_of(&self.kernel.files, open))
     }
 
-    /// Something in the tree, which is there from now on.
+    /// The file whose owner, mode or times are to change. None for what is in `/proc`, or no file: whoever owns it may
+    /// say what they like, to no effect.
     ///
     /// # Errors
-    /// EPERM for something in `/proc`, or no file.
-    pub fn file_of(&mut self, node: Node) -> Result<FileId, Errno> {
-        match node {
+    /// EPERM for somebody else's.
+    pub fn file_of(&mut self, node: Node) -> Result<Option<FileId>, Errno> {
+        let mut walker = self.walker(By::Effective);
+        let owner = match node {
             Node::File(file) => {
-                self.walker(By::Effective).mount();
-                Ok(file)
+                walker.mount();
+                return Ok(Some(file));
             }
-            Node::Proc(_) | Node::Open(_) => Err(Errno::EPERM),
+            Node::Proc(node) => node.owner(walker.processes).0,
+            Node::Open(_) => 0,
+        };
+        if walker.who.owns(owner) {
+            Ok(None)
+        } else {
+            Err(Errno::EPERM)
         }
     }
 
