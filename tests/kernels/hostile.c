@@ -13,6 +13,7 @@
 #define STRINGS 9
 #define LIES 11
 #define BAD_SLOT 12
+#define FUTEXES 13
 
 enum { HYPERCALL_PORT = 0x500, EXIT_PORT = 0x504 };
 
@@ -43,7 +44,13 @@ struct boot {
     uint64_t magic;
     uint32_t abi_version, guest, guests, vcpus;
     uint64_t flags, ram[4], free_start, frame_table[2], page_table, window_rw[2], window_ro[2];
+    uint64_t tsc_khz, clock, files;
+    uint32_t file_count, process_count;
+    uint64_t processes, probe, seed[4];
+    uint32_t uid, gid;
+    uint64_t tree_id, tasks;
 };
+_Static_assert(__builtin_offsetof(struct boot, tasks) == 224, "as in abi::boot");
 
 static uint64_t next(uint64_t *state) {
     *state = *state * 6364136223846793005u + 1442695040888963407u;
@@ -82,7 +89,7 @@ static void garbage(const struct boot *boot, volatile struct request *slots, uin
     for (int i = 0; i < rounds; i++) {
         unsigned slot = next(&state) % 8;
         volatile struct request *r = &slots[slot];
-        r->call = next(&state) % 24;
+        r->call = next(&state) % 29;
         if (next(&state) % 50 == 0) r->call = (uint32_t)nasty(&state, boot);
         r->pid = (uint32_t)nasty(&state, boot);
         if (next(&state) % 4 == 0) r->euid = (uint32_t)nasty(&state, boot), r->egid = (uint32_t)nasty(&state, boot);
@@ -91,6 +98,55 @@ static void garbage(const struct boot *boot, volatile struct request *slots, uin
         volatile uint64_t *payload = (volatile uint64_t *)r->payload;
         for (int p = 0; p < 6; p++) payload[p] = nasty(&state, boot);
         out32(HYPERCALL_PORT, slot);
+    }
+}
+
+static int64_t ask(volatile struct request *r, uint32_t call, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f) {
+    r->call = call, r->pid = 0, r->euid = 0, r->group_count = 0;
+    r->args[0] = a, r->args[1] = b, r->args[2] = c, r->args[3] = d, r->args[4] = e, r->args[5] = f;
+    out32(HYPERCALL_PORT, 0);
+    return r->result;
+}
+
+/* Waits with every task at once, moves, wakes and cancels without sense, writes its own wake bits; and leaves task
+ * records whose page tables and robust lists lead everywhere. */
+static void futexes(const struct boot *boot, volatile struct request *r, uint64_t seed) {
+    uint64_t state = seed;
+    int64_t id = ask(r, 16, 0x707, 1 << 16, 01600, 0, 0, 0);
+    if (id < 0) id = ask(r, 16, 0x707, 0, 0, 0, 0, 0);
+    ask(r, 17, id, 0, -1ull, 22, 0, 0);
+    volatile uint64_t *tasks = (volatile uint64_t *)(0xffff800000000000 + boot->tasks);
+    for (int task = 0; task < 300; task++) ask(r, 25, id, task % 8 * 4, 0, 1 + task, task, 0);
+    for (int i = 0; i < 2000; i++) {
+        uint64_t offset = next(&state) % 3 ? next(&state) % 8 * 4 : nasty(&state, boot), other = next(&state) % 9 * 4;
+        switch (next(&state) % 6) {
+        case 0: ask(r, 25, id, offset, next(&state) % 2, nasty(&state, boot), next(&state) % 260, 0); break;
+        case 1: ask(r, 26, id, offset, nasty(&state, boot), nasty(&state, boot), 0, 0); break;
+        case 2: case 3: ask(r, 27, id, offset, id, other, nasty(&state, boot), nasty(&state, boot)); break;
+        case 4: ask(r, 28, next(&state) % 260, 0, 0, 0, 0, 0); break;
+        default: tasks[next(&state) % 4] = nasty(&state, boot);
+        }
+    }
+    /* Ids of this guest (0) and of others; real page tables and wild ones; lists in the kernel's memory, anywhere. */
+    for (int task = 0; task < 256; task++) {
+        tasks[4 + task * 3] = next(&state) % 2 ? 2 + next(&state) % 9 : nasty(&state, boot);
+        tasks[5 + task * 3] = next(&state) % 3 ? boot->page_table : nasty(&state, boot);
+        tasks[6 + task * 3] = next(&state) % 2 ? 0xffff800000000000 + boot->free_start + (next(&state) & 0xff8) : nasty(&state, boot);
+    }
+    /* A low half for ring 3 that shows RAM and the window in 2 MiB pages, and a list in it that never ends: each of
+     * 256 walks is as long as can be. */
+    volatile uint64_t *frames = (volatile uint64_t *)(0xffff800000000000 + boot->free_start);
+    uint64_t pdpt = boot->free_start, pd = pdpt + 4096, list = 0x200000 - 8192;
+    frames[0] = pd | 7;
+    for (int i = 0; i < 512; i++) frames[512 + i] = ((i < 256 ? (uint64_t)i << 21 : boot->window_rw[0]) & ~0x1fffffull) | 0x87;
+    ((volatile uint64_t *)(0xffff800000000000 + boot->page_table))[0] = pdpt | 7;
+    volatile uint64_t *entries = (volatile uint64_t *)(0xffff800000000000 + list);
+    entries[0] = list + 8, entries[1] = list + 32, entries[2] = list + 8;
+    for (int i = 3; i < 64; i++) entries[i] = list + (3 + next(&state) % 61) * 8;
+    for (int task = 0; task < 256; task += 2) {
+        tasks[4 + task * 3] = 7;
+        tasks[5 + task * 3] = boot->page_table;
+        tasks[6 + task * 3] = list;
     }
 }
 
@@ -147,6 +203,9 @@ void main(const struct boot *boot, unsigned long index) {
     out32(HYPERCALL_PORT, 0);
     out32(HYPERCALL_PORT, 0);
     out32(EXIT_PORT, 0);
+    out32(EXIT_PORT, 0);
+#elif MODE == FUTEXES
+    futexes(boot, slots, SEED + index * 1000);
     out32(EXIT_PORT, 0);
 #endif
     for (;;) __asm__ volatile("hlt");

@@ -1,5 +1,6 @@
 /* /proc/sys/kernel/shm_rmid_forced: what nobody has attached goes by itself, once who made it has ended. */
 #include "conf.h"
+#include <pthread.h>
 
 static const char FORCED[] = "/proc/sys/kernel/shm_rmid_forced";
 
@@ -62,6 +63,13 @@ static void orphans(void) {
     force("1");
     now("forced again, mine", mine);
     removed(mine);
+}
+
+static void *making(void *argument) {
+    _Atomic int *word = argument;
+    word[0] = made(IPC_PRIVATE, PAGE, 0600);
+    while (!word[1]) nap(500);
+    return NULL;
 }
 
 static void forced(void) {
@@ -148,6 +156,16 @@ static void forced(void) {
         fflush(stdout);
         execl("/proc/self/exe", "conf_forced", "after exec, attached", NULL);
     }
+    /* A maker is a thread. Who joins one may be there before its end is complete. */
+    pthread_t thread;
+    _Atomic int of_thread[2] = {-1, 0};
+    need(pthread_create(&thread, NULL, making, of_thread) == 0, "pthread_create");
+    while (of_thread[0] < 0) nap(500);
+    now("a thread's, while it lives", of_thread[0]);
+    of_thread[1] = 1;
+    need(pthread_join(thread, NULL) == 0, "pthread_join");
+    for (int naps = 0; shmctl(of_thread[0], IPC_STAT, &(struct shmid_ds){0}) == 0 && naps < 20000; naps++) nap(500);
+    now("a thread's, after its end", of_thread[0]);
     /* A new owner is no new maker. */
     id = by_child(0600, 0);
     now("another", id);

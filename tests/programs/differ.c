@@ -3,7 +3,10 @@
  * copies run: processes of one Linux, of one guest, of several guests.
  *
  * Identifiers are told by order of appearance, addresses as page numbers of an arena or as "n" where the kernel chose,
- * process ids by name, times as set or not.   usage: differ SEED OPERATIONS | differ gone STATUS */
+ * process ids by name, times as set or not.   usage: differ SEED OPERATIONS FIRST_USER | differ gone STATUS
+ *
+ * Linux keeps one account of locked memory for each user of the machine: who runs this twice at once gives each run users of
+ * its own, FIRST_USER and those after. They are told as 1001, 1002 and 1003. */
 #include "conf.h"
 
 enum { ARENA_PAGES = 128, BIG_PAGES = 513, CHOSEN = 12, CONTROL_KEY = 0xd1ff };
@@ -22,6 +25,7 @@ struct control {
 static struct control *control;
 static int control_id;
 static uint64_t seed;
+static uid_t first_user;
 static long now;    /* The operation. */
 static int salt;    /* Which of its children's operations. */
 static char line[1 << 15];
@@ -72,6 +76,7 @@ static const char *name_of_id(int id) {
         if (control->identifier[i].id == id) return form("#%d", i);
     return form("unknown %d", id);
 }
+static int told_user(uid_t user) { return user - first_user < 3 ? 1001 + user - first_user : user; }
 static void appeared(int id) {
     for (int i = control->identifiers - 1; i >= 0; i--)
         if (control->identifier[i].id == id) return;
@@ -198,7 +203,8 @@ static void detach(void) {
 static void control_one(void) {
     static const int commands[] = {IPC_STAT, IPC_STAT, IPC_STAT, IPC_STAT, IPC_STAT, IPC_RMID, IPC_RMID, IPC_RMID, IPC_SET, IPC_SET, IPC_SET, SHM_LOCK,
                                    SHM_UNLOCK, SHM_STAT, SHM_STAT_ANY, IPC_INFO, SHM_INFO, 4, -1, IPC_STAT | 0x100};
-    static const unsigned users[] = {0, 1001, 1002, 1001, 1002, 65536, 0xffffffff}, groups[] = {0, 2001, 2002, 2001, 2002, 7, 0xffffffff};
+    const unsigned first = first_user, users[] = {0, first, first + 1, first, first + 1, 65536, 0xffffffff};
+    static const unsigned groups[] = {0, 2001, 2002, 2001, 2002, 7, 0xffffffff};
     union { struct shmid_ds state; struct shm_limits limits; struct shm_usage usage; } buffer;
     int command = commands[draw(1, 20)], id = some_id();
     if (control->living > 60 && draw(20, 2)) command = IPC_RMID;
@@ -211,7 +217,7 @@ static void control_one(void) {
     buffer.state.shm_perm.gid = groups[draw(7, draw(6, 8) ? 5 : 7)];
     buffer.state.shm_perm.mode = draw(8, 2) ? 0666 : draw(9, 512) | draw(10, 2) << 9 | draw(11, 2) << 12;
     put("shmctl %s %d%s ", name_of_id(id), command, pointer == &buffer ? "" : pointer ? " kernel" : " NULL");
-    if (command == IPC_SET) put("%d:%d %o", (int)buffer.state.shm_perm.uid, (int)buffer.state.shm_perm.gid, (unsigned)buffer.state.shm_perm.mode);
+    if (command == IPC_SET) put("%d:%d %o", told_user(buffer.state.shm_perm.uid), (int)buffer.state.shm_perm.gid, (unsigned)buffer.state.shm_perm.mode);
     long value = syscall(SYS_shmctl, id, command, pointer);
     put(": %s", result(value));
     if (value == -1) return;
@@ -220,7 +226,7 @@ static void control_one(void) {
     case SHM_STAT: case SHM_STAT_ANY: put(" %s", name_of_id(value)); /* And: */
     case IPC_STAT:
         put(" key %d size %zu mode %o attaches %ld owner %d:%d creator %d:%d by %s last %s%s%s%s", s->shm_perm.__key, s->shm_segsz, (unsigned)s->shm_perm.mode,
-            (long)s->shm_nattch, (int)s->shm_perm.uid, (int)s->shm_perm.gid, (int)s->shm_perm.cuid, (int)s->shm_perm.cgid, name_of(s->shm_cpid),
+            (long)s->shm_nattch, told_user(s->shm_perm.uid), (int)s->shm_perm.gid, told_user(s->shm_perm.cuid), (int)s->shm_perm.cgid, name_of(s->shm_cpid),
             name_of(s->shm_lpid), s->shm_atime ? " atime" : "", s->shm_dtime ? " dtime" : "", s->shm_ctime ? " ctime" : "");
         break;
     case IPC_INFO: put(" highest %ld mni %lu max %lu", value, buffer.limits.mni, buffer.limits.max); break;
@@ -247,7 +253,8 @@ static void list(void) {
         int fields = sscanf(row, "%d %d %o %lu %d %d %lu %u %u %u %u %lu %lu %lu %lu %lu", &key, &id, &mode, &size, &creator, &last, &count, &uid, &gid, &cuid, &cgid,
                             &atime, &dtime, &ctime, &resident, &swapped);
         need(fields == 16, "a row of /proc/sysvipc/shm");
-        put(" %s:%d:%o:%lu:%lu:%s:%s%s:%u:%u:%lu", name_of_id(id), key, mode, size, count, name_of(creator), name_of(last), dtime ? "-" : atime ? "+" : "", uid, gid, resident);
+        put("\n%ld   %s key %d mode %o size %lu attaches %lu by %s last %s%s%s owner %d:%u creator %d:%u resident %lu", now, name_of_id(id), key, mode, size, count,
+            name_of(creator), name_of(last), atime ? " atime" : "", dtime ? " dtime" : "", told_user(uid), gid, told_user(cuid), cgid, resident);
     }
 }
 
@@ -312,12 +319,13 @@ static void change(void) {
     if (wrote >= 0) at[offset] = 1 + draw(13, 255);
 }
 static void be_another(void) {
-    static const struct { uid_t uid; gid_t gid; int count; gid_t groups[2]; } who[] = {
-        {0, 0, 0, {0}}, {0, 0, 0, {0}}, {1001, 2001, 0, {0}}, {1002, 2002, 0, {0}}, {1002, 2002, 1, {2001}}, {1003, 2003, 2, {2001, 2002}}, {1001, 2002, 0, {0}}};
+    const struct { uid_t uid; gid_t gid; int count; gid_t groups[2]; } who[] = {
+        {0, 0, 0, {0}}, {0, 0, 0, {0}}, {first_user, 2001, 0, {0}}, {first_user + 1, 2002, 0, {0}}, {first_user + 1, 2002, 1, {2001}}, {first_user + 2, 2003, 2, {2001, 2002}},
+        {first_user, 2002, 0, {0}}};
     int i = draw(1, 7);
     need(seteuid(0) == 0 && syscall(SYS_setgroups, who[i].count, who[i].groups) == 0, "setgroups");
     need(setegid(who[i].gid) == 0 && seteuid(who[i].uid) == 0, "another user");
-    put("now user %d:%d with %d groups", (int)geteuid(), (int)getegid(), getgroups(0, NULL));
+    put("now user %d:%d with %d groups", told_user(geteuid()), (int)getegid(), getgroups(0, NULL));
 }
 static char *self;
 static void operate(int in_child);
@@ -371,23 +379,13 @@ static long operations;
 /* Whose turn is the operation, or the end that follows the last one. */
 static int turn_of(long number) { return number < operations ? actor_of(number) : number - operations; }
 
-/* Waits until it is `number`'s turn. Who had the turn before wakes the next one. Until wake-ups pass from guest to guest
- * they have to be found out otherwise there: by looking, the more often the closer the turn has come. */
+/* Waits until it is `number`'s turn. Who had the turn before wakes the next one; a look now and then is for luck. */
 static void await(long number) {
     _Atomic uint32_t *calls = &control->calls[rank()];
-    long nap = 100, last = -1;
+    const struct timespec timeout = {1, 0};
     for (;;) {
         uint32_t heard = atomic_load(calls);
-        long turn = atomic_load(&control->turn);
-        if (turn == number) return;
-        /* In microseconds; as long as so many operations took of late. */
-        if (last < 0) nap = 200 * (number - turn);
-        else if (turn == last) nap *= 2;
-        else nap = nap / (turn - last) * (number - turn) * 3 / 4;
-        if (nap < 200) nap = 200;
-        if (nap > 100000) nap = 100000;
-        last = turn;
-        struct timespec timeout = {guests() == 1, nap * 1000};
+        if (atomic_load(&control->turn) == number) return;
         syscall(SYS_futex, calls, 0 /* FUTEX_WAIT */, heard, &timeout);
     }
 }
@@ -401,9 +399,10 @@ static void pass_on(long number) {
 
 int main(int argc, char **argv) {
     if (argc == 3 && strcmp(argv[1], "gone") == 0) return atoi(argv[2]);
-    need(argc == 3, "a seed and a number of operations");
+    need(argc == 4, "a seed, a number of operations, a user");
     seed = strtoull(argv[1], NULL, 0);
     operations = atol(argv[2]);
+    first_user = atoi(argv[3]);
     self = argv[0];
     need(syscall(SYS_setgroups, 0, NULL) == 0, "setgroups");
     size_t size = sizeof *control + (4 * operations + 100) * sizeof control->identifier[0];

@@ -1,5 +1,5 @@
 /* How long it takes to hand a word back and forth by futex: two copies take turns, each sleeps until the other has
- * written and woken it. Not a test (nothing here is the same twice): a measurement, for docs/waiting.md.
+ * written and woken it; and how long from a store to the return of who slept until then. Not a test (nothing here is the same twice): a measurement, for docs/waiting.md.
  *   natively:       TOMBOLO_PROCS=2 taskset -c 0 ./futex_round_trip & TOMBOLO_PROCS=2 TOMBOLO_PROC=1 taskset -c 1 ./futex_round_trip
  *   in one guest:   tombolo run --vcpus 2 --procs 2 ./futex_round_trip
  *   across guests:  tombolo run -n 2 ./futex_round_trip
@@ -9,6 +9,7 @@
 struct shared {
     struct meeting meeting;
     _Alignas(64) word turn;
+    _Alignas(64) volatile uint64_t stored;
 };
 
 /* Reading a clock by a system call would cost as much as what is measured. */
@@ -57,11 +58,30 @@ int main(int argc, char **argv) {
         }
     }
     qsort(took, (size_t)rounds, sizeof *took, by_size);
-    if (me == 0) {
+    if (me == 0)
         printf("%d round trips, microseconds: least %.1f, median %.1f, 90%% below %.1f; slept in %d%%\n", rounds,
                (double)took[0] / microsecond, (double)took[rounds / 2] / microsecond,
                (double)took[rounds * 9 / 10] / microsecond, (int)(sleeps * 100 / (uint64_t)rounds));
-        shmctl(id, IPC_RMID, NULL);
+    /* The clock is one for all guests, so it can be read on one side and compared on the other. */
+    rounds /= 4;
+    meet(&s->meeting);
+    if (me == 0) s->turn = 0;
+    meet(&s->meeting);
+    for (int i = 0; i < rounds; i++) {
+        if (me == 1) {
+            futex_wait(&s->turn, (uint32_t)i);
+            took[i] = tsc() - s->stored;
+        } else {
+            until_waiters(&s->turn, 1);
+            nap(1000);
+            s->stored = tsc();
+            s->turn = (uint32_t)i + 1;
+            futex_wake(&s->turn, 1);
+        }
     }
-    return 0;
+    qsort(took, (size_t)rounds, sizeof *took, by_size);
+    if (me == 1)
+        printf("%d wake-ups, microseconds: least %.1f, median %.1f, 90%% below %.1f\n", rounds, (double)took[0] / microsecond,
+               (double)took[rounds / 2] / microsecond, (double)took[rounds * 9 / 10] / microsecond);
+    return me == 0 ? shmctl(id, IPC_RMID, NULL) : 0;
 }

@@ -2,6 +2,8 @@
  * The first process of the last guest makes them; all others count in a shared segment and say whether their bytes stay
  * theirs. Guests only: it refuses to run where there is a whole Linux.   usage: fuzz SEED SECONDS */
 #include "conf.h"
+#include <sys/time.h>
+#include <ucontext.h>
 
 struct control {
     struct meeting meeting;
@@ -39,7 +41,9 @@ static int excused(long number, unsigned long *a) {
     switch (number) {
     case SYS_kill: case SYS_tkill: a[0] = 0x3fffff; return 0;
     case SYS_tgkill: a[0] = a[1] = 0x3fffff; return 0;
-    case SYS_rt_sigqueueinfo: case SYS_rt_tgsigqueueinfo: case SYS_reboot: case SYS_setpgid: case SYS_setsid: case SYS_pidfd_send_signal: return 1;
+    case SYS_rt_sigqueueinfo: a[0] = 0x3fffff; return 0;
+    case SYS_rt_tgsigqueueinfo: a[0] = a[1] = 0x3fffff; return 0;
+    case SYS_reboot: case SYS_setpgid: case SYS_setsid: case SYS_pidfd_send_signal: return 1;
     case SYS_write: case SYS_writev: case SYS_pwrite64: case SYS_pwritev: case SYS_sendfile:
         if ((unsigned)a[0] - 1 < 2) a[0] = 77;
         return 0;
@@ -57,10 +61,69 @@ static int excused(long number, unsigned long *a) {
 static const short favourites[] = {SYS_read, SYS_write, SYS_open, SYS_close, SYS_lseek, SYS_mmap, SYS_mprotect, SYS_munmap, SYS_brk, SYS_rt_sigaction, SYS_rt_sigprocmask,
     SYS_pread64, SYS_readv, SYS_writev, SYS_sched_yield, SYS_mremap, SYS_madvise, SYS_shmget, SYS_shmat, SYS_shmctl, SYS_shmdt, SYS_nanosleep, SYS_clone, SYS_fork, SYS_execve, SYS_wait4, SYS_kill,
     SYS_readlink, SYS_gettimeofday, SYS_getrlimit, SYS_setrlimit, SYS_setuid, SYS_setgroups, SYS_getgroups, SYS_setresuid, SYS_setresgid, SYS_getpgid, SYS_sigaltstack, SYS_arch_prctl,
-    SYS_futex, SYS_set_tid_address, SYS_clock_gettime, SYS_clock_nanosleep, SYS_waitid, SYS_openat, SYS_newfstatat, SYS_set_robust_list, SYS_get_robust_list, SYS_prlimit64, SYS_getrandom, SYS_poll, SYS_stat};
+    SYS_futex, SYS_set_tid_address, SYS_clock_gettime, SYS_clock_nanosleep, SYS_waitid, SYS_openat, SYS_newfstatat, SYS_set_robust_list, SYS_get_robust_list, SYS_prlimit64, SYS_getrandom, SYS_poll, SYS_stat,
+    SYS_rt_sigreturn, SYS_rt_sigpending, SYS_rt_sigtimedwait, SYS_rt_sigsuspend, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo, SYS_alarm, SYS_setitimer, SYS_getitimer, SYS_timer_create, SYS_timer_settime,
+    SYS_timer_gettime, SYS_timer_getoverrun, SYS_timer_delete, SYS_sigaltstack, SYS_rt_sigaction, SYS_rt_sigprocmask};
+
+/* The end of a process whose registers may be anything. */
+void landing(void);
+__asm__(".text; landing: mov $60, %eax; xor %edi, %edi; syscall; ud2");
+static unsigned long signal_set(void) { return random_bits() & random_bits(); }
+
+/* Goes back through a frame that no signal has made: some of it sensible, so that it comes far, the rest whatever. */
+static void hostile_frame(void) {
+    unsigned char *room = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (room == MAP_FAILED) return;
+    if (random_bits() % 8 == 0) mprotect(room + 2 * PAGE, PAGE, random_bits() % 8);
+    ucontext_t *u = (void *)(room + PAGE + random_bits() % (PAGE / 8) * 8);
+    unsigned char *fpu = room + random_bits() % 64 * 64;
+    unsigned long *words = (unsigned long *)u;
+    if (random_bits() % 2)
+        for (unsigned i = 0; i < 55; i++) words[i] = random_bits() % 2 ? argument() : random_bits();
+    else
+        for (unsigned i = 0; i < 18; i++) u->uc_mcontext.gregs[i] = argument();
+    unsigned short *segments = (unsigned short *)&u->uc_mcontext.gregs[REG_CSGSFS];
+    if (random_bits() % 8) segments[0] = 0x33, segments[3] = 0x2b;
+    if (random_bits() % 4) u->uc_mcontext.gregs[REG_RIP] = (greg_t)landing;
+    if (random_bits() % 4) u->uc_flags = random_bits() % 8;
+    if (random_bits() % 2) *(unsigned long *)&u->uc_sigmask = signal_set();
+    u->uc_mcontext.fpregs = (void *)(random_bits() % 8 ? (unsigned long)fpu : argument());
+    for (unsigned i = 0; i < 64; i++) ((unsigned long *)fpu)[i] = random_bits();
+    if (random_bits() % 4) ((unsigned *)fpu)[6] &= random_bits() % 2 ? 0xffff : 0xff003fff;
+    __asm__ volatile("mov %0, %%rsp; mov $15, %%eax; syscall; ud2" ::"r"(u) : "rax", "memory");
+}
+
+/* Handlers that may be anywhere, on stacks that may be anywhere, for signals that come at once, by a timer or by faults. */
+static void nothing(int number) { (void)number; }
+static void hostile_handlers(void) {
+    for (int i = 0; i < 12; i++) {
+        static const int numbers[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGUSR1, SIGALRM, 40, 41};
+        int number = numbers[random_bits() % 9];
+        struct sigaction action;
+        memset(&action, 0, sizeof action);
+        action.sa_handler = random_bits() % 4 ? nothing : random_bits() % 2 ? (void (*)(int))landing : (void (*)(int))argument();
+        action.sa_flags = random_bits() & (SA_SIGINFO | SA_ONSTACK | SA_NODEFER | SA_RESETHAND | SA_RESTART);
+        *(unsigned long *)&action.sa_mask = signal_set();
+        sigaction(number, &action, NULL);
+        stack_t stack = {.ss_sp = (void *)argument(), .ss_size = random_bits() % 2 ? PAGE * 2 : argument(), .ss_flags = random_bits() % 2 ? 1u << 31 : random_bits() % 4};
+        sigaltstack(&stack, NULL);
+        struct itimerval timer = {{0, random_bits() % 3000}, {0, random_bits() % 3000}};
+        switch (random_bits() % 8) {
+        case 0: setitimer(ITIMER_REAL, &timer, NULL); break;
+        case 1: *(volatile char *)argument() = 1; break;
+        case 2: __asm__ volatile("ud2"); break;
+        case 3: nap(random_bits() % 3000); break;
+        case 4: syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), number); break;
+        case 5: sigprocmask(SIG_SETMASK, (sigset_t *)(random_bits() % 2 ? argument() : (unsigned long)&action.sa_mask), NULL); break;
+        default: kill(getpid(), number); break;
+        }
+    }
+}
 
 static void storm(void) {
     int calls = 20 + random_bits() % 200;
+    if (random_bits() % 4 == 0) hostile_handlers();
+    if (random_bits() % 4 == 0) hostile_frame();
     if (random_bits() % 2) become(1001 + random_bits() % 3, 2001, 0, NULL);
     for (int i = 0; i < calls; i++) {
         unsigned long a[6];
@@ -68,7 +131,7 @@ static void storm(void) {
         long number = random_bits() % 4 ? favourites[random_bits() % (sizeof favourites / sizeof *favourites)] : random_bits() % 470;
         if (random_bits() % 200 == 0) number = (long)argument();
         if (number == SYS_shmget && random_bits() % 4) a[1] %= 1 << 20, a[0] = 0x4000 + a[0] % 16, a[2] |= IPC_CREAT;
-        if ((number == SYS_nanosleep || number == SYS_clock_nanosleep || number == SYS_futex || number == SYS_pause) && random_bits() % 8) continue;
+        if ((number == SYS_nanosleep || number == SYS_clock_nanosleep || number == SYS_futex || number == SYS_pause || number == SYS_rt_sigsuspend || number == SYS_rt_sigtimedwait) && random_bits() % 8) continue;
         if (excused(number, a)) continue;
         long result = syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
         if (number == SYS_shmget && result >= 0) own_ids[random_bits() % 8] = result;

@@ -51,8 +51,8 @@ fn spawning() {
     says("finished", thread.is_finished());
     flag.store(true, SeqCst);
     thread.join().unwrap();
-    let many: usize = (0..300).map(|i| thread::spawn(move || i).join().unwrap()).sum();
-    says("three hundred", many);
+    let many: usize = (0..60).map(|i| thread::spawn(move || i).join().unwrap()).sum();
+    says("sixty", many);
 }
 
 fn mutexes() {

@@ -24,6 +24,8 @@ int main(int argc, char **argv) {
         meet(&control->meeting);
         for (int waited = 0; nattch(id) != 1 && waited < 10000; waited++) nap(1000);
         printf("attaches %ld\n", nattch(id));
+        /* What a process held goes piece by piece when it ends. */
+        for (int waited = 0; shmctl(doomed, IPC_STAT, &state) == 0 && waited < 10000; waited++) nap(1000);
         need(shmctl(id, IPC_STAT, &state) == 0, "IPC_STAT");
         holds("it was detached just now", labs(state.shm_dtime - time(NULL)) < 5);
         holds("by another process", state.shm_lpid != getpid() && state.shm_lpid > 0);

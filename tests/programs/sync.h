@@ -1,8 +1,8 @@
 /* What the programs about synchronisation (sync_*.c) share. A conductor, the first copy's main thread, plays a scenario:
  * it gives workers orders, one at a time, and prints what each says of it. Workers are threads of one process, processes
  * forked from it, or either spread over the copies, which may be in different guests; the scenario, and so the
- * transcript, is always the same. Orders and answers pass through a segment that is looked at between naps, so that what
- * is tested, sleeping and waking, is not needed to test it.
+ * transcript, is always the same. Orders and answers pass through a segment; who waits for them sleeps for a moment at a
+ * time and is woken if waking works, so that what is tested is not needed to test it, only to do so quickly.
  *
  *   usage: sync_* threads|private|forks
  *     threads: workers are threads; what they synchronise with lies in the segment and is PTHREAD_PROCESS_SHARED
@@ -13,6 +13,7 @@
 #ifndef SYNC_H
 #define SYNC_H
 #include "conf.h"
+#include "futex.h"
 #include <pthread.h>
 #include <semaphore.h>
 
@@ -90,28 +91,42 @@ static inline long on_time(clockid_t clock, const struct timespec *until, long r
 
 /* --- waiting without what is tested --- */
 
+#define PATIENCE 40000000000LL /* nanoseconds */
+
 static inline void look_again(int *looks) {
-    if ((*looks)++ < 8) sched_yield();
-    else nap(*looks < 40 ? 50 * (*looks - 8) : 2000);
+    nap(100 << (*looks < 4 ? *looks : 4));
+    ++*looks;
 }
 #define UNTIL(condition, what)                                                                        \
     do {                                                                                              \
         int64_t began = clock_now(CLOCK_MONOTONIC);                                                   \
-        for (int looks = 0; !(condition); look_again(&looks))                                         \
-            if (clock_now(CLOCK_MONOTONIC) - began > 25000000000LL) need(0, what);                    \
+        for (int looks = 0; !(condition); look_again(&looks)) {                                       \
+            if (looks == 500) fflush(stdout);                                                         \
+            if (clock_now(CLOCK_MONOTONIC) - began > PATIENCE) need(0, what);                          \
+        }                                                                                             \
     } while (0)
 
 /* --- workers --- */
 
+/* Until the word there is `value`, as said above; not if that takes too long. */
+static inline int becomes(const _Atomic uint32_t *at, uint32_t value, int64_t patience) {
+    int64_t began = clock_now(CLOCK_MONOTONIC);
+    struct timespec moment = {0, 200000000};
+    for (uint32_t seen; (seen = atomic_load(at)) != value;) {
+        if (atomic_load(&arena->over)) return 0;
+        if (clock_now(CLOCK_MONOTONIC) - began > patience) return 0;
+        if (futex(at, FUTEX_WAIT, seen, &moment, NULL, 0) && errno == ETIMEDOUT && patience == PATIENCE) fflush(stdout);
+    }
+    return 1;
+}
 static void work(int me) {
     struct post *post = &arena->posts[me];
     for (uint32_t number = 1;; number++) {
-        for (int looks = 0; atomic_load(&post->asked) < number; look_again(&looks))
-            if (atomic_load(&arena->over)) return;
-        if (post->what == END) return;
+        if (!becomes(&post->asked, number, INT64_MAX) || post->what == END) return;
         atomic_store(&post->begun, number);
         post->result = perform(me, post->what, post->object, post->argument);
         atomic_store(&post->done, number);
+        futex_wake(&post->done, 1);
     }
 }
 static void *thread_of(void *me) {
@@ -141,13 +156,19 @@ static inline void dismiss(void) {
     }
 }
 
+static inline void give(int worker, int what, int object, long argument) {
+    struct post *post = &arena->posts[worker];
+    need(atomic_load(&post->asked) == atomic_load(&post->done), "the worker to have no other order");
+    post->what = what, post->object = object, post->argument = argument;
+    atomic_fetch_add(&post->asked, 1);
+    futex_wake(&post->asked, 1);
+}
 /* Nobody waits for a conductor that has given up. */
 static void at_the_end(void) {
     if (rank() == 0) atomic_store(&arena->over, 1);
 }
 /* Everybody is there. True in the conductor. */
 static inline int opened(int argc, char **argv) {
-    setvbuf(stdout, NULL, _IOLBF, 0);
     const char *mode = argc > 1 ? argv[1] : "threads";
     forking = strcmp(mode, "forks") == 0;
     shared = strcmp(mode, "private") != 0;
@@ -169,8 +190,7 @@ static inline int closed(void) {
         for (int w = 0; w < WORKERS; w++) {
             atomic_store(&arena->closing, 1);
             if (!atomic_load(&arena->posts[w].hired) || atomic_load(&arena->posts[w].gone)) continue;
-            arena->posts[w].what = END;
-            atomic_fetch_add(&arena->posts[w].asked, 1);
+            give(w, END, 0, 0);
         }
     dismiss();
     meet(&arena->meeting);
@@ -182,21 +202,18 @@ static inline int closed(void) {
 
 /* Gives an order and returns when the worker has begun it. */
 static inline void order(int worker, int what, int object, long argument) {
-    struct post *post = &arena->posts[worker];
-    need(atomic_load(&post->asked) == atomic_load(&post->done), "the worker to have no other order");
-    post->what = what, post->object = object, post->argument = argument;
-    uint32_t number = atomic_fetch_add(&post->asked, 1) + 1;
-    UNTIL(atomic_load(&post->begun) == number, "a worker to begin");
+    give(worker, what, object, argument);
+    UNTIL(atomic_load(&arena->posts[worker].begun) == atomic_load(&arena->posts[worker].asked), "a worker to begin");
 }
 static inline int done(int worker) {
     return atomic_load(&arena->posts[worker].done) == atomic_load(&arena->posts[worker].asked);
 }
 static inline long result(int worker) {
-    UNTIL(done(worker), form("worker %d to have done it", worker));
+    need(becomes(&arena->posts[worker].done, atomic_load(&arena->posts[worker].asked), PATIENCE), form("worker %d to have done it", worker));
     return arena->posts[worker].result;
 }
 static inline long ask(int worker, int what, int object, long argument) {
-    order(worker, what, object, argument);
+    give(worker, what, object, argument);
     return result(worker);
 }
 static inline const char *told(long result) {
@@ -228,7 +245,7 @@ static inline void still(const char *name, int worker) {
 static inline void then(const char *name, int worker) { printf("%s %s\n", name, told(result(worker))); }
 /* The same order to all who are there from the start, at once, each must answer `expected`. */
 static inline void all_do(const char *name, int what, int object, long argument) {
-    for (int w = 0; w < EMPLOYED; w++) order(w, what, object, argument);
+    for (int w = 0; w < EMPLOYED; w++) give(w, what, object, argument);
     long first = result(0);
     int same = 1;
     for (int w = 1; w < EMPLOYED; w++) same &= result(w) == first;

@@ -68,7 +68,7 @@ int main(int argc, char **argv) {
             holds("the other is not", (result(one) == 0) + (result(other) == 0) == 1);
         }
         new_barrier(2, 4);
-        all_do("laps", LAPS, 2, 150);
+        all_do("laps", LAPS, 2, 20);
         printf("serial %ld\n", atomic_load(&arena->cells[0]));
         printf("destroy %s\n", told(pthread_barrier_destroy(&objects[2].barrier)));
     }

@@ -74,7 +74,7 @@ static long perform(int me, int what, int object, long argument) {
         for (long i = 0; i < argument; i++) {
             before = clock_now(clock) + (i * 7 + me * 3) % 20 * 300000;
             until = (struct timespec){before / 1000000000, before % 1000000000};
-            long result = answer(syscall(SYS_futex, &objects[0].word, 9 | (clock == CLOCK_REALTIME ? 256 : 0), 0, &until, NULL, -1));
+            long result = answer(futex(&objects[0].word, FUTEX_WAIT_BITSET | (clock == CLOCK_REALTIME ? FUTEX_CLOCK_REALTIME : 0), 0, &until, NULL, EVERY_BIT));
             wrong += result != ETIMEDOUT || on_time(clock, &until, result) != ETIMEDOUT;
         }
         return value(wrong);
@@ -84,10 +84,10 @@ static long perform(int me, int what, int object, long argument) {
 
 int main(int argc, char **argv) {
     if (opened(argc, argv)) {
-        for (int c = 0; c < CLOCKS; c++) all_do(form("earlier than others' by the %s clock", clocks[c].name), RACE, c, 3000);
-        all_do("earlier than others' by the wall clock's other calls", FOLLOW, 0, 1500);
-        all_do("earlier than its own by the process's clock", ALONE, 0, 300);
-        all_do("earlier than its own by the thread's clock", ALONE, 1, 300);
+        for (int c = 0; c < CLOCKS; c++) all_do(form("earlier than others' by the %s clock", clocks[c].name), RACE, c, 150);
+        all_do("earlier than others' by the wall clock's other calls", FOLLOW, 0, 150);
+        all_do("earlier than its own by the process's clock", ALONE, 0, 100);
+        all_do("earlier than its own by the thread's clock", ALONE, 1, 100);
         all_do("naps too short or far too long", SLEEP, 0, 20);
         all_do("waits too short or far too long", FUTEX, 0, 20);
         all_do("waits too short or far too long, by the wall clock", FUTEX, 1, 20);

@@ -6,6 +6,7 @@
  *   spin, getpid: its guest is ended by somebody else, or by this system call
  * Copies between are witnesses that wait as well. */
 #include "conf.h"
+#include "futex.h"
 #include <limits.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -26,19 +27,7 @@ static const char *told(int error) { return error ? errno_name(error) : "ok"; }
 #define UNTIL(condition, what) \
     for (int naps = 0; !(condition); naps++) need(naps < 40000, what), nap(500)
 
-/* As in linux/futex.h, which musl has not. */
-enum { FUTEX_WAIT, FUTEX_WAKE, FUTEX_CMP_REQUEUE = 4 };
-static long futex(int operation, unsigned value, long fourth) { return syscall(SYS_futex, &arena->word, operation, value, fourth, &arena->word, 0); }
-/* How many wait: moving them to where they are changes nothing. */
-static long queued(void) { return futex(FUTEX_CMP_REQUEUE, 0, INT_MAX); }
-
-static struct timespec after(long milliseconds) {
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    t.tv_sec += milliseconds / 1000, t.tv_nsec += milliseconds % 1000 * 1000000;
-    if (t.tv_nsec >= 1000000000) t.tv_sec++, t.tv_nsec -= 1000000000;
-    return t;
-}
+static struct timespec in_ms(long milliseconds) { return after(now(CLOCK_REALTIME), milliseconds * 1000000); }
 static void started(pthread_t *thread, void *(*what)(void *), void *argument) {
     need(pthread_create(thread, NULL, what, argument) == 0, "pthread_create");
 }
@@ -47,7 +36,7 @@ static void started(pthread_t *thread, void *(*what)(void *), void *argument) {
 
 static const char *how;
 static void *waits_for_word(void *unused) {
-    for (;;) futex(FUTEX_WAIT, 0, 0);
+    for (;;) futex_wait(&arena->word, 0);
 }
 static void *waits_for_ours(void *unused) {
     atomic_fetch_add(&arena->ready, 1);
@@ -106,7 +95,7 @@ static int doomed(char *self) {
 struct wait { int number, result, consistent, unlocked; pthread_t thread; };
 static void *waits_for_mutex(void *at) {
     struct wait *wait = at;
-    struct timespec far = after(60000);
+    struct timespec far = in_ms(60000);
     atomic_fetch_add(&arena->waiting, 1);
     pthread_mutex_t *mutex = &arena->robust[wait->number];
     wait->result = wait->number % 2 ? pthread_mutex_timedlock(mutex, &far) : pthread_mutex_lock(mutex);
@@ -115,11 +104,12 @@ static void *waits_for_mutex(void *at) {
     return NULL;
 }
 static void *waits_behind(void *result) {
-    *(long *)result = futex(FUTEX_WAIT, 0, 0);
+    *(long *)result = futex_wait(&arena->word, 0);
     return NULL;
 }
 static void witness(void) {
     struct wait waits[2] = {{2}, {3}};
+    UNTIL(atomic_load(&arena->ready) == 3, "the doomed to be ready");
     for (int i = 0; i < 2; i++) started(&waits[i].thread, waits_for_mutex, &waits[i]);
     for (int i = 0; i < 2; i++) {
         need(pthread_join(waits[i].thread, NULL) == 0, "pthread_join");
@@ -132,9 +122,9 @@ static void tells(void) {
     pthread_t behind;
     long woken = -2;
     int witnesses = copies() - 2;
-    UNTIL(atomic_load(&arena->ready) == 3 && queued() == 2, "the doomed to be ready");
+    UNTIL(atomic_load(&arena->ready) == 3 && waiters(&arena->word) == 2, "the doomed to be ready");
     started(&behind, waits_behind, &woken);
-    UNTIL(queued() == 3, "us to be behind");
+    UNTIL(waiters(&arena->word) == 3, "us to be behind");
     for (int i = 0; i < 2; i++) started(&waits[i].thread, waits_for_mutex, &waits[i]);
     UNTIL(atomic_load(&arena->waiting) == 2 + 2 * witnesses, "all to wait");
     nap(20000);
@@ -161,25 +151,25 @@ static void tells(void) {
         if (result == 0) printf(", unlock %s", told(pthread_mutex_unlock(&arena->robust[i])));
         printf("\n");
     }
-    struct timespec soon = after(30);
+    struct timespec soon = in_ms(30);
     printf("a recursive one: %s", told(pthread_mutex_lock(&arena->recursive)));
     printf(", consistent %s", told(pthread_mutex_consistent(&arena->recursive)));
     printf(", unlock %s", told(pthread_mutex_unlock(&arena->recursive)));
     printf(", unlock %s\n", told(pthread_mutex_unlock(&arena->recursive)));
     printf("one that is not robust: %s\n", told(pthread_mutex_timedlock(&arena->plain, &soon)));
-    soon = after(30);
+    soon = in_ms(30);
     printf("a semaphore it would have posted: %s\n", sem_timedwait(&arena->sem, &soon) ? errno_name(errno) : "ok");
     printf("one that nobody had: %s", told(pthread_mutex_lock(&arena->never)));
     printf(", unlock %s\n", told(pthread_mutex_unlock(&arena->never)));
     atomic_store(&arena->stage, 2);
     /* Its waiters are gone from their queues: a single wake-up finds the living one. */
-    UNTIL(queued() == 1, "its waiters to be gone");
-    printf("waiting for the word: %ld", queued());
-    printf(", woken %ld", futex(FUTEX_WAKE, 1, 0));
+    UNTIL(waiters(&arena->word) == 1, "its waiters to be gone");
+    printf("waiting for the word: %ld", waiters(&arena->word));
+    printf(", woken %ld", futex_wake(&arena->word, 1));
     need(pthread_join(behind, NULL) == 0, "pthread_join");
     printf(", it says %ld\n", woken);
     printf("ours: unlock %s", told(pthread_mutex_unlock(&arena->ours)));
-    soon = after(20000);
+    soon = in_ms(20000);
     printf(", lock %s", told(pthread_mutex_timedlock(&arena->ours, &soon)));
     printf(", unlock %s\n", told(pthread_mutex_unlock(&arena->ours)));
     UNTIL(nattch(segment) == 1, "it to be detached");

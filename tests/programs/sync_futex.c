@@ -4,16 +4,10 @@
 #include "sync.h"
 #include <limits.h>
 
-/* As in linux/futex.h, which musl has not. */
-enum {
-    FUTEX_WAIT, FUTEX_WAKE, FUTEX_FD, FUTEX_REQUEUE, FUTEX_CMP_REQUEUE, FUTEX_WAKE_OP, FUTEX_WAIT_BITSET = 9, FUTEX_WAKE_BITSET,
-    FUTEX_PRIVATE = 128, FUTEX_CLOCK_REALTIME = 256
-};
-
 enum { CALL, WAIT, WAIT_FOR, WAIT_MASK, WAIT_UNTIL, WAIT_UNTIL_REAL, PING, COUNT };
 struct call { int operation, value, second, value3; long value2; };
 
-static long futex(int word, int operation, unsigned value, long fourth, _Atomic uint32_t *second, unsigned third) {
+static long at_word(int word, int operation, unsigned value, long fourth, _Atomic uint32_t *second, unsigned third) {
     return syscall(SYS_futex, &objects[word].word, operation | (shared ? 0 : FUTEX_PRIVATE), value, fourth, second, third);
 }
 static long on_time_or(clockid_t clock, const struct timespec *until, long result) { return on_time(clock, until, answer(result)); }
@@ -25,23 +19,23 @@ static long perform(int me, int what, int object, long argument) {
     switch (what) {
     case CALL: {
         struct call *call = (struct call *)&arena->cells[me * 4];
-        return value(futex(object, call->operation, call->value, call->value2, &objects[call->second].word, call->value3));
+        return value(at_word(object, call->operation, call->value, call->value2, &objects[call->second].word, call->value3));
     }
-    case WAIT: return answer(futex(object, FUTEX_WAIT, argument, 0, NULL, 0));
-    case WAIT_FOR: return on_time_or(CLOCK_MONOTONIC, &until, futex(object, FUTEX_WAIT, 0, (long)&time, NULL, 0));
-    case WAIT_MASK: return answer(futex(object, FUTEX_WAIT_BITSET, 0, 0, NULL, argument));
-    case WAIT_UNTIL: return on_time_or(clock, &until, futex(object, FUTEX_WAIT_BITSET, 0, (long)&until, NULL, -1));
+    case WAIT: return answer(at_word(object, FUTEX_WAIT, argument, 0, NULL, 0));
+    case WAIT_FOR: return on_time_or(CLOCK_MONOTONIC, &until, at_word(object, FUTEX_WAIT, 0, (long)&time, NULL, 0));
+    case WAIT_MASK: return answer(at_word(object, FUTEX_WAIT_BITSET, 0, 0, NULL, argument));
+    case WAIT_UNTIL: return on_time_or(clock, &until, at_word(object, FUTEX_WAIT_BITSET, 0, (long)&until, NULL, -1));
     case WAIT_UNTIL_REAL:
-        return on_time_or(clock, &until, futex(object, FUTEX_WAIT_BITSET | FUTEX_CLOCK_REALTIME, 0, (long)&until, NULL, -1));
+        return on_time_or(clock, &until, at_word(object, FUTEX_WAIT_BITSET | FUTEX_CLOCK_REALTIME, 0, (long)&until, NULL, -1));
     case PING: /* Workers in a ring, each on a word of its own. */
         for (long i = 1; i <= argument; i++) {
             while (atomic_load(&objects[object + me].word) != (uint32_t)i) {
-                futex(object + me, FUTEX_WAIT, i - 1, 0, NULL, 0);
+                at_word(object + me, FUTEX_WAIT, i - 1, 0, NULL, 0);
             }
             arena->plain[object]++;
             int next = object + (me + 1) % EMPLOYED;
             atomic_store(&objects[next].word, (uint32_t)i + (next == object));
-            futex(next, FUTEX_WAKE, 1, 0, NULL, 0);
+            at_word(next, FUTEX_WAKE, 1, 0, NULL, 0);
         }
         return 0;
     case COUNT: /* A lock of three states: free, held, held and waited for. */
@@ -50,14 +44,14 @@ static long perform(int me, int what, int object, long argument) {
             if (!atomic_compare_exchange_strong(word, &state, 1)) {
                 if (state != 2) state = atomic_exchange(word, 2);
                 while (state != 0) {
-                    futex(object, FUTEX_WAIT, 2, 0, NULL, 0);
+                    at_word(object, FUTEX_WAIT, 2, 0, NULL, 0);
                     state = atomic_exchange(word, 2);
                 }
             }
             long before = arena->plain[object];
             if (i % 8 == me) sched_yield();
             arena->plain[object] = before + 1;
-            if (atomic_exchange(word, 0) == 2) futex(object, FUTEX_WAKE, 1, 0, NULL, 0);
+            if (atomic_exchange(word, 0) == 2) at_word(object, FUTEX_WAKE, 1, 0, NULL, 0);
         }
         return 0;
     }
@@ -73,7 +67,7 @@ static void wakes(const char *name, int worker, int word, int count) {
     printf("%s %s\n", name, told(calls(worker, FUTEX_WAKE, word, count, 0, word, 0)));
 }
 static int queued(int word) {
-    long count = futex(word, FUTEX_CMP_REQUEUE, 0, INT_MAX, &objects[word].word, atomic_load(&objects[word].word));
+    long count = at_word(word, FUTEX_CMP_REQUEUE, 0, INT_MAX, &objects[word].word, atomic_load(&objects[word].word));
     need(count >= 0, "to count waiters");
     return count;
 }
@@ -175,7 +169,7 @@ static void times(void) {
     wakes("D wakes the others", 3, 0, 10);
     then("A", 0), then("C", 2);
     struct timespec soon = {0, 1000000};
-    printf("a relative time by the wall clock %s\n", told(answer(futex(0, FUTEX_WAIT | FUTEX_CLOCK_REALTIME, 0, (long)&soon, NULL, 0))));
+    printf("a relative time by the wall clock %s\n", told(answer(at_word(0, FUTEX_WAIT | FUTEX_CLOCK_REALTIME, 0, (long)&soon, NULL, 0))));
 }
 
 static void requeueing(void) {
@@ -343,9 +337,9 @@ int main(int argc, char **argv) {
         mistakes();
         printf("--- many\n");
         atomic_store(&objects[8].word, 1);
-        all_do("round and round", PING, 8, 200);
+        all_do("round and round", PING, 8, 30);
         printf("hops %ld\n", arena->plain[8]);
-        all_do("all count together", COUNT, 16, 2000);
+        all_do("all count together", COUNT, 16, 100);
         printf("counted %ld\n", arena->plain[16]);
         for (int word = 0; word < 20; word++) need(queued(word) == 0, "nobody to be left");
     }

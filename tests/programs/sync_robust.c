@@ -135,7 +135,7 @@ static void of_any_type(int m, int type) {
         does("A locks again", 0, LOCK, m, 0);
         for (int i = 0; i < 3; i++) does("A unlocks", 0, UNLOCK, m, 0);
     }
-    all_do("all count together", ADD, m, 200);
+    all_do("all count together", ADD, m, 40);
 
     printf("nobody makes it consistent\n");
     v = victim();

@@ -105,7 +105,7 @@ static void of_any_kind(int l) {
     does("C reads", 2, READ, l, 0);
     does("A unlocks", 0, UNLOCK, l, 0);
     does("C unlocks", 2, UNLOCK, l, 0);
-    all_do("all count together", COUNT, l, 400);
+    all_do("all count together", COUNT, l, 60);
     printf("counted %ld and %ld\n", arena->plain[l], arena->plain[32 + l]);
 }
 

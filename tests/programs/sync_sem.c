@@ -93,12 +93,12 @@ int main(int argc, char **argv) {
         }
 #endif
         need(sem_init(&objects[1].sem, shared, 1) == 0 && sem_init(&objects[2].sem, shared, 0) == 0, "sem_init");
-        order(0, PING, 1, 300), order(1, PONG, 1, 300);
+        order(0, PING, 1, 40), order(1, PONG, 1, 40);
         then("ping", 0);
         then("pong", 1);
         printf("trail %lx\n", (unsigned long)arena->plain[1]);
         need(sem_init(&objects[3].sem, shared, 2) == 0, "sem_init");
-        all_do("two at a time", COUNT, 3, 300);
+        all_do("two at a time", COUNT, 3, 40);
         printf("counted %ld\n", atomic_load(&arena->cells[1]));
         does("its value", 3, VALUE_OF, 3, 0);
         printf("destroy %s\n", told(answer(sem_destroy(&objects[3].sem))));

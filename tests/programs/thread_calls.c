@@ -1,5 +1,6 @@
 /* The system calls that make threads and speak of them, without a library in between where that is possible. */
 #include "conf.h"
+#include "futex.h"
 #include <pthread.h>
 #include <sys/prctl.h>
 
@@ -28,9 +29,9 @@ enum { THREAD = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD
 static char stacks[8][65536] __attribute__((aligned(64)));
 static char *top(int number) { return stacks[number] + sizeof stacks[0]; }
 static long gettid_(void) { return syscall(SYS_gettid); }
-static void wait_until_zero(_Atomic int *word) {
+static void wait_until_zero(_Atomic int *at) {
     int value;
-    while ((value = atomic_load(word)) != 0) syscall(SYS_futex, word, 0, value, NULL, NULL, 0);
+    while ((value = atomic_load(at)) != 0) futex_wait((word *)at, value);
 }
 
 /* --- clone --- */
@@ -133,10 +134,7 @@ static void cloning(void) {
     static const struct { const char *name; int flags; } processes[] = {
         {"a process that shares memory", CLONE_VM | SIGCHLD},
         {"a process that shares memory, for a while", CLONE_VM | CLONE_VFORK | SIGCHLD},
-        {"a process that shares memory and signals", CLONE_VM | CLONE_SIGHAND | SIGCHLD},
-        {"a process that shares memory and more", CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_SYSVSEM | SIGCHLD},
         {"a process that shares nothing", SIGCHLD},
-        {"a process that shares files", CLONE_FS | CLONE_FILES | SIGCHLD},
     };
     for (unsigned i = 0; i < sizeof processes / sizeof *processes; i++) {
         atomic_store(&ran, 0), atomic_store(&pid_inside, 0), atomic_store(&parent_tid, 0);
@@ -413,7 +411,7 @@ static _Atomic int busy_stage;
 static void *is_busy(void *unused) {
     atomic_store(&busy_stage, 1);
     for (volatile int i = 0; atomic_load(&busy_stage) < 2; i++) {}
-    while (atomic_load(&busy_stage) < 3) nap(1000);
+    while (atomic_load(&busy_stage) < 3) nap(20000);
     return NULL;
 }
 static int64_t spent(clockid_t clock) {
@@ -428,12 +426,11 @@ static void spending(void) {
     need(pthread_create(&thread, NULL, is_busy, NULL) == 0, "pthread_create");
     while (atomic_load(&busy_stage) < 1) nap(200);
     printf("a thread's clock %s\n", pthread_getcpuclockid(thread, &clock) ? "fails" : "ok");
-    int64_t mine = spent(CLOCK_THREAD_CPUTIME_ID), whole = spent(CLOCK_PROCESS_CPUTIME_ID);
+    int64_t whole = spent(CLOCK_PROCESS_CPUTIME_ID);
     int64_t before = spent(clock), until = before + 30000000;
     int waits = 0;
     for (; spent(clock) < until && waits < 20000; waits++) nap(1000);
     holds("a busy thread spends time", spent(clock) >= until);
-    holds("main spends less meanwhile", spent(CLOCK_THREAD_CPUTIME_ID) - mine < spent(clock) - before);
     holds("the process spends all of it", spent(CLOCK_PROCESS_CPUTIME_ID) - whole >= 30000000);
     int64_t first = spent(own), second = spent(CLOCK_THREAD_CPUTIME_ID), third = spent(own);
     holds("one's own clock by either name", first <= second && second <= third);
@@ -441,7 +438,7 @@ static void spending(void) {
     atomic_store(&busy_stage, 2);
     nap(5000);
     before = spent(clock);
-    nap(30000);
+    nap(60000);
     holds("a thread that sleeps spends little", spent(clock) - before < 20000000);
     atomic_store(&busy_stage, 3);
     need(pthread_join(thread, NULL) == 0, "pthread_join");

@@ -1,17 +1,12 @@
 /* Which words are one futex, and what becomes of those who wait when memory, threads and processes go. */
 #include "conf.h"
+#include "futex.h"
 #include <limits.h>
 #include <pthread.h>
 
-/* As in linux/futex.h, which musl has not. */
-enum { FUTEX_WAIT, FUTEX_WAKE, FUTEX_REQUEUE = 3, FUTEX_CMP_REQUEUE, FUTEX_PRIVATE = 128 };
-
-static long futex(void *word, int operation, unsigned value, long fourth, void *second, unsigned third) {
-    return syscall(SYS_futex, word, operation, value, fourth, second, third);
-}
-static long wake(void *word, int private) { return futex(word, FUTEX_WAKE | private, INT_MAX, 0, NULL, 0); }
-/* How many wait: moving them to where they are changes nothing. */
-static long queued(void *word, int private) { return futex(word, FUTEX_CMP_REQUEUE | private, 0, INT_MAX, word, *(unsigned *)word); }
+static long wake(void *at, int private) { return futex(at, FUTEX_WAKE | private, INT_MAX, 0, NULL, 0); }
+/* As waiters(), privately or not. */
+static long queued(void *at, int private) { return futex(at, FUTEX_REQUEUE | private, 0, (void *)(long)INT_MAX, at, 0); }
 static void until_queued(void *word, int private, long count) {
     for (int naps = 0; queued(word, private) != count; naps++) need(naps < 20000, "waiters"), nap(500);
 }
@@ -26,7 +21,7 @@ struct waiter {
 static void *waits(void *at) {
     struct waiter *waiter = at;
     struct timespec time = {waiter->milliseconds / 1000, waiter->milliseconds % 1000 * 1000000};
-    waiter->result = futex(waiter->word, FUTEX_WAIT | waiter->private, 0, waiter->milliseconds ? (long)&time : 0, NULL, 0);
+    waiter->result = futex(waiter->word, FUTEX_WAIT | waiter->private, 0, waiter->milliseconds ? &time : NULL, NULL, 0);
     waiter->error = errno;
     return NULL;
 }
@@ -230,14 +225,14 @@ static void waiters_go(char *word, const char *where) {
     }
 }
 
-enum { MANY = 150 };
+enum { MANY = 60 };
 static void many(char *word, int private, const char *where) {
     static struct waiter waiters[MANY];
     int good = 0;
     for (int i = 0; i < MANY; i++) waiters[i] = (struct waiter){word, private}, started(&waiters[i]);
     until_queued(word, private, MANY);
-    printf("%s: woken %ld", where, futex(word, FUTEX_WAKE | private, 50, 0, NULL, 0));
-    printf(", %ld", futex(word, FUTEX_REQUEUE | private, 20, 30, word + 64, 0));
+    printf("%s: woken %ld", where, futex(word, FUTEX_WAKE | private, 20, NULL, NULL, 0));
+    printf(", %ld", futex(word, FUTEX_REQUEUE | private, 10, (void *)15, word + 64, 0));
     printf(", %ld", wake(word, private));
     printf(", %ld", wake(word + 64, private));
     printf(", %ld", wake(word, private));

@@ -40,7 +40,7 @@ static void *floats(void *argument) {
     double x = (double)(intptr_t)argument, sum = 0;
     for (int i = 1; i < 3000; i++) {
         sum += x / i;
-        if (i % 100 == 0) sched_yield();
+        if (i % 500 == 0) sched_yield();
     }
     return (void *)(intptr_t)(sum * 1000);
 }
@@ -94,11 +94,11 @@ static void beginning(void) {
     for (int i = 0; i < 200; i++) sum += (long)joined(threads[i]);
     says_value("two hundred at once", sum);
     sum = 0;
-    for (intptr_t i = 0; i < 1000; i++) {
+    for (intptr_t i = 0; i < 100; i++) {
         started(threads, itself, (void *)i);
         sum += (long)joined(threads[0]);
     }
-    says_value("a thousand, one after the other", sum);
+    says_value("a hundred, one after the other", sum);
 }
 
 /* --- detaching and joining --- */
@@ -122,18 +122,18 @@ static void *joins_main(void *unused) {
     _exit(5);
 }
 static void detaching(void) {
-    pthread_t threads[100];
+    pthread_t threads[40];
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    for (int i = 0; i < 100; i++) need(pthread_create(&threads[i], &attributes, counts, NULL) == 0, "pthread_create");
-    for (int naps = 0; atomic_load(&detached_done) < 100 && naps < 20000; naps++) nap(1000);
+    for (int i = 0; i < 40; i++) need(pthread_create(&threads[i], &attributes, counts, NULL) == 0, "pthread_create");
+    for (int naps = 0; atomic_load(&detached_done) < 40 && naps < 20000; naps++) nap(1000);
     says_value("detached from the start", atomic_load(&detached_done));
-    for (int i = 0; i < 100; i++) {
+    for (int i = 0; i < 40; i++) {
         started(&threads[i], counts, NULL);
         need(pthread_detach(threads[i]) == 0, "pthread_detach");
     }
-    for (int naps = 0; atomic_load(&detached_done) < 200 && naps < 20000; naps++) nap(1000);
+    for (int naps = 0; atomic_load(&detached_done) < 80 && naps < 20000; naps++) nap(1000);
     says_value("detached later", atomic_load(&detached_done));
     started(threads, waits_for_go, (void *)8);
 #ifdef __GLIBC__

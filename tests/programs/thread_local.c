@@ -26,7 +26,7 @@ static void *look(void *argument) {
     initialised = number, zero = -number, large.a = number * 3L, aligned[99] = (char)number;
     errno = number + 1000;
     pthread_barrier_wait(&barrier);
-    for (int i = 0; i < 50; i++) sched_yield();
+    for (int i = 0; i < 10; i++) sched_yield();
     report->kept = initialised == number && zero == -number && large.a == number * 3L && aligned[99] == (char)number;
     report->own_errno = errno == number + 1000;
     report->where = &initialised;
@@ -77,7 +77,7 @@ static void *with_keys(void *number) {
     pthread_setspecific(keys[0], number);
     pthread_setspecific(keys[1], keys);
     pthread_setspecific(keys[2], &barrier);
-    for (int i = 0; i < 20; i++) sched_yield();
+    for (int i = 0; i < 5; i++) sched_yield();
     return (void *)(intptr_t)(fresh && pthread_getspecific(keys[0]) == number && pthread_getspecific(keys[1]) == keys);
 }
 static void *ends_by_exit(void *number) {

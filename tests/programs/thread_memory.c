@@ -1,5 +1,5 @@
 /* Memory that threads share: what one takes away is gone for all when the call returns, also for one that keeps touching
- * it on another CPU; what several touch at once for the first time is one page. */
+ * it on another CPU; what several touch at once for the first time is one page.   usage: thread_memory [TIMES] */
 #include "conf.h"
 #include <pthread.h>
 
@@ -48,7 +48,7 @@ static void let_it_touch(long more) {
     while (atomic_load(&touches) < until) sched_yield();
 }
 
-static int segment, other_segment;
+static int segment, other_segment = -1;
 static volatile char *mapped(size_t size, int flags) {
     char *at = mmap(NULL, size, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
     need(at != MAP_FAILED, "mmap");
@@ -57,9 +57,10 @@ static volatile char *mapped(size_t size, int flags) {
 }
 static void make(const char *what) {
     if (strncmp(what, "shm", 3) == 0 || strcmp(what, "attach over") == 0) {
-        segment = shmget(IPC_PRIVATE, 3 * PAGE, 0600), other_segment = shmget(IPC_PRIVATE, 3 * PAGE, 0600);
-        need(segment >= 0 && other_segment >= 0, "shmget");
-        page = attached(segment, strcmp(what, "attach over") == 0 ? FREE_PLACE : NULL, 0);
+        int over = strcmp(what, "attach over") == 0;
+        segment = made(IPC_PRIVATE, 3 * PAGE, 0600);
+        if (over) other_segment = made(IPC_PRIVATE, 3 * PAGE, 0600);
+        page = attached(segment, over ? FREE_PLACE : NULL, 0);
         memset((char *)page, 1, 3 * PAGE);
         need(shmctl(segment, IPC_RMID, NULL) == 0, "IPC_RMID");
         return;
@@ -103,7 +104,7 @@ static void take_away(const char *what) {
     IF("madvise within a large one") error = madvise(at, PAGE, MADV_DONTNEED);
     need(error == 0, what);
 }
-static void taking_away(void) {
+static void taking_away(int times) {
     static const struct { const char *what; enum how how; } cases[] = {
         {"munmap", READS}, {"munmap of a shared page", WRITES}, {"munmap of all", WRITES}, {"munmap of a page of a large one", READS},
         {"munmap of a large one", WRITES}, {"mprotect none", READS}, {"mprotect read-only", WRITES}, {"mprotect read-only of a shared page", WRITES},
@@ -112,7 +113,7 @@ static void taking_away(void) {
         {"madvise", READS_OLD}, {"madvise within a large one", READS_OLD},
     };
     for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
-        for (int time = 0; time < 3; time++)
+        for (int time = 0; time < times; time++)
             IN_CHILD(form("%s, another %s", cases[i].what, cases[i].how == WRITES ? "writes" : "reads")) {
                 pthread_t thread;
                 make(cases[i].what);
@@ -123,7 +124,7 @@ static void taking_away(void) {
                 take_away(cases[i].what);
                 atomic_store(&stage, 1);
                 let_it_touch(2000);
-                if (other_segment) shmctl(other_segment, IPC_RMID, NULL);
+                if (other_segment >= 0) removed(other_segment);
             }
 }
 
@@ -173,7 +174,7 @@ static void forking(void) {
 
 static pthread_barrier_t barrier;
 static _Atomic long *area;
-enum { PAGES = 40, ROUNDS = 25 };
+enum { PAGES = 20, ROUNDS = 10 };
 static void *touches_first(void *unused) {
     for (int round = 0; round < ROUNDS; round++) {
         pthread_barrier_wait(&barrier);
@@ -213,7 +214,7 @@ static void at_once(const char *name, int kind) {
 /* Each maps, fills, looks and unmaps; nobody's bytes turn up at another's. */
 static void *maps(void *number) {
     long me = (intptr_t)number + 1, wrong = 0;
-    for (long round = 0; round < 60; round++) {
+    for (long round = 0; round < 25; round++) {
         size_t size = (1 + (round * me) % 20) * PAGE;
         volatile long *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         need(at != MAP_FAILED, "mmap");
@@ -229,7 +230,7 @@ static void *maps(void *number) {
 static int common;
 static void *attaches_and_detaches(void *number) {
     long me = (intptr_t)number, wrong = 0;
-    for (long round = 0; round < 60; round++) {
+    for (long round = 0; round < 25; round++) {
         int id = round % 2 ? common : shmget(IPC_PRIVATE, 2 * PAGE, 0600);
         need(id >= 0, "shmget");
         volatile long *at = attached(id, NULL, 0);
@@ -249,7 +250,7 @@ static void *allocates(void *number) {
     size_t sizes[BLOCKS] = {0};
     long me = (intptr_t)number + 1, wrong = 0;
     unsigned seed = (unsigned)me * 7919;
-    for (int round = 0; round < 1500; round++) {
+    for (int round = 0; round < 400; round++) {
         seed = seed * 1103515245 + 12345;
         int b = seed >> 16 & (BLOCKS - 1);
         for (size_t i = 0; i < sizes[b]; i += 97) wrong += blocks[b][i] != (unsigned char)(me * 32 + b);
@@ -292,9 +293,9 @@ static void of_the_process(void) {
     removed(id);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IOLBF, 0);
-    taking_away();
+    taking_away(argc > 1 ? atoi(argv[1]) : 1);
     forking();
     at_once("pages touched first by several at once", 0);
     at_once("shared ones", 1);

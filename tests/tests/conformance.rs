@@ -71,6 +71,11 @@ fn changes_of_mappings_count_as_on_linux() {
 }
 
 #[test]
+fn what_mremap_leaves_behind_is_what_linux_leaves() {
+    conforms("conf_remap.c", 270);
+}
+
+#[test]
 fn the_files_in_proc_read_and_write_as_on_linux() {
     conforms("conf_proc.c", 190);
 }

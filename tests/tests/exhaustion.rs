@@ -15,7 +15,7 @@ fn exhausted(what: &str, limit: u32, memory: u64) -> Finished {
     let run = Run::with("exhaust.c", Toolchain::Musl)
         .args([what, &limit.to_string()])
         .memory(memory)
-        .timeout(Duration::from_secs(240))
+        .timeout(Duration::from_secs(600))
         .compare();
     run.expect_all(0);
     let said = run.stdout(0, 0);

@@ -2,8 +2,9 @@
 //! keeps anything.
 
 use abi::boot::BootInfo;
-use abi::hypercall::{PORT_EXIT, PORT_HYPERCALL, Request};
+use abi::hypercall::{Call, PORT_EXIT, PORT_HYPERCALL, Request};
 use abi::memory::{DIRECT_MAP, KERNEL_VIRT, VCPU_AREAS, VCPU_EPITAPH, VCPU_HYPERCALL, VCPU_STRIDE};
+use abi::tasks::{record, wake_word};
 use std::mem::{offset_of, size_of};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,7 @@ fn run(mode: &str, seed: u32, vcpus: u32) -> Finished {
         .vcpus(vcpus)
         .leaving_segments()
         .lying();
-    run.timeout(Duration::from_secs(20))
+    run.timeout(Duration::from_secs(60))
         .go_with(|config| config.kernel = Some(kernel), |_| {})
 }
 
@@ -44,6 +45,15 @@ fn the_hostile_kernel_is_written_for_this_contract() {
     assert_eq!((VCPU_AREAS, VCPU_STRIDE), (0xffff_ffff_c000_0000, 0x1_0000));
     assert_eq!((VCPU_HYPERCALL, VCPU_EPITAPH), (0xb000, 0xd000));
     assert_eq!((size_of::<Request>(), offset_of!(Request, payload)), (480, 224));
+    assert_eq!(offset_of!(BootInfo, tasks), 224);
+    let futexes = [
+        Call::FutexWait,
+        Call::FutexWake,
+        Call::FutexRequeue,
+        Call::FutexCancel,
+    ];
+    assert_eq!(futexes.map(|call| call as u32), [25, 26, 27, 28]);
+    assert_eq!((wake_word(255), record(1)), (24, 32 + 24));
     assert_eq!(
         (offset_of!(BootInfo, page_table), offset_of!(BootInfo, window_ro)),
         (88, 112)
@@ -73,6 +83,13 @@ fn slots_that_are_not_there_harm_nobody() {
 fn garbage_from_several_vcpus_at_once_harms_nobody() {
     for seed in 100..103 {
         not_ours(&run("GARBAGE", seed, 3));
+    }
+}
+
+#[test]
+fn waits_without_sense_and_task_records_of_garbage_harm_nobody() {
+    for (seed, vcpus) in [(0, 1), (1, 1), (2, 3), (3, 3)] {
+        not_ours(&run("FUTEXES", seed, vcpus));
     }
 }
 

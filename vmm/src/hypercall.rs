@@ -12,8 +12,8 @@ use crate::broker::{FutexRequeue, FutexWait, FutexWake, ProcFile, SegmentWord};
 use crate::outcome::Tables;
 use crate::window::WindowKind;
 use abi::hypercall::{
-    BulkEntry, Call, MAX_BULK, MAX_GROUPS, MAX_WRITE, REQUEUE_COMPARE, Request, STDIO_FSTAT, STDIO_TERMIOS,
-    STDIO_WINSIZE, WINDOW_RO, WINDOW_RW,
+    BulkEntry, Call, FPU_INITIAL, FPU_MOST, FPU_NONE, FPU_TASKS, MAX_BULK, MAX_GROUPS, MAX_WRITE,
+    REQUEUE_COMPARE, Request, STDIO_FSTAT, STDIO_TERMIOS, STDIO_WINSIZE, WINDOW_RO, WINDOW_RW,
 };
 use abi::{Errno, MAX_TASKS};
 use paging::GuestPhys;
@@ -51,6 +51,17 @@ impl Bulk {
     }
 }
 
+/// What [`Hypercall::SwitchFpu`] loads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FpuLoad {
+    /// Nothing.
+    Nothing,
+    /// What a program finds at its start.
+    Initial,
+    /// What is kept for the task in this slot.
+    Task(u16),
+}
+
 /// A request with meaning. See [`Call`] for what each asks.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(
@@ -61,6 +72,17 @@ pub enum Hypercall {
     Nop,
     /// Let something else run.
     Yield,
+    SwitchFpu {
+        keep: Option<u16>,
+        load: FpuLoad,
+    },
+    SaveFpu {
+        into: [Buffer; 2],
+    },
+    LoadFpu {
+        from: [Buffer; 2],
+        features: u64,
+    },
     Ready {
         ring0_emulated: bool,
     },
@@ -167,6 +189,21 @@ pub fn decode(request: &Request) -> Result<(Call, Hypercall), Errno> {
     let hypercall = match call {
         Call::Nop => Hypercall::Nop,
         Call::Yield => Hypercall::Yield,
+        Call::SwitchFpu => Hypercall::SwitchFpu {
+            keep: match fpu(a0)? {
+                FpuLoad::Task(task) => Some(task),
+                FpuLoad::Nothing => None,
+                FpuLoad::Initial => return Err(Errno::EINVAL),
+            },
+            load: fpu(a1)?,
+        },
+        Call::SaveFpu => Hypercall::SaveFpu {
+            into: fpu_image([a0, a1, a2, a3])?,
+        },
+        Call::LoadFpu => Hypercall::LoadFpu {
+            from: fpu_image([a0, a1, a2, a3])?,
+            features: a4,
+        },
         Call::Ready => Hypercall::Ready {
             ring0_emulated: a0 == 1,
         },
@@ -290,6 +327,22 @@ pub fn decode(request: &Request) -> Result<(Call, Hypercall), Errno> {
         Call::ShmMakerEnded => Hypercall::ShmMakerEnded { task: a0 as u32 },
     };
     Ok((call, hypercall))
+}
+
+fn fpu(value: u64) -> Result<FpuLoad, Errno> {
+    Ok(match value {
+        FPU_NONE => FpuLoad::Nothing,
+        FPU_INITIAL => FpuLoad::Initial,
+        task => FpuLoad::Task(u16::try_from(task - FPU_TASKS).map_err(|_| Errno::EINVAL)?),
+    })
+}
+
+fn fpu_image([first, first_len, second, second_len]: [u64; 4]) -> Result<[Buffer; 2], Errno> {
+    let pieces = [buffer(first, first_len)?, buffer(second, second_len)?];
+    if first_len + second_len > FPU_MOST {
+        return Err(Errno::EINVAL);
+    }
+    Ok(pieces)
 }
 
 fn small(value: u64) -> Result<u32, Errno> {

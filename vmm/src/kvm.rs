@@ -8,8 +8,10 @@
 #![expect(unsafe_code, reason = "KVM_SET_USER_MEMORY_REGION, KVM_SET_DEVICE_ATTR")]
 
 mod cpuid;
+pub(crate) mod fpu;
 mod stats;
 
+pub use fpu::FpuStates;
 pub use stats::emulated_instructions;
 
 use crate::broker::Reach;

@@ -308,6 +308,10 @@ impl Half {
         })?;
         let offset = self.ranges.take(len, align).ok_or(Errno::ENOMEM)?;
         let mapped = self.register(registrar, offset, len).and_then(|()| {
+            if page_size > PAGE_SIZE {
+                // May fail for lack of them, and is to do so before anything has changed.
+                reserve_huge_pages(fd, len)?;
+            }
             let protection = match self.kind {
                 WindowKind::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
                 WindowKind::ReadOnly => ProtFlags::READ,
@@ -330,12 +334,27 @@ impl Half {
         });
         if let Err(error) = mapped {
             tracing::warn!("{len} bytes can't be mapped into a window: {error}");
+            self.close_again(offset, len);
             self.ranges.give_back(offset, len);
             return Err(Errno::ENOMEM);
         }
         let huge = page_size > PAGE_SIZE;
         self.splices.insert(offset, Splice { len, huge, ticket });
         Ok(GuestPhys::new(self.gpa + offset))
+    }
+
+    /// A mapping over a free range has failed. Linux may have taken away what was there before it did: then there is a
+    /// hole, and whatever this process maps next could come to lie there, under the guest.
+    fn close_again(&self, offset: u64, len: u64) {
+        let at = self.host.wrapping_add(offset as usize);
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED_NOREPLACE;
+        // SAFETY: the range lies in this window's reservation, and nothing is spliced there; it replaces nothing.
+        let closed = unsafe { mmap_anonymous(at.cast(), len as usize, ProtFlags::empty(), flags) };
+        if closed.is_err() && !is_closed(at, len) {
+            // Another thread was faster. Neither can the guest be kept from it, nor can it be moved.
+            tracing::error!("memory of this process lies in a guest's window");
+            std::process::abort();
+        }
     }
 
     fn unsplice(&mut self, gpa: GuestPhys) -> Result<(), Errno> {
@@ -402,6 +421,27 @@ impl Half {
         }
         Ok(())
     }
+}
+
+/// Whether nothing in a range can be accessed, but all of it is mapped.
+fn is_closed(at: *mut u8, len: u64) -> bool {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let mut covered = at.addr() as u64;
+    let end = covered + len;
+    for line in maps.lines() {
+        let mut words = line.split([' ', '-']);
+        let mut address = || u64::from_str_radix(words.next()?, 16).ok();
+        let (Some(from), Some(to)) = (address(), address()) else {
+            return false;
+        };
+        if covered < end && (from..to).contains(&covered) {
+            if !line.contains(" ---p ") {
+                return false;
+            }
+            covered = to;
+        }
+    }
+    covered >= end
 }
 
 /// Reserves the huge pages of a file that is made of them: the reservation stays with the file until it is closed.

@@ -11,7 +11,7 @@ mod sync {
 }
 
 #[path = "../src/broker/futex/queues.rs"]
-#[expect(dead_code, reason = "what only the broker's own tests ask")]
+#[expect(dead_code, reason = "what only the broker asks")]
 mod queues;
 
 use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};

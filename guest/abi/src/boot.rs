@@ -188,8 +188,8 @@ pub struct BootInfo {
     pub gid: u32,
     /// `st_dev` and `st_ino` of the directories every guest of a group agrees on start here.
     pub tree_id: u64,
-    /// What all programs can see: the vDSO's image, whole pages, and behind it the clock page.
-    pub vdso: GpaRange,
     /// GPA of the [`crate::tasks::TaskPage`], zeroed, at a page boundary.
     pub tasks: u64,
+    /// What all programs can see: the vDSO's image, whole pages, and behind it the clock page.
+    pub vdso: GpaRange,
 }

@@ -165,6 +165,18 @@ calls! {
     /// Bytes of a segment that the guest has attached read-write become zeros, and their memory is given back
     /// (MADV_REMOVE). args: id, offset, length (not 0; both in whole pages, within the segment). Result 0.
     ShmPunch = 32,
+    /// The FPU's registers and those that came after it, whole: what this vCPU has is kept for a task, then those of
+    /// another are loaded. For kernels that can't do that themselves. args: the task whose registers the vCPU has
+    /// ([`FPU_NONE`], [`FPU_TASKS`] + slot), the one whose are to be loaded (the same, or [`FPU_INITIAL`]). Result 0.
+    SwitchFpu = 33,
+    /// The FPU's registers of this vCPU, and those that came after it, are written to RAM as XSAVE lays them out (SDM 1,
+    /// 13.4), and become those a program finds at its start. args: GPA and length of two pieces of RAM, which together
+    /// take no more than [`FPU_MOST`] bytes; the second may have none. Result 0.
+    SaveFpu = 40,
+    /// The other way: what lies there is loaded, unless the CPU would not take it (EINVAL: what XRSTOR would fault on).
+    /// args: the pieces; the state components to take (a bit each), others become initial. Fewer bytes than XSAVE's
+    /// header would need are FXSAVE's: x87 and SSE. Result 0.
+    LoadFpu = 41,
     /// Nothing to do here but wait for another vCPU: the host may run something else first. Result 0.
     Yield = 24,
     /// Would [`Call::Write`] take something? args: descriptor (1 or 2), process index. Result 1 (bytes, or an error)
@@ -194,6 +206,15 @@ calls! {
     /// processes (ended ones nobody has waited for included), tasks, open files. No answer.
     Tables = 30,
 }
+
+/// [`Call::SaveFpu`], [`Call::LoadFpu`]: most bytes.
+pub const FPU_MOST: u64 = 4096;
+/// [`Call::SwitchFpu`]: of nobody.
+pub const FPU_NONE: u64 = 0;
+/// [`Call::SwitchFpu`]: as a program finds them at its start.
+pub const FPU_INITIAL: u64 = 1;
+/// [`Call::SwitchFpu`]: of the task in the slot whose number is added.
+pub const FPU_TASKS: u64 = 2;
 
 /// [`Call::ProcRead`]: /proc/sysvipc/shm.
 pub const PROC_SHM: u64 = 0;

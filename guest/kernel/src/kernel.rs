@@ -3,8 +3,9 @@
 use crate::arch::cpu::Cpu;
 use crate::arch::entry::TrapFrame;
 use crate::arch::lock::{BigLock, Held};
+use crate::arch::signal_frame::is_reachable;
 use crate::arch::trap::Trap;
-use crate::arch::{apic, given, machine, probe};
+use crate::arch::{apic, context, given, machine, probe};
 use crate::fs::Files;
 use crate::futex::{self, Futexes};
 use crate::hypercall::{self, Requester};
@@ -12,12 +13,17 @@ use crate::mm::space::Lowest;
 use crate::mm::tree::MOST_AREAS;
 use crate::mm::world::{self, KernelWorld};
 use crate::mm::{Access, AddressSpace, Fault, Memory};
+use crate::process::actions::{self, AllActions};
+use crate::process::descriptors::{self, AllDescriptors};
 use crate::process::ids::Ids;
 use crate::process::sched::{self, Scheduler};
+use crate::process::signal::queue::Queue;
+use crate::process::signal::{SIGKILL, fault};
 use crate::process::slots::Slots;
 use crate::process::spaces::Spaces;
 use crate::process::task::{self, State, Task, Tasks};
-use crate::process::{Process, Processes, exit, signal, start};
+use crate::process::{Process, Processes, exit, start};
+use crate::timers::Timers;
 use crate::{log, process, syscall, time};
 use abi::MAX_TASKS;
 use abi::boot::{BootFlags, BootInfo};
@@ -40,10 +46,18 @@ pub struct Kernel {
     pub processes: &'static mut Processes,
     /// Which of them there are.
     pub process_slots: Slots,
-    /// What they can address.
+    /// What tasks can address.
     pub spaces: Spaces,
+    /// What processes do about signals.
+    pub actions: AllActions,
+    /// What tasks have open.
+    pub descriptors: AllDescriptors,
     /// Who runs next.
     pub sched: Scheduler,
+    /// Signals that have been sent and not been taken.
+    pub signals: Queue,
+    /// Timers that send them.
+    pub timers: Timers,
     /// Who waits for which word.
     pub futexes: Futexes,
     /// Files, and what is open.
@@ -75,7 +89,11 @@ pub static KERNEL: BigLock<Kernel> = BigLock::new(Kernel {
     processes: &mut [],
     process_slots: Slots::new(MAX_TASKS),
     spaces: Spaces::empty(),
+    actions: AllActions::empty(MAX_TASKS),
+    descriptors: AllDescriptors::empty(MAX_TASKS + 1),
     sched: Scheduler::new(),
+    signals: Queue::empty(),
+    timers: Timers::empty(),
     futexes: Futexes::new(),
     files: Files::empty(),
     file_waiters: [0; MAX_TASKS / 64],
@@ -168,6 +186,14 @@ pub fn start(boot: u64, index: u32) -> ! {
         kernel.tasks = task::ROOM.take().expect("a kernel boots once");
         kernel.processes = process::ROOM.take().expect("a kernel boots once");
         kernel.spaces.init();
+        kernel
+            .actions
+            .init(actions::ROOM.take().expect("a kernel boots once"));
+        kernel
+            .descriptors
+            .init(descriptors::ROOM.take().expect("a kernel boots once"));
+        kernel.signals.init();
+        kernel.timers.init();
         kernel.vcpus = boot.vcpus;
         kernel.kernel_root = boot.page_table;
         kernel.flags = BootFlags::from_bits_truncate(boot.flags);
@@ -192,6 +218,7 @@ fn probed(cpu: &'static Cpu, frame: &TrapFrame) -> *mut TrapFrame {
     }
     let emulated = probe::ring_0_is_emulated();
     world::set_host_copies(emulated);
+    context::set_host_keeps_fpu(emulated);
     let mut kernel = KERNEL.lock(cpu);
     let boot = kernel.boot();
     kernel.memory.init(boot);
@@ -220,14 +247,11 @@ pub fn trapped(cpu: &'static Cpu, frame: &mut TrapFrame, trap: Trap) -> *mut Tra
     let mut kernel = KERNEL.lock(cpu);
     match trap {
         // A system call that would return to an address no program can have (see `arch::trap::launder`).
-        Trap::Call if frame.rip >> 47 != 0 => exit::group(&mut kernel, cpu, task, signal::SIGSEGV),
+        Trap::Call if !is_reachable(frame.rip) => _ = fault::at_address(&mut kernel, task, frame.rip),
         Trap::Call => syscall::made(&mut kernel, cpu, task, frame),
         Trap::PageFault { address, error } => page_fault(&mut kernel, cpu, task, address, error),
-        Trap::Exception(signal) => exit::group(&mut kernel, cpu, task, signal),
+        Trap::Exception => fault::exception(&mut kernel, task, frame),
         Trap::Interrupt => {}
-    }
-    if kernel.tasks[usize::from(task)].attention {
-        signal::attend(&mut kernel, cpu, task);
     }
     sched::next(kernel, cpu)
 }
@@ -247,13 +271,11 @@ fn page_fault(kernel: &mut Held<'static, Kernel>, cpu: &'static Cpu, task: u16, 
             space.fault(memory, world, GuestVirt::new(address), access)
         })
     };
-    let signal = match answer {
-        Ok(()) => return,
-        Err(Fault::NotMapped | Fault::NotAllowed) => signal::SIGSEGV,
-        Err(Fault::BeyondEnd) => signal::SIGBUS,
-        // Linux's out-of-memory killer.
-        Err(Fault::OutOfMemory) => signal::SIGKILL,
-    };
     debug_assert!(kernel.tasks[usize::from(task)].state == State::Running);
-    exit::group(kernel, cpu, task, signal);
+    match answer {
+        Ok(()) => {}
+        // Linux's out-of-memory killer.
+        Err(Fault::OutOfMemory) => exit::group(kernel, cpu, task, SIGKILL),
+        Err(why) => fault::page_fault(kernel, task, address, error, why),
+    }
 }

@@ -16,6 +16,7 @@
 //! | `robust` | the locks of threads that end |
 //! | `hypercall` | asking the host |
 //! | `epitaph` | last words |
+//! | `timers` | which timer expires next on which vCPU |
 //! | `time`, `log` | the clock; the host's log |
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![expect(
@@ -40,6 +41,7 @@ mod robust;
 mod shm;
 mod syscall;
 mod time;
+mod timers;
 
 /// Where the entry code brings every vCPU: `boot` is the direct-map address of BootInfo.
 pub extern "C" fn kernel_start(boot: u64, index: u64) -> ! {

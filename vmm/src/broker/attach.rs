@@ -6,7 +6,7 @@
 
 use super::WindowKind;
 use super::futex::Key;
-use super::memory::Memory;
+use super::memory::{self, Kept, Memory};
 use crate::window::{Window, Word};
 use abi::{Errno, PAGE_SIZE, group_pid, guest_of_pid};
 use paging::GuestPhys;
@@ -35,10 +35,21 @@ pub(super) struct Holding {
     len: u64,
     /// [`Memory::serial`].
     serial: u64,
+    /// Bytes of the pages it is made of.
+    page_size: u64,
     /// Attaches, never 0.
     pub(super) count: u64,
     /// The process that attached last: who is said to have detached if the guest dies.
     pub(super) last_pid: u32,
+}
+
+/// A word that was found, and stays where it is.
+pub(super) struct Found<'a> {
+    /// By what it is known everywhere.
+    pub(super) key: Key,
+    /// The word itself.
+    pub(super) word: Word<'a>,
+    _kept: Option<Kept>,
 }
 
 /// A segment in a window.
@@ -97,6 +108,7 @@ impl Home {
                 gpa,
                 len: memory.pages * PAGE_SIZE,
                 serial: memory.serial,
+                page_size: memory.page_size,
                 count: 1,
                 last_pid: pid,
             },
@@ -154,11 +166,16 @@ impl Home {
     /// # Errors
     /// EINVAL if the guest has not attached the segment; EFAULT if the word does not lie in it, or the host has no page
     /// for it.
-    pub(super) fn word(&self, id: i32, offset: u64) -> Result<(Key, Word<'_>), Errno> {
+    pub(super) fn word(&self, id: i32, offset: u64) -> Result<Found<'_>, Errno> {
         let (which, holding) = self.holding(id).ok_or(Errno::EINVAL)?;
         let key = holding.key(offset)?;
+        let kept = memory::keep(holding.page_size);
         let window = self.window.as_ref().ok_or(Errno::EINVAL)?;
-        Ok((key, window.word(which, holding.gpa.add(offset))?))
+        Ok(Found {
+            key,
+            word: window.word(which, holding.gpa.add(offset))?,
+            _kept: kept,
+        })
     }
 
     /// By what the word at `offset` in segment `id` is known.
@@ -172,6 +189,12 @@ impl Home {
     /// The aligned 32-bit word at a guest-physical address of a window, if something lies there.
     pub(super) fn word_at(&self, which: WindowKind, gpa: GuestPhys) -> Option<Word<'_>> {
         self.window.as_ref()?.word(which, gpa).ok()
+    }
+
+    /// Keeps what [`Home::word_at`] finds where it is.
+    pub(super) fn keep(&self) -> Option<Kept> {
+        let page_sizes = self.holdings.values().map(|holding| holding.page_size);
+        memory::keep(page_sizes.max().unwrap_or(PAGE_SIZE))
     }
 
     /// What is attached.

@@ -11,6 +11,7 @@ use rustix::fs::{fallocate, fcntl_add_seals, fstat, ftruncate, memfd_create};
 use shm::{Credentials, NewSegment};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 /// Where a huge page's size stands in memfd_create's flags (`MFD_HUGE_SHIFT`).
 const MFD_HUGE_SHIFT: u32 = 26;
@@ -127,6 +128,22 @@ impl HugePages {
     }
 }
 
+/// Held for reading while this process accesses words of huge pages itself, for writing while such pages are given
+/// back: there may be none to take their place, and the access would be a SIGBUS.
+static WORDS: RwLock<()> = RwLock::new(());
+
+/// Keeps the huge pages of all segments where they are.
+pub(super) type Kept = RwLockReadGuard<'static, ()>;
+
+/// Keeps pages of `page_size` bytes where they are, if they are huge ones. The others come back when they are touched.
+pub(super) fn keep(page_size: u64) -> Option<Kept> {
+    is_huge(page_size).then(|| WORDS.read().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn is_huge(page_size: u64) -> bool {
+    page_size > PAGE_SIZE
+}
+
 /// A segment's memory.
 #[derive(Debug)]
 pub(super) struct Memory {
@@ -174,6 +191,7 @@ impl Memory {
         if !whole || end > self.pages * PAGE_SIZE {
             return Err(Errno::EINVAL);
         }
+        let _words = is_huge(self.page_size).then(|| WORDS.write().unwrap_or_else(PoisonError::into_inner));
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         fallocate(&self.file, flags, offset, len).map_err(|error| {
             tracing::debug!("no hole of {len} bytes at {offset} of a segment: {error}");

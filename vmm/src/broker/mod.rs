@@ -9,8 +9,8 @@
 //! one segment's life, `memory` what it is made of, `attach` what one guest has attached, `rights` what one guest may
 //! do at all, `proc` the texts of guests' /proc, `futex` who waits for which word.
 //!
-//! Locks, always taken in this order: one guest's (`attach::Home`), then the registry's or those of the queues of
-//! waiters (`futex::queues` has their order). The registry's lock is never held across a system call that can take long (registering a chunk with KVM, unmapping, freeing memory).
+//! Locks, always taken in this order: one guest's (`attach::Home`), then that of huge pages' words (`memory::keep`),
+//! then the registry's or those of the queues of waiters (`futex::queues` has their order). The registry's lock is never held across a system call that can take long (registering a chunk with KVM, unmapping, freeing memory).
 
 mod attach;
 mod futex;

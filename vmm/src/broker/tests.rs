@@ -3,12 +3,12 @@
 #![expect(unsafe_code, reason = "plays the guest: touches attached memory")]
 
 mod death;
+mod futex;
 mod huge;
 mod punch;
 mod rights;
 
 use super::*;
-use crate::memory::GuestRam;
 use crate::window::SlotRegistrar;
 use abi::group_pid;
 use abi::ipc::{
@@ -46,18 +46,6 @@ impl SlotRegistrar for Chunks {
     }
 }
 
-/// RAM of a guest whose tasks wait for nothing.
-struct Unreached(GuestRam);
-
-impl Reach for Unreached {
-    fn ram(&self) -> &GuestRam {
-        &self.0
-    }
-    fn interrupt(&self, vcpu: u32) {
-        panic!("nobody waits on vCPU {vcpu}");
-    }
-}
-
 impl Chunks {
     fn host(&self, gpa: u64) -> *mut u8 {
         let chunks = lock(&self.0);
@@ -89,6 +77,7 @@ struct Group {
     broker: Broker,
     clock: Arc<AtomicI64>,
     vms: Vec<Chunks>,
+    machines: Vec<Arc<futex::FakeMachine>>,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -110,7 +99,7 @@ fn group_with(guests: u32, limits: BrokerLimits, rights: GuestRights) -> Group {
     let clock = Arc::new(AtomicI64::new(1000));
     let seconds = Arc::clone(&clock);
     let broker = Broker::with_clock(limits, move || seconds.load(Relaxed));
-    let vms = (0..guests)
+    let (vms, machines) = (0..guests)
         .map(|guest| {
             let chunks = Chunks::default();
             let window = Window::new(LAYOUT, 0, Box::new(chunks.clone())).unwrap();
@@ -119,15 +108,17 @@ fn group_with(guests: u32, limits: BrokerLimits, rights: GuestRights) -> Group {
             } else {
                 GuestRights::default()
             };
-            let inbox = Inbox::new(Arc::new(Unreached(GuestRam::new(1).unwrap())), GuestPhys::new(0));
+            let machine = Arc::new(futex::FakeMachine::new());
+            let inbox = Inbox::new(Arc::clone(&machine) as Arc<dyn Reach>, futex::TASKS);
             broker.add_guest(guest, rights, window, inbox);
-            chunks
+            (chunks, machine)
         })
-        .collect();
+        .unzip();
     Group {
         broker,
         clock,
         vms,
+        machines,
         _alone: alone,
     }
 }

@@ -9,12 +9,12 @@ use crate::device::watcher::{Awaited, Watcher};
 use crate::device::{stdin::StdinDevice, stdio};
 use crate::image::KernelImage;
 use crate::inspect::{GuestView, Observer};
-use crate::kvm::{Vm, emulated_instructions};
+use crate::kvm::{FpuStates, Vm, emulated_instructions, fpu};
 use crate::ledger::Ledger;
 use crate::memory::GuestRam;
 use crate::vcpu::kick;
 use abi::Errno;
-use abi::hypercall::{Call, MAX_GROUPS, Request, SLOTS};
+use abi::hypercall::{Call, FPU_MOST, MAX_GROUPS, Request, SLOTS};
 use kvm_ioctls::VcpuFd;
 use std::mem::offset_of;
 use std::os::fd::BorrowedFd;
@@ -30,6 +30,7 @@ pub struct Service {
     log: GuestLog,
     /// Waits in the guest's place. It goes before the machine does.
     watcher: Watcher,
+    fpu: FpuStates,
 }
 
 /// What a [`Service`] is made of.
@@ -61,6 +62,7 @@ impl Service {
         Service {
             log: GuestLog::new(parts.guest),
             watcher: Watcher::default(),
+            fpu: FpuStates::default(),
             parts,
         }
     }
@@ -78,7 +80,7 @@ impl Service {
             .add(u64::from(slot) * size_of::<Request>() as u64);
         let mut request: Request = self.ram().read_value(place).ok()?;
         let (call, result) = match decode(&request) {
-            Ok((call, hypercall)) => (call, self.carry_out(vcpu, &hypercall, &mut request)),
+            Ok((call, hypercall)) => (call, self.carry_out(fd, vcpu, &hypercall, &mut request)),
             Err(errno) => (Call::from_raw(request.call).unwrap_or(Call::Nop), Err(errno)),
         };
         request.result = match result {
@@ -120,7 +122,13 @@ impl Service {
         self.parts.areas[vcpu as usize]
     }
 
-    fn carry_out(&self, vcpu: u32, hypercall: &Hypercall, request: &mut Request) -> Result<u64, Errno> {
+    fn carry_out(
+        &self,
+        fd: &VcpuFd,
+        vcpu: u32,
+        hypercall: &Hypercall,
+        request: &mut Request,
+    ) -> Result<u64, Errno> {
         let ServiceParts {
             guest,
             ref segments,
@@ -144,6 +152,9 @@ impl Service {
         };
         match *hypercall {
             Hypercall::Nop => Ok(0),
+            Hypercall::SwitchFpu { keep, load } => self.fpu.switch(fd, keep, load).map(|()| 0),
+            Hypercall::SaveFpu { ref into } => self.save_fpu(fd, into),
+            Hypercall::LoadFpu { ref from, features } => self.load_fpu(fd, from, features),
             Hypercall::Yield => {
                 std::thread::yield_now();
                 Ok(0)
@@ -268,6 +279,31 @@ impl Service {
                 Errno::EIO
             }
         }
+    }
+
+    fn save_fpu(&self, fd: &VcpuFd, into: &[Buffer; 2]) -> Result<u64, Errno> {
+        if !into.iter().all(|piece| self.ram().contains(piece.gpa, piece.len)) {
+            return Err(Errno::EFAULT);
+        }
+        let image = fpu::take(fd)?;
+        let mut done = 0;
+        for piece in into {
+            let end = done + piece.len as usize;
+            self.ram().write(piece.gpa, &image[done..end])?;
+            done = end;
+        }
+        Ok(0)
+    }
+
+    fn load_fpu(&self, fd: &VcpuFd, from: &[Buffer; 2], features: u64) -> Result<u64, Errno> {
+        let mut image = [0; FPU_MOST as usize];
+        let mut done = 0;
+        for piece in from {
+            let end = done + piece.len as usize;
+            self.ram().read(piece.gpa, &mut image[done..end])?;
+            done = end;
+        }
+        fpu::give(fd, &mut image, done, features).map(|()| 0)
     }
 
     fn bulk(&self, bulk: &Bulk, copy: bool) -> Result<u64, Errno> {

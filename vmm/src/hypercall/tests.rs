@@ -23,6 +23,8 @@ fn every_call_has_a_meaning() {
     for call in Call::ALL {
         let args = if *call == Call::ShmAttach {
             [0, 0, 0, 22, 0, 0]
+        } else if *call == Call::SwitchFpu {
+            [FPU_NONE, FPU_INITIAL, 0, 0, 0, 0]
         } else {
             [1, 0, 0, 0, 0, 0]
         };
@@ -71,6 +73,62 @@ fn arguments_are_taken_as_linux_means_them() {
             }
         })
     );
+    let at = |id, offset| SegmentWord { id, offset };
+    assert_eq!(
+        decoded(Call::FutexWait, [7, 64, minus_one, 3, 255, 0]),
+        Ok(Hypercall::FutexWait(FutexWait {
+            word: at(7, 64),
+            expected: u32::MAX,
+            bitset: 3,
+            task: 255
+        }))
+    );
+    assert_eq!(
+        decoded(Call::FutexWake, [minus_one, u64::MAX, u64::MAX, minus_one, 0, 0]),
+        Ok(Hypercall::FutexWake(FutexWake {
+            word: at(-1, u64::MAX),
+            count: u64::MAX,
+            bitset: u32::MAX
+        }))
+    );
+    for (last, expected) in [
+        (5, None),
+        (REQUEUE_COMPARE | 5, Some(5)),
+        (REQUEUE_COMPARE, Some(0)),
+    ] {
+        assert_eq!(
+            decoded(Call::FutexRequeue, [7, 64, 8, 4, 2 << 32 | 1, last]),
+            Ok(Hypercall::FutexRequeue(FutexRequeue {
+                from: at(7, 64),
+                to: at(8, 4),
+                wake: 1,
+                requeue: 2,
+                expected
+            }))
+        );
+    }
+    assert_eq!(
+        decoded(Call::SwitchFpu, [FPU_TASKS + 7, FPU_TASKS, 0, 0, 0, 0]),
+        Ok(Hypercall::SwitchFpu {
+            keep: Some(7),
+            load: FpuLoad::Task(0)
+        })
+    );
+    let buffer = |gpa, len| Buffer {
+        gpa: GuestPhys::new(gpa),
+        len,
+    };
+    assert_eq!(
+        decoded(Call::LoadFpu, [0x1000, 512, 0x5000, 3584, 7, 0]),
+        Ok(Hypercall::LoadFpu {
+            from: [buffer(0x1000, 512), buffer(0x5000, 3584)],
+            features: 7
+        })
+    );
+    assert_eq!(
+        decoded(Call::FutexCancel, [255, 0, 0, 0, 0, 0]),
+        Ok(Hypercall::FutexCancel { task: 255 })
+    );
     let mut bulk = request(Call::Zero as u32, [1, 0, 0, 0, 0, 0]);
     bulk.payload[..24].copy_from_slice(
         BulkEntry {
@@ -94,6 +152,16 @@ fn what_means_nothing_is_refused() {
     let most = MAX_WRITE;
     for (call, args, errno) in [
         (Call::Write, [0, 0, 1, 0, 0, 0], Errno::EBADF),
+        (Call::SwitchFpu, [FPU_INITIAL, 0, 0, 0, 0, 0], Errno::EINVAL),
+        (
+            Call::SwitchFpu,
+            [FPU_TASKS + (1 << 16), 0, 0, 0, 0, 0],
+            Errno::EINVAL,
+        ),
+        (Call::SwitchFpu, [0, u64::MAX, 0, 0, 0, 0], Errno::EINVAL),
+        (Call::SaveFpu, [0, 4096, 0x5000, 1, 0, 0], Errno::EINVAL),
+        (Call::SaveFpu, [0, u64::MAX, 0, 1, 0, 0], Errno::EINVAL),
+        (Call::LoadFpu, [0, 1, 0, u64::MAX, 0, 0], Errno::EINVAL),
         (Call::Write, [1, 0, most + 1, 0, 0, 0], Errno::EINVAL),
         (Call::Write, [1, 0, 1, 1 << 32, 0, 0], Errno::EINVAL),
         (Call::Stdio, [3, 0, 0, 0, 0, 0], Errno::EBADF),
@@ -105,6 +173,10 @@ fn what_means_nothing_is_refused() {
         (Call::ShmAttach, [0, 0, 0, 4096, 0, 0], Errno::EINVAL),
         (Call::ShmDetach, [0, 2, 1, 0, 0, 0], Errno::EINVAL),
         (Call::ShmAttachMore, [0, u64::MAX, 1, 0, 0, 0], Errno::EINVAL),
+        (Call::FutexWait, [0, 0, 0, 1, 256, 0], Errno::EINVAL),
+        (Call::FutexWait, [0, 0, 0, 1, 1 << 32, 0], Errno::EINVAL),
+        (Call::FutexCancel, [256, 0, 0, 0, 0, 0], Errno::EINVAL),
+        (Call::FutexCancel, [u64::MAX, 0, 0, 0, 0, 0], Errno::EINVAL),
         (Call::ProcRead, [6, 0, 0, 1, 0, 0], Errno::EINVAL),
         (Call::ProcRead, [0, 0, 0, abi::PAGE_SIZE + 1, 0, 0], Errno::EINVAL),
         (Call::ProcWrite, [0, 0, 1, 0, 0, 0], Errno::EINVAL),
@@ -131,7 +203,7 @@ fn number() -> impl Strategy<Value = u64> {
 proptest! {
     #[test]
     fn garbage_in_every_field_is_answered(
-        call in 0u32..32,
+        call in 0u32..36,
         args in prop::array::uniform6(number()),
         group_count in prop_oneof![any::<u32>(), 0u32..40],
         payload in prop::collection::vec(any::<u8>(), 256),
@@ -148,6 +220,9 @@ proptest! {
                 prop_assert!(into.len <= abi::PAGE_SIZE);
             }
             Ok((_, Hypercall::Random { into })) => prop_assert!(into.len <= abi::PAGE_SIZE),
+            Ok((_, Hypercall::FutexWait(FutexWait { task, .. }) | Hypercall::FutexCancel { task })) => {
+                prop_assert!((task as usize) < MAX_TASKS);
+            }
             Ok((_, Hypercall::Copy(bulk) | Hypercall::Zero(bulk))) => {
                 prop_assert!(bulk.pieces().count() <= MAX_BULK);
             }

@@ -86,7 +86,9 @@ pub(super) fn offered(supported: &CpuId) -> Result<CpuId, String> {
                 leaf.edx = 0;
             }
             (LEAF_AMD_FEATURES, _) => leaf.ecx &= !AMD_ECX_HIDDEN,
-            (LEAF_XSAVE | LEAF_AMX_TILES | LEAF_AMX_MULTIPLY | LEAF_AVX10, _) => continue,
+            // Programs are not told of XSAVE (leaf 1); KVM is: it keeps for a vCPU what this leaf names (`super::fpu`).
+            (LEAF_XSAVE, _) => {}
+            (LEAF_AMX_TILES | LEAF_AMX_MULTIPLY | LEAF_AVX10, _) => continue,
             // Rewritten for each vCPU from one entry; AMD's newest is left out, the older leaf says it all.
             (LEAF_TOPOLOGY | LEAF_TOPOLOGY_V2, index) if index > 0 => continue,
             (LEAF_AMD_TOPOLOGY_V2, _) => continue,

@@ -66,7 +66,7 @@ impl Vcpu {
     /// [`StopReason::Failed`].
     #[must_use]
     pub fn run(mut self) -> (StopReason, VcpuOutcome) {
-        let mut counts = Counts::default();
+        let mut counts = Counts::NONE;
         let reason = {
             let _running = self.kick.clone().enter(&mut self.fd);
             catch_unwind(AssertUnwindSafe(|| self.run_until_stop(&mut counts))).unwrap_or_else(|panic| {
@@ -98,7 +98,7 @@ impl Vcpu {
                     value,
                     width: 4,
                 } => match self.service.serve(&self.fd, self.index, value) {
-                    Some(call) => counts.calls[call as usize % CALLS] += 1,
+                    Some(call) => counts.calls[call as usize] += 1,
                     None => return self.unexpected(&exit),
                 },
                 Exit::Interrupted => self.fd.set_kvm_immediate_exit(0),
@@ -171,15 +171,28 @@ impl Vcpu {
 }
 
 /// Call numbers are small: a slot for each.
-const CALLS: usize = 32;
+const CALLS: usize = {
+    let (mut most, mut at) = (0, 0);
+    while at < Call::ALL.len() {
+        if Call::ALL[at] as usize >= most {
+            most = Call::ALL[at] as usize + 1;
+        }
+        at += 1;
+    }
+    most
+};
 
-#[derive(Default)]
 struct Counts {
     exits: [u64; Exit::KINDS.len()],
     calls: [u64; CALLS],
 }
 
 impl Counts {
+    const NONE: Counts = Counts {
+        exits: [0; Exit::KINDS.len()],
+        calls: [0; CALLS],
+    };
+
     fn outcome(&self, emulated_instructions: Option<u64>) -> VcpuOutcome {
         let counted = |(name, count): (String, u64)| (count > 0).then_some((name, count));
         VcpuOutcome {
@@ -187,7 +200,7 @@ impl Counts {
                 .filter_map(counted)
                 .collect(),
             hypercalls: (Call::ALL.iter())
-                .map(|call| (format!("{call:?}"), self.calls[*call as usize % CALLS]))
+                .map(|call| (format!("{call:?}"), self.calls[*call as usize]))
                 .filter_map(counted)
                 .collect(),
             emulated_instructions,

@@ -6,20 +6,27 @@
 //! lock guards and are reached through raw pointers.
 //!
 //! FPU state is saved when a task leaves a vCPU and loaded when one comes, never on the way of a system call
-//! (the kernel is compiled without floating point). FXSAVE64 is enough on both kinds of KVM: the VMM hides XSAVE
-//! and what is encoded with VEX or EVEX, and CR4.OSXSAVE stays 0, so programs keep to SSE
-//! (docs/decisions/0005-avx-is-not-offered.md).
+//! (the kernel is compiled without floating point). There are two ways. Where CPUID says what the VMM wants it to,
+//! programs keep to x87 and SSE, and FXSAVE64 saves all of that (docs/decisions/0005-avx-is-not-offered.md). On the
+//! software KVM programs see the host's own CPU and may use all of it, but ring 0 has no XSAVE: there the host keeps
+//! the registers, whole, and is asked as seldom as possible. A vCPU's registers stay a task's after it has left, until
+//! another one comes ([`Cpu::fpu_of`]); only a vCPU that lets go of the kernel lock with none on it has them kept then
+//! ([`settle`]), because another vCPU may take that task over.
 // UNSAFETY: raw access to contexts; FPU and segment-base instructions.
 #![expect(unsafe_code, reason = "saves and loads what only the CPU knows")]
 
+use super::cpu::Cpu;
 use super::entry::TrapFrame;
 use super::machine::{MSR_FS_BASE, MSR_KERNEL_GS_BASE, read_msr, write_msr};
+use crate::hypercall::{self, Requester};
 use abi::MAX_TASKS;
 use abi::boot::selector::{USER_CODE, USER_DATA};
+use abi::hypercall::{Call, FPU_INITIAL, FPU_NONE, FPU_TASKS};
 use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Bytes of an FXSAVE area (SDM 1, 10.5).
-const FPU_LEN: usize = 512;
+pub const FPU_LEN: usize = 512;
 /// FCW after FNINIT, and MXCSR after reset: what Linux gives a new program.
 const INITIAL_FCW: u16 = 0x37f;
 const INITIAL_MXCSR: u32 = 0x1f80;
@@ -27,12 +34,48 @@ const INITIAL_MXCSR: u32 = 0x1f80;
 #[repr(C, align(16))]
 struct Fpu([u8; FPU_LEN]);
 
+/// Where a task's FPU state is, if the host keeps it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Whereabouts {
+    /// Nowhere: it has not run yet, and begins with the initial one.
+    Initial,
+    /// With the host.
+    Kept,
+    /// In the registers of this vCPU, if that still says so; and with the host, if it runs nowhere.
+    OnCpu(u8),
+}
+
 #[repr(C)]
 struct Saved {
     fpu: Fpu,
     frame: TrapFrame,
     fs_base: u64,
     gs_base: u64,
+    whereabouts: Whereabouts,
+}
+
+static HOST_KEEPS_FPU: AtomicBool = AtomicBool::new(false);
+
+/// Whether the host keeps FPU state (ring 0 is emulated).
+pub fn set_host_keeps_fpu(on: bool) {
+    HOST_KEEPS_FPU.store(on, Relaxed);
+}
+
+/// See [`set_host_keeps_fpu`].
+pub fn host_keeps_fpu() -> bool {
+    HOST_KEEPS_FPU.load(Relaxed)
+}
+
+/// Has the host keep what is in this vCPU's registers as `keep`'s, and load `load`'s.
+fn switch_fpu(keep: u64, load: u64) {
+    if let Err(error) = hypercall::call(Call::SwitchFpu, Requester::default(), &[keep, load]) {
+        panic!("the host refuses to switch FPU state from {keep} to {load}: {error}");
+    }
+}
+
+fn state_of(task: u16) -> u64 {
+    FPU_TASKS + u64::from(task)
 }
 
 /// The CPU's part of one task.
@@ -47,6 +90,7 @@ static CONTEXTS: [Context; MAX_TASKS] = [const {
         frame: TrapFrame::ZERO,
         fs_base: 0,
         gs_base: 0,
+        whereabouts: Whereabouts::Initial,
     }))
 }; MAX_TASKS];
 
@@ -69,6 +113,7 @@ impl Context {
             let saved = self.0.get();
             (*saved).fs_base = 0;
             (*saved).gs_base = 0;
+            (*saved).whereabouts = Whereabouts::Initial;
             (*saved).frame = TrapFrame {
                 rip,
                 rsp,
@@ -84,14 +129,21 @@ impl Context {
         }
     }
 
-    /// Makes it that of a task made by `maker`, which runs here: the same registers, but the call that made it returns
+    /// Makes task `task`'s that of a task made by `maker`, which runs here: the same registers, but the call that made it returns
     /// 0; with another stack pointer (0 is none) or FS base if given.
-    pub fn copy_of_running(&self, maker: &Context, stack: u64, tls: Option<u64>) {
-        self.save();
+    pub fn copy_of_running(task: u16, maker: u16, stack: u64, tls: Option<u64>) {
+        let (new, maker) = (Context::of(task), Context::of(maker));
+        new.save_bases();
+        if HOST_KEEPS_FPU.load(Relaxed) {
+            switch_fpu(state_of(task), FPU_NONE);
+        } else {
+            new.save_fpu();
+        }
         // SAFETY: the new task does not run yet, the maker's registers are this vCPU's; the caller holds the kernel
         // lock.
         unsafe {
-            let (from, to) = (maker.0.get(), self.0.get());
+            let (from, to) = (maker.0.get(), new.0.get());
+            (*to).whereabouts = Whereabouts::Kept;
             if let Some(tls) = tls {
                 (*to).fs_base = tls;
             }
@@ -119,30 +171,76 @@ impl Context {
         write_msr(MSR_KERNEL_GS_BASE, value);
     }
 
-    /// Takes the CPU's state of the task that runs here.
-    pub fn save(&self) {
-        // SAFETY: the context is that of the task this vCPU runs, or of one that does not run yet; the area is 16-aligned
-        // and large enough.
+    /// Takes the CPU's state of task `task`, which runs here.
+    pub fn save(task: u16) {
+        let context = Context::of(task);
+        context.save_bases();
+        if !HOST_KEEPS_FPU.load(Relaxed) {
+            context.save_fpu();
+        }
+    }
+
+    /// Gives the CPU task `task`'s state; [`super::entry::resume`] does the rest.
+    pub fn load(cpu: &Cpu, task: u16) {
+        let context = Context::of(task);
+        if HOST_KEEPS_FPU.load(Relaxed) {
+            context.load_from_host(cpu, task);
+        } else {
+            context.load_fpu();
+        }
+        // SAFETY: the task is about to run here, so the context is this vCPU's own.
+        unsafe {
+            let saved = context.0.get();
+            write_msr(MSR_FS_BASE, (*saved).fs_base);
+            write_msr(MSR_KERNEL_GS_BASE, (*saved).gs_base);
+        }
+    }
+
+    fn save_bases(&self) {
+        // SAFETY: the context is that of the task this vCPU runs, or of one that does not run yet.
         unsafe {
             let saved = self.0.get();
-            let fpu = (&raw mut (*saved).fpu).cast::<u8>();
-            core::arch::asm!("fxsave64 [{}]", in(reg) fpu, options(nostack, preserves_flags));
             (*saved).fs_base = read_msr(MSR_FS_BASE);
             (*saved).gs_base = read_msr(MSR_KERNEL_GS_BASE);
         }
     }
 
-    /// Gives the CPU this task's state; [`super::entry::resume`] does the rest.
-    pub fn load(&self) {
-        // SAFETY: the task is about to run here, so the context is this vCPU's own. Its image was made by
-        // `reset` or `save`, so it is one that the CPU accepts.
+    fn save_fpu(&self) {
+        // SAFETY: as for `save_bases`; the area is 16-aligned and large enough.
         unsafe {
-            let saved = self.0.get();
-            let fpu = (&raw mut (*saved).fpu).cast::<u8>();
-            core::arch::asm!("fxrstor64 [{}]", in(reg) fpu, options(nostack, preserves_flags));
-            write_msr(MSR_FS_BASE, (*saved).fs_base);
-            write_msr(MSR_KERNEL_GS_BASE, (*saved).gs_base);
+            let fpu = (&raw mut (*self.0.get()).fpu).cast::<u8>();
+            core::arch::asm!("fxsave64 [{}]", in(reg) fpu, options(nostack, preserves_flags));
         }
+    }
+
+    fn load_fpu(&self) {
+        // SAFETY: as for `load`; the image was made by `reset` or `save_fpu`, so it is one that the CPU accepts.
+        unsafe {
+            let fpu = (&raw mut (*self.0.get()).fpu).cast::<u8>();
+            core::arch::asm!("fxrstor64 [{}]", in(reg) fpu, options(nostack, preserves_flags));
+        }
+    }
+
+    fn load_from_host(&self, cpu: &Cpu, task: u16) {
+        let here = Whereabouts::OnCpu(cpu.index.get() as u8);
+        // SAFETY: as for `load`.
+        let was = unsafe { (&raw mut (*self.0.get()).whereabouts).replace(here) };
+        if was != here || cpu.fpu_of() != Some(task) {
+            let load = match was {
+                Whereabouts::Initial => FPU_INITIAL,
+                Whereabouts::Kept | Whereabouts::OnCpu(_) => state_of(task),
+            };
+            switch_fpu(cpu.fpu_to_keep().map_or(FPU_NONE, state_of), load);
+        }
+        cpu.set_fpu(Some(task));
+    }
+}
+
+/// This vCPU is about to let go of the kernel lock with no task on it: what is in its FPU is kept.
+pub fn settle(cpu: &Cpu) {
+    if let Some(task) = cpu.fpu_to_keep() {
+        switch_fpu(state_of(task), FPU_NONE);
+        cpu.fpu_is_kept();
     }
 }
 
@@ -153,11 +251,7 @@ pub const RFLAGS_USER: u64 = 0x24_4dd5;
 
 /// Works on the registers of the task that has just been loaded on `cpu`, which its entry code does not touch
 /// before the kernel returns to it.
-pub fn with_frame_of_running<R>(
-    cpu: &super::cpu::Cpu,
-    task: u16,
-    work: impl FnOnce(&mut TrapFrame) -> R,
-) -> R {
+pub fn with_frame_of_running<R>(cpu: &Cpu, task: u16, work: impl FnOnce(&mut TrapFrame) -> R) -> R {
     assert!(
         cpu.current_task() == Some(task),
         "task {task} is not the one on this vCPU"

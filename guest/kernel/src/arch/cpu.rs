@@ -28,6 +28,10 @@ pub struct Cpu {
     pub index: Cell<u32>,
     /// The task whose registers are loaded, plus 1; 0 if there is none. See [`Cpu::current_task`].
     current: Cell<u32>,
+    /// The task whose state the FPU holds, plus 1; 0 if that is nobody's. See [`Cpu::fpu_of`].
+    fpu: Cell<u32>,
+    /// It may have changed since it was kept.
+    fpu_changed: Cell<bool>,
     /// Root of the page tables loaded.
     pub root: Cell<u64>,
     /// TSC value at which the timer will fire, `u64::MAX` if it is off.
@@ -105,6 +109,28 @@ impl Cpu {
     /// Says whose registers are loaded now.
     pub fn set_current_task(&self, task: Option<u16>) {
         self.current.set(task.map_or(0, |task| u32::from(task) + 1));
+    }
+
+    /// The task whose state is in the FPU's registers, running or not, if the host keeps those of others; unless it
+    /// has run elsewhere since.
+    pub fn fpu_of(&self) -> Option<u16> {
+        self.fpu.get().checked_sub(1).map(|task| task as u16)
+    }
+
+    /// As [`Cpu::fpu_of`], if that is not kept yet.
+    pub fn fpu_to_keep(&self) -> Option<u16> {
+        self.fpu_of().filter(|_| self.fpu_changed.get())
+    }
+
+    /// Task `task` runs with these registers now, or nobody will go on with them.
+    pub fn set_fpu(&self, task: Option<u16>) {
+        self.fpu.set(task.map_or(0, |task| u32::from(task) + 1));
+        self.fpu_changed.set(task.is_some());
+    }
+
+    /// The registers are kept.
+    pub fn fpu_is_kept(&self) {
+        self.fpu_changed.set(false);
     }
 
     /// This vCPU's bit in masks of vCPUs.

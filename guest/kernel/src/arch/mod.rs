@@ -6,6 +6,8 @@
 //! | `trap` | what brought us here: calls, faults, interrupts |
 //! | `cpu` | per-vCPU data, reached through GS |
 //! | `context` | what of a task is the CPU's: registers, FPU state, segment bases |
+//! | `signal_frame` | what a signal handler finds on its stack, and gives back |
+//! | `signal_fpu` | the FPU's part of that |
 //! | `probe` | how SYSCALL arrives, and whether ring 0 is emulated |
 //! | `apic` | x2APIC: timer, interrupts between vCPUs |
 //! | `switch` | giving a vCPU to a program, or to none |
@@ -28,6 +30,8 @@ pub mod lock;
 pub mod machine;
 pub mod probe;
 pub mod shm;
+pub mod signal_fpu;
+pub mod signal_frame;
 pub mod switch;
 pub mod tlb;
 pub mod trap;

@@ -19,9 +19,8 @@ fn load(cpu: &Cpu, root: u64) {
 /// Gives this vCPU to task `task`, whose address space has its root at `root`.
 pub fn to_task(cpu: &Cpu, task: u16, root: GuestPhys) {
     load(cpu, root.get());
-    let context = Context::of(task);
-    context.load();
-    cpu.set_frame(context.frame());
+    Context::load(cpu, task);
+    cpu.set_frame(Context::of(task).frame());
     cpu.set_current_task(Some(task));
 }
 

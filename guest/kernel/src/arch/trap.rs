@@ -9,7 +9,6 @@ use super::entry::{TrapFrame, VECTOR_SYSCALL, syscall_entry_address};
 use super::machine::page_fault_address;
 use super::probe::{PAGE_FAULT, arrives_in_ring_3};
 use super::{apic, tlb};
-use crate::process::signal;
 use abi::boot::{VECTOR_FLUSH, VECTOR_SPURIOUS, VECTOR_TIMER};
 
 const FIRST_INTERRUPT: u64 = VECTOR_TIMER as u64;
@@ -28,8 +27,8 @@ pub enum Trap {
         /// The error code (SDM 3A 4.7).
         error: u64,
     },
-    /// Another exception, and the signal it means.
-    Exception(u32),
+    /// Another exception; the frame says which.
+    Exception,
     /// The outside wants something: [`Cpu::interrupts`] says what.
     Interrupt,
 }
@@ -62,7 +61,7 @@ pub extern "C" fn trap_from_user(frame: &mut TrapFrame) -> *mut TrapFrame {
         cpu.note(frame.vector);
         Trap::Interrupt
     } else {
-        Trap::Exception(signal::of_exception(frame.vector))
+        Trap::Exception
     };
     crate::kernel::trapped(cpu, frame, trap)
 }

@@ -1,7 +1,7 @@
 //! Locks on files: record locks of processes and of open files (fcntl(2)), and locks on whole files (flock(2)). They
 //! bind only those who ask for them.
 //!
-//! A record lock belongs to a process, and goes when that closes any descriptor of the file; or to an open file, and
+//! A record lock belongs to a process (to its descriptors), and goes when that closes any descriptor of the file; or to an open file, and
 //! goes with it, as those of flock do. These last have nothing to do with the others.
 
 use super::FileId;
@@ -14,8 +14,8 @@ const MOST: usize = 256;
 /// Whose a lock is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// A process's, by its number.
-    Process(u16),
+    /// Of those who have these descriptors, by their number: as a rule a process.
+    Descriptors(u16),
     /// An open file's.
     Open(u16),
     /// An open file's, made by flock(2).
@@ -45,6 +45,8 @@ pub struct Lock {
     pub file: FileId,
     /// Whose it is.
     pub owner: Owner,
+    /// The id of the process that has made it.
+    pub pid: u32,
     /// What it lets others do.
     pub kind: Kind,
     /// The first byte it is for.
@@ -56,7 +58,8 @@ pub struct Lock {
 impl Lock {
     const FREE: Lock = Lock {
         file: NONE,
-        owner: Owner::Process(0),
+        owner: Owner::Descriptors(0),
+        pid: 0,
         kind: Kind::Shared,
         start: 0,
         end: 0,
@@ -173,6 +176,7 @@ mod tests {
         Lock {
             file: FILE,
             owner,
+            pid: 0,
             kind: Kind::Exclusive,
             start,
             end,
@@ -193,7 +197,7 @@ mod tests {
     #[test]
     fn a_lock_is_split_by_another_kind_in_its_middle_and_by_unlocking() {
         let mut locks = Locks::empty();
-        let owner = Owner::Process(1);
+        let owner = Owner::Descriptors(1);
         locks.set(lock(owner, 0, 100), Some(Kind::Exclusive)).unwrap();
         locks.set(lock(owner, 40, 60), Some(Kind::Shared)).unwrap();
         locks.set(lock(owner, 50, 70), None).unwrap();
@@ -212,7 +216,7 @@ mod tests {
     fn exclusive_locks_of_others_are_in_the_way_and_those_of_another_family_are_not() {
         let mut locks = Locks::empty();
         locks
-            .set(lock(Owner::Process(1), 10, u64::MAX), Some(Kind::Shared))
+            .set(lock(Owner::Descriptors(1), 10, u64::MAX), Some(Kind::Shared))
             .unwrap();
         let shared = Lock {
             kind: Kind::Shared,
@@ -221,7 +225,7 @@ mod tests {
         assert!(locks.in_the_way(&shared).is_none());
         assert!(locks.in_the_way(&lock(Owner::Open(3), 0, 20)).is_some());
         assert!(locks.in_the_way(&lock(Owner::Open(3), 0, 10)).is_none());
-        assert!(locks.in_the_way(&lock(Owner::Process(1), 0, 20)).is_none());
+        assert!(locks.in_the_way(&lock(Owner::Descriptors(1), 0, 20)).is_none());
         assert!(locks.in_the_way(&lock(Owner::Whole(3), 0, 20)).is_none());
     }
 

@@ -1,9 +1,9 @@
 //! What stat(2) and its kin tell of a file, and the structures they tell it in.
 
 use super::inode::{Inode, Kind, Times};
+use super::proc::Seen;
 use super::{FileId, Files};
 use crate::mm::Memory;
-use crate::process::Process;
 use abi::PAGE_SIZE;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -101,8 +101,8 @@ impl Status {
     }
 
     /// Of something in `/proc`; `now` is the time of all that is there.
-    pub fn of_proc(node: super::proc::Node, processes: &[Process], tree: u64, now: u64) -> Status {
-        let (uid, gid) = node.owner(processes);
+    pub fn of_proc(node: super::proc::Node, seen: Seen<'_>, tree: u64, now: u64) -> Status {
+        let (uid, gid) = node.owner(seen);
         Status {
             number: node.number(),
             links: node.links(),

@@ -80,8 +80,8 @@ pub struct Walker<'k> {
     pub memory: &'k mut Memory,
     /// For work on pages.
     pub world: KernelWorld,
-    /// All processes.
-    pub processes: &'k [Process],
+    /// What there is to see in `/proc`.
+    pub seen: proc::Seen<'k>,
     /// The number of the one that walks.
     pub own: usize,
     /// Who walks.
@@ -108,7 +108,7 @@ impl Walker<'_> {
 
     /// The calling process.
     pub fn process(&self) -> &Process {
-        &self.processes[self.own]
+        &self.seen.processes[self.own]
     }
 
     /// Where the path leads that was put into `room` and has `len` bytes; relative to `start`.
@@ -264,7 +264,7 @@ impl Walker<'_> {
     /// # Errors
     /// EACCES.
     pub fn check_proc(&self, node: proc::Node, want: u16) -> Result<(), Errno> {
-        let (owner, group) = node.owner(self.processes);
+        let (owner, group) = node.owner(self.seen);
         if self.who.may(want, node.is_directory(), owner, group, node.mode()) {
             Ok(())
         } else {
@@ -324,7 +324,7 @@ impl Walker<'_> {
                 }
                 Some(Node::File(found))
             }
-            Node::Proc(node) => node.lookup(name, self.processes).map(Node::Proc),
+            Node::Proc(node) => node.lookup(name, self.seen).map(Node::Proc),
             Node::Open(_) => None,
         }
     }
@@ -332,7 +332,7 @@ impl Walker<'_> {
     /// Where a link leads that is followed without a path: what a process has open, where it is, what it runs.
     fn jump(&mut self, link: Node) -> Result<Option<Node>, Errno> {
         let Node::Proc(link) = link else { return Ok(None) };
-        let Some(target) = link.jump(self.processes) else {
+        let Some(target) = link.jump(self.seen) else {
             return Ok(None);
         };
         self.check_proc(link, super::permission::READ)?;

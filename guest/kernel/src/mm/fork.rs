@@ -79,18 +79,28 @@ impl AddressSpace {
         let mut at = GuestVirt::new(0);
         while let Some(&area) = self.areas.first_from(&mem.areas, at) {
             at = area.end;
-            if area.backing != Backing::SharedAnonymous || area.advice.contains(Advice::LEFT_OUT) {
-                continue;
+            if area.backing == Backing::SharedAnonymous && !area.advice.contains(Advice::LEFT_OUT) {
+                self.fill_shared(mem, world, &area)?;
             }
-            let mut page = area.start;
-            while page < area.end {
-                let stop = page.add(4 * AHEAD * PAGE_SIZE).min(area.end);
-                page = self.first_missing(mem, page, stop);
-                if page < stop {
-                    let found = self.walk(mem, page);
-                    self.fault_anonymous(mem, world, &area, page, &found)
-                        .map_err(|_| Errno::ENOMEM)?;
-                }
+        }
+        Ok(())
+    }
+
+    /// Makes all pages of `area`, anonymous memory, that are missing.
+    pub(super) fn fill_shared(
+        &mut self,
+        mem: &mut Memory,
+        world: &mut impl World,
+        area: &Area,
+    ) -> Result<(), Errno> {
+        let mut page = area.start;
+        while page < area.end {
+            let stop = page.add(4 * AHEAD * PAGE_SIZE).min(area.end);
+            page = self.first_missing(mem, page, stop);
+            if page < stop {
+                let found = self.walk(mem, page);
+                self.fault_anonymous(mem, world, area, page, &found)
+                    .map_err(|_| Errno::ENOMEM)?;
             }
         }
         Ok(())

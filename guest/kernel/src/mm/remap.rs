@@ -1,11 +1,11 @@
 //! mremap: a mapping shrinks, grows, or moves with its pages.
 
-use super::area::{Area, Backing};
+use super::area::{Area, Backing, FilePart};
 use super::space::{affordable, check_fixed, page_up};
 use super::unmap::{announce, errno, retract};
-use super::{AddressSpace, Memory, World};
+use super::{AddressSpace, Memory, Placement, World};
 use abi::memory::USER_END;
-use abi::{Errno, PAGE_SIZE};
+use abi::{Errno, LARGE_PAGE_SIZE, PAGE_SIZE};
 use arrayvec::ArrayVec;
 use core::iter;
 use paging::{GuestPhys, GuestVirt, Leaf, Rights, for_each_leaf};
@@ -18,8 +18,8 @@ const MREMAP_DONTUNMAP: u64 = 4;
 const BATCH: usize = 32;
 
 impl AddressSpace {
-    /// mremap(2). An old length of 0 gives a second view of a segment. What is not there: DONTUNMAP and second
-    /// views of other memory (EINVAL).
+    /// mremap(2). An old length of 0 gives a second view of what is shared, and so does DONTUNMAP; private pages move,
+    /// and what they were in the place of is there again.
     ///
     /// # Errors
     /// EINVAL for crooked ranges and flags, EFAULT if the old range isn't one area's (but to move more than one is fine where nothing is resized and none is an attach), ENOMEM for no room,
@@ -48,12 +48,14 @@ impl AddressSpace {
         }
         let old_len = page_up(old_len).ok_or(Errno::EINVAL)?;
         let new_len = page_up(new_len).filter(|&len| len != 0).ok_or(Errno::EINVAL)?;
-        if fixed {
+        if fixed || keep {
             let overlap = || new_addr < old.add(old_len) && old < new_addr.add(new_len);
             let outside = new_len > USER_END || new_addr.get() > USER_END - new_len;
-            if !new_addr.is_aligned(PAGE_SIZE) || outside || overlap() {
+            if !new_addr.is_aligned(PAGE_SIZE) || outside || keep && old_len != new_len || overlap() {
                 return Err(Errno::EINVAL);
             }
+        }
+        if fixed {
             check_fixed(new_addr, new_len, self.lowest)?;
         }
         if fixed && old_len == new_len && !keep {
@@ -61,8 +63,7 @@ impl AddressSpace {
         }
         let area = *self.areas.find(&mem.areas, old).ok_or(Errno::EFAULT)?;
         if old_len == 0 || keep {
-            let file = area.file().is_some_and(|part| part.shared) && !keep;
-            if keep && old_len != new_len || area.segment().is_none() && !file {
+            if old_len == 0 && !area.is_shared() {
                 return Err(Errno::EINVAL);
             }
             if !may_move {
@@ -71,8 +72,12 @@ impl AddressSpace {
             if old_len > area.end.get() - old.get() {
                 return Err(Errno::EFAULT);
             }
-            let to = fixed.then_some(new_addr);
-            return self.second_view(mem, world, &area.part(old, area.end), to, new_len);
+            let to = match fixed {
+                true => Placement::Fixed(new_addr),
+                false if new_addr.get() == 0 => Placement::Anywhere,
+                false => Placement::Hint(new_addr),
+            };
+            return self.second_place(mem, world, old, to, new_len);
         }
         if old_len.min(new_len) > area.end.get() - old.get() && (fixed || old_len < new_len) {
             return Err(Errno::EFAULT);
@@ -157,42 +162,90 @@ impl AddressSpace {
         self.move_part(mem, world, &area, &part, to, new_len)
     }
 
-    /// Maps `len` bytes of the segment or file that `part` shows, from its start, at a second place.
-    fn second_view(
+    /// Gives `len` bytes of what is mapped at `old` a second place: what is shared is there, too; private pages are
+    /// there from now on, and where they were it is as if they had never been touched.
+    fn second_place(
         &mut self,
         mem: &mut Memory,
         world: &mut impl World,
-        part: &Area,
-        to: Option<GuestVirt>,
+        old: GuestVirt,
+        to: Placement,
         len: u64,
     ) -> Result<GuestVirt, Errno> {
+        // One for the new area, one should what lies at the new place get a hole.
         if mem.areas.available() < 2 {
             return Err(Errno::ENOMEM);
         }
         let start = match to {
-            Some(to) => {
+            Placement::Fixed(to) => {
                 self.clear(mem, world, to, to.add(len))?;
                 to
             }
-            None => self.gap(mem, len, PAGE_SIZE).ok_or(Errno::ENOMEM)?,
+            Placement::Hint(hint) => self.gap_at_hint(mem, hint, len).ok_or(Errno::ENOMEM)?,
+            _ => self.gap(mem, len, PAGE_SIZE).ok_or(Errno::ENOMEM)?,
         };
+        // The new place may have been another part of the same area.
+        let area = *self.areas.find(&mem.areas, old).ok_or(Errno::EFAULT)?;
+        let part = area.part(old, area.end.min(old.add(len)));
         let view = Area {
             start,
             end: start.add(len),
-            ..*part
+            ..part
         };
-        let Some(segment) = part.segment() else {
-            // Pages come when they are touched.
-            self.insert(mem, view)?;
-            return Ok(start);
-        };
-        world.attached_more(segment)?;
-        if let Err(error) = self.map_fragment(mem, &view, segment, start) {
-            world.detached(segment);
-            return Err(error);
+        affordable(mem, &view.backing, view.prot, len)?;
+        match &part.backing {
+            Backing::Segment(segment) => {
+                world.attached_more(segment)?;
+                if let Err(error) = self.map_fragment(mem, &view, segment, start) {
+                    world.detached(segment);
+                    return Err(error);
+                }
+            }
+            Backing::SharedAnonymous => self.share_pages(mem, world, &part, start)?,
+            // They come when they are touched.
+            Backing::File(FilePart { shared: true, .. }) => {}
+            _ => self.move_pages(mem, world, &part, start)?,
         }
         self.insert(mem, view)?;
         Ok(start)
+    }
+
+    /// Maps all pages of `part`, shared anonymous memory, at `to` as well. All or nothing, but for pages that appear.
+    fn share_pages(
+        &mut self,
+        mem: &mut Memory,
+        world: &mut impl World,
+        part: &Area,
+        to: GuestVirt,
+    ) -> Result<(), Errno> {
+        self.fill_shared(mem, world, part)?;
+        // Pages are counted with their leaves: no large one may lie across an end.
+        for edge in [part.start, part.end] {
+            if !edge.is_aligned(LARGE_PAGE_SIZE) {
+                paging::split_around(&mut mem.frames, self.root, edge).map_err(errno)?;
+            }
+        }
+        let pages = part.len() / PAGE_SIZE;
+        if let Err(error) = self.map_private(mem, part, to) {
+            if let Ok(flush) = paging::unmap(&mut mem.frames, self.root, to, pages, |_, _| {}) {
+                world.flush(self.loaded, &flush);
+            }
+            mem.frames.release();
+            return Err(error);
+        }
+        // A large leaf may have become many small ones or the other way round, so each page is counted by itself.
+        let second = paging::edit(&mut mem.frames, self.root, to, pages, |frames, leaf| {
+            frames.share(&leaf);
+            let rights = leaf.rights | Rights::COUNTED;
+            frames.count_singly(&Leaf { rights, ..leaf });
+            Some((leaf.phys, rights))
+        });
+        let first = paging::edit(&mut mem.frames, self.root, part.start, pages, |_, leaf| {
+            Some((leaf.phys, leaf.rights | Rights::COUNTED))
+        });
+        // Nothing is stale: what a leaf maps and allows has not changed.
+        let _ = (first, second);
+        Ok(())
     }
 
     /// The fragment that `area`, a part of an attach that moves, becomes part of, as in Linux: the one before if it

@@ -331,7 +331,7 @@ impl AddressSpace {
         below(MMAP_BASE).or_else(|| below(USER_END))
     }
 
-    fn gap_at_hint(&self, mem: &Memory, hint: GuestVirt, len: u64) -> Option<GuestVirt> {
+    pub(super) fn gap_at_hint(&self, mem: &Memory, hint: GuestVirt, len: u64) -> Option<GuestVirt> {
         let hint = GuestVirt::new(hint.align_down(PAGE_SIZE).get().max(MMAP_MIN_ADDR));
         if check_fixed(hint, len, self.lowest).is_ok() && self.is_free(mem, hint, hint.add(len)) {
             return Some(hint);

@@ -128,6 +128,7 @@ pub fn exec(call: &mut Call<'_>, image: Image<'_>, argv: u64, envp: u64) -> Resu
             envc,
             strings: &room[..used],
         };
+        call.kernel.unshare_descriptors(call.cpu, call.task)?;
         let made = make(call.kernel, call.cpu, number, &given)?;
         begin(call.kernel, call.cpu, call.task, &image, made);
         Ok(())
@@ -223,17 +224,20 @@ pub fn commit(kernel: &mut Kernel, cpu: &'static Cpu, number: u16) {
     process.credentials.uid[2] = process.credentials.uid[1];
     process.credentials.gid[2] = process.credentials.gid[1];
     process.exit_signal = signal::SIGCHLD as u8;
-    process.clear_handlers();
     process.wants_barriers = false;
     let pid = process.pid;
+    kernel.forget_timers(number);
     let task = program.task;
-    kernel.run_file(cpu, usize::from(number), program.file);
+    kernel.run_file(usize::from(number), program.file);
     if cpu.current_task() == Some(task) {
         kernel.abandon(cpu);
     }
+    kernel.unshare_actions(number);
+    kernel.actions_of(number).clear_handlers();
+    kernel.close_on_exec(cpu, kernel.tasks[usize::from(task)].descriptors);
     let entry = &mut kernel.tasks[usize::from(task)];
     entry.id = pid;
-    entry.alternate_stack = [0; 3];
+    entry.signal_stack = entry.signal_stack.after_exec();
     entry.name = program.name;
     let old = core::mem::replace(&mut entry.space, program.space);
     kernel.drop_space(cpu, who, old);

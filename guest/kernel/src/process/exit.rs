@@ -3,10 +3,12 @@
 //! A thread that ends by itself (exit(2)) runs here, and goes at once. When its process ends (exit_group(2), a signal)
 //! or runs another program (execve(2)), the other threads have to go, too: those that wait or are ready go at once, in
 //! the name of the one that says so, which has their memory loaded. One that runs on another vCPU is interrupted, and
-//! goes when it comes into the kernel ([`super::signal::attend`]). What becomes of the process then is its [`Fate`].
+//! goes when it comes into the kernel ([`super::signal::deliver`]). What becomes of the process then is its [`Fate`].
 
+use super::signal::send;
+use super::signal::stop::News;
 use super::task::{NONE, State, Task};
-use super::{Fate, NO_INDEX, exec, signal};
+use super::{Fate, NO_INDEX, exec};
 use crate::arch::apic;
 use crate::arch::cpu::Cpu;
 use crate::hypercall::{self, Requester};
@@ -102,6 +104,7 @@ fn retire(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, status: u32) {
     let Task {
         process: number,
         space,
+        descriptors,
         ran,
         id,
         made_segments,
@@ -115,13 +118,14 @@ fn retire(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, status: u32) {
     if made_segments {
         shm::maker_ended(id);
     }
+    kernel.drop_descriptors(cpu, descriptors);
     kernel.remove_task(task);
     let left = &kernel.processes[usize::from(number)];
     match (left.threads, left.fate) {
         (0, Fate::Ends(status)) => end_process(kernel, cpu, number, status),
         (0, _) => end_process(kernel, cpu, number, status),
         // A signal to the process may have been about to be taken by this thread.
-        _ if left.pending != 0 => signal::find_taker(kernel, cpu, number),
+        _ if left.pending.set() != 0 => send::find_taker(kernel, cpu, number, u64::MAX),
         _ => {}
     }
 }
@@ -130,7 +134,13 @@ fn retire(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, status: u32) {
 pub fn end_process(kernel: &mut Kernel, cpu: &'static Cpu, number: u16, status: u32) {
     let process = &kernel.processes[usize::from(number)];
     let (who, index) = (process.requester(), process.index);
-    kernel.drop_files(cpu, usize::from(number));
+    kernel.drop_files(number.into());
+    kernel.end_timers(number);
+    let process = &mut kernel.processes[usize::from(number)];
+    kernel.signals.discard(&mut process.pending, u64::MAX);
+    (process.stopped, process.news) = (false, News::None);
+    // There is nothing to end: nobody's actions stay as they are.
+    let _ = kernel.actions.release(process.actions);
     kernel.orphan_children(number);
     kernel.alive -= 1;
     if index != NO_INDEX {

@@ -3,14 +3,16 @@
 //! A process that ends becomes a zombie until its parent waits for it; one without a parent is init's, which
 //! waits at once. Children are linked youngest first.
 
+use super::signal::info::{CLD_EXITED, CLD_KILLED};
+use super::signal::send::{self, Target};
+use super::signal::stop::News;
+use super::signal::{SA_NOCLDWAIT, SIG_IGN, SIGCHLD};
 use super::task::{NONE, State, Wait};
-use super::{NOBODY, Process, signal};
+use super::{NOBODY, Process};
 use crate::arch::cpu::Cpu;
 use crate::kernel::Kernel;
 use abi::Errno;
-
-/// Don't make zombies of children (SA_NOCLDWAIT, sigaction(2)).
-const SA_NOCLDWAIT: u64 = 2;
+use bitflags::bitflags;
 
 /// Which children a wait is for (wait4(2), waitid(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,9 +36,35 @@ pub enum Kinds {
     All,
 }
 
+bitflags! {
+    /// What of them it is to be told.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Events: u8 {
+        /// That they have ended.
+        const ENDED = 1;
+        /// That a signal has stopped them.
+        const STOPPED = 2;
+        /// That they go on.
+        const CONTINUED = 4;
+    }
+}
+
+impl Events {
+    /// What there is to tell of `process`, as a wait status. `Err` if this wait does not count it at all.
+    fn of(self, process: &Process) -> Result<Option<u32>, ()> {
+        match (process.ended, process.news) {
+            (Some(_), _) if !self.contains(Events::ENDED) => Err(()),
+            (Some(status), _) => Ok(Some(status)),
+            (None, News::Stopped(_)) if !self.contains(Events::STOPPED) => Ok(None),
+            (None, News::Continued) if !self.contains(Events::CONTINUED) => Ok(None),
+            (None, news) => Ok(news.status()),
+        }
+    }
+}
+
 impl Kinds {
     fn include(self, process: &Process) -> bool {
-        let ordinary = u32::from(process.exit_signal) == signal::SIGCHLD;
+        let ordinary = u32::from(process.exit_signal) == SIGCHLD;
         match self {
             Kinds::Ordinary => ordinary,
             Kinds::Clones => !ordinary,
@@ -115,18 +143,34 @@ impl Kernel {
     }
 
     /// Process `number` has ended with `status`: its parent is told, or it is forgotten at once.
-    pub fn bury(&mut self, cpu: &Cpu, number: u16, status: u32) {
-        let parent = self.processes[usize::from(number)].parent;
+    pub fn bury(&mut self, cpu: &'static Cpu, number: u16, status: u32) {
+        let process = &self.processes[usize::from(number)];
+        let parent = process.parent;
         if parent == NOBODY {
             return self.forget(number);
         }
-        let [handler, flags, ..] = self.processes[usize::from(parent)].action(signal::SIGCHLD);
-        let unwanted = handler == signal::SIG_IGN || flags & SA_NOCLDWAIT != 0;
-        if unwanted && Kinds::Ordinary.include(&self.processes[usize::from(number)]) {
+        let signal = u32::from(process.exit_signal);
+        let told = match status & 0x7f {
+            0 => process.told(signal, CLD_EXITED, status >> 8),
+            by => process.told(signal, CLD_KILLED, by),
+        };
+        let [handler, flags, ..] = self.actions_of(parent).get(SIGCHLD);
+        let unwanted = signal == SIGCHLD && (handler == SIG_IGN || flags & SA_NOCLDWAIT != 0);
+        if unwanted {
             self.forget(number);
         } else {
             self.processes[usize::from(number)].ended = Some(status);
         }
+        // First who waits, who then has the child although the signal comes.
+        self.wake_waiting_parent(cpu, parent);
+        if signal != 0 {
+            // It comes even if there is no room for what comes with it.
+            let _ = send::send(self, cpu, Target::Process(parent), &told);
+        }
+    }
+
+    /// Has those threads of process `parent` look that wait for a child.
+    pub fn wake_waiting_parent(&mut self, cpu: &Cpu, parent: u16) {
         let mut task = self.processes[usize::from(parent)].youngest;
         while task != NONE {
             let entry = &mut self.tasks[usize::from(task)];
@@ -139,20 +183,29 @@ impl Kernel {
         }
     }
 
-    /// A child of `parent` that has ended and is meant by `which` and `kinds`. `Ok(None)` if those that are meant
-    /// still run.
+    /// A child of `parent` that is meant by `which` and `kinds` and of which one of `events` is to be told, and its
+    /// status. `Ok(None)` if there is nothing to tell of those that are meant.
     ///
     /// # Errors
-    /// ECHILD if there are none.
-    pub fn ended_child(&self, parent: u16, which: Which, kinds: Kinds) -> Result<Option<u16>, Errno> {
+    /// ECHILD if there are none, or none of which there could still be something to tell.
+    pub fn child_with(
+        &self,
+        parent: u16,
+        which: Which,
+        kinds: Kinds,
+        events: Events,
+    ) -> Result<Option<(u16, u32)>, Errno> {
         let mut found = Err(Errno::ECHILD);
         let mut at = self.processes[usize::from(parent)].child;
         while at != NOBODY {
             let process = &self.processes[usize::from(at)];
-            if which.means(process) && kinds.include(process) {
-                // The eldest that has ended goes first, as on Linux.
-                match (process.ended, found) {
-                    (Some(_), _) => found = Ok(Some(at)),
+            if which.means(process)
+                && kinds.include(process)
+                && let Ok(status) = events.of(process)
+            {
+                // The eldest goes first, as on Linux.
+                match (status, found) {
+                    (Some(status), _) => found = Ok(Some((at, status))),
                     (None, Err(_)) => found = Ok(None),
                     (None, Ok(_)) => {}
                 }

@@ -3,8 +3,12 @@
 //! After fork, memory is copied when written to. With CLONE_VM both use the same; after vfork the thread that made the
 //! child waits until that one has memory of its own or has ended.
 
+use super::alarm::Countdown;
+use super::signal::queue::Pending;
+use super::signal::stack::SignalStack;
+use super::signal::stop::News;
 use super::task::{NONE, Task, Wait};
-use super::{Fate, NO_INDEX, NOBODY, Process};
+use super::{Fate, NO_INDEX, NOBODY, Process, actions};
 use crate::arch::context::Context;
 use crate::arch::cpu::Cpu;
 use crate::kernel::Kernel;
@@ -41,11 +45,22 @@ pub enum Parent {
     MakersParent,
 }
 
-/// What becomes of its parent's signal handlers.
+/// What a new task does about what its maker has open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handlers {
+pub enum Descriptors {
+    /// It has the same open, and goes on by itself.
+    Copied,
+    /// They open and close for each other.
+    Shared,
+}
+
+/// What becomes of its parent's signal actions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Actions {
     /// It has the same.
     Copied,
+    /// One sets them for both.
+    Shared,
     /// It has none (CLONE_CLEAR_SIGHAND); what is ignored stays so.
     Cleared,
 }
@@ -57,8 +72,8 @@ pub struct Child {
     pub memory: Memory,
     /// Whose child it is.
     pub parent: Parent,
-    /// Its signal handlers.
-    pub handlers: Handlers,
+    /// Its signal actions.
+    pub actions: Actions,
     /// The signal that says it has ended; only SIGCHLD is told from others, by those who wait. With
     /// [`Parent::MakersParent`] it is the maker's.
     pub exit_signal: u8,
@@ -77,6 +92,8 @@ pub struct Extras {
     pub clear_child_tid: u64,
     /// Its FS base.
     pub tls: Option<u64>,
+    /// What it has open.
+    pub descriptors: Descriptors,
     /// What its maker does.
     pub maker: Maker,
 }
@@ -101,31 +118,35 @@ pub fn process(
         return Err(Errno::EAGAIN);
     };
     let maker = kernel.tasks[usize::from(task)].process;
-    if let Err(error) = kernel.inherit_files(maker.into(), number.into()) {
-        kernel.process_slots.give(number);
-        kernel.task_slots.give(slot);
-        return Err(error);
-    }
-    let space = match child.memory {
-        Memory::Copied => {
-            match kernel.with_space(cpu, task, |space, memory, world| space.fork(memory, world)) {
-                Ok(space) => kernel.spaces.add(space),
-                Err(error) => {
-                    kernel.drop_files(cpu, number.into());
-                    kernel.process_slots.give(number);
-                    kernel.task_slots.give(slot);
-                    return Err(error);
-                }
-            }
+    let descriptors = kernel.descriptors_for(task, extras.descriptors);
+    let space = descriptors.and_then(|descriptors| {
+        kernel.space_for(cpu, task, child.memory).inspect_err(|_| {
+            kernel.drop_descriptors(cpu, descriptors);
+        })
+    });
+    let (descriptors, space) = match (descriptors, space) {
+        (Ok(descriptors), Ok(space)) => (descriptors, space),
+        (_, Err(error)) | (Err(error), _) => {
+            kernel.process_slots.give(number);
+            kernel.task_slots.give(slot);
+            return Err(error);
         }
-        Memory::Shared => kernel.share_space(task),
     };
     let id = kernel.new_id();
     kernel.inherit(maker, number, id);
+    kernel.inherit_files(maker.into(), number.into());
     let new = &mut kernel.processes[usize::from(number)];
     new.exit_signal = child.exit_signal;
-    if child.handlers == Handlers::Cleared {
-        new.clear_handlers();
+    let actions = new.actions;
+    new.actions = match child.actions {
+        Actions::Shared => {
+            kernel.actions.share(actions);
+            actions
+        }
+        Actions::Copied | Actions::Cleared => actions::copy(&mut kernel.actions, actions),
+    };
+    if child.actions == Actions::Cleared {
+        kernel.actions_of(number).clear_handlers();
     }
     let mut parent = maker;
     if child.parent == Parent::MakersParent {
@@ -138,16 +159,17 @@ pub fn process(
     }
     kernel.alive += 1;
 
-    let alternate_stack = match (child.memory, extras.maker) {
+    let signal_stack = match (child.memory, extras.maker) {
         // Two that run at once in the same memory can't share a stack (Linux, sas_ss_reset).
-        (Memory::Shared, Maker::GoesOn) => [0; 3],
-        _ => kernel.tasks[usize::from(task)].alternate_stack,
+        (Memory::Shared, Maker::GoesOn) => SignalStack::GIVEN_UP,
+        _ => kernel.tasks[usize::from(task)].signal_stack,
     };
     let new = Task {
         process: number,
         space,
+        descriptors,
         id,
-        alternate_stack,
+        signal_stack,
         ..Task::FREE
     };
     begin(kernel, cpu, task, slot, extras, new);
@@ -158,15 +180,24 @@ pub fn process(
 /// [`process`], the task may be parked.
 ///
 /// # Errors
-/// EAGAIN when there are as many tasks as there may be, EPERM for an FS base that is not the program's.
+/// EAGAIN when there are as many tasks as there may be, EPERM for an FS base that is not the program's, ENOMEM.
 pub fn thread(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, extras: &Extras) -> Result<u32, Errno> {
     may_make(kernel, task, extras)?;
     let slot = kernel.task_slots.take().ok_or(Errno::EAGAIN)?;
+    let descriptors = match kernel.descriptors_for(task, extras.descriptors) {
+        Ok(descriptors) => descriptors,
+        Err(error) => {
+            kernel.task_slots.give(slot);
+            return Err(error);
+        }
+    };
     let id = kernel.new_id();
     let new = Task {
         process: kernel.tasks[usize::from(task)].process,
         space: kernel.share_space(task),
+        descriptors,
         id,
+        signal_stack: SignalStack::GIVEN_UP,
         ..Task::FREE
     };
     begin(kernel, cpu, task, slot, extras, new);
@@ -207,7 +238,7 @@ fn may_make(kernel: &mut Kernel, task: u16, extras: &Extras) -> Result<(), Errno
 
 /// Lets `new`, made by the running task `task`, run in `slot`.
 fn begin(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, slot: u16, extras: &Extras, new: Task) {
-    Context::of(slot).copy_of_running(Context::of(task), extras.stack, extras.tls);
+    Context::copy_of_running(slot, task, extras.stack, extras.tls);
     let maker = &kernel.tasks[usize::from(task)];
     let id = new.id;
     let new = Task {
@@ -215,6 +246,7 @@ fn begin(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, slot: u16, extras: &
         affinity: maker.affinity,
         last_cpu: maker.last_cpu,
         blocked: maker.blocked,
+        last_fault: maker.last_fault,
         name: maker.name,
         policy: maker.policy,
         priority: maker.priority,
@@ -238,6 +270,29 @@ fn begin(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, slot: u16, extras: &
 }
 
 impl Kernel {
+    /// The descriptors of a task that `task` makes.
+    fn descriptors_for(&mut self, task: u16, which: Descriptors) -> Result<u16, Errno> {
+        let own = self.tasks[usize::from(task)].descriptors;
+        match which {
+            Descriptors::Copied => self.copy_descriptors(own),
+            Descriptors::Shared => {
+                self.descriptors.share(own);
+                Ok(own)
+            }
+        }
+    }
+
+    /// The address space of a process that `task` makes.
+    fn space_for(&mut self, cpu: &'static Cpu, task: u16, memory: Memory) -> Result<u16, Errno> {
+        match memory {
+            Memory::Copied => {
+                let space = self.with_space(cpu, task, |space, memory, world| space.fork(memory, world))?;
+                Ok(self.spaces.add(space))
+            }
+            Memory::Shared => Ok(self.share_space(task)),
+        }
+    }
+
     /// The address space of task `task`, which one task more uses.
     fn share_space(&mut self, task: u16) -> u16 {
         let space = self.tasks[usize::from(task)].space;
@@ -245,7 +300,8 @@ impl Kernel {
         space
     }
 
-    /// Makes process `child`, a free slot, like `parent` in all that is inherited.
+    /// Makes process `child`, a free slot, like `parent` in all that is inherited. Of `parent`'s actions it has the number
+    /// only.
     fn inherit(&mut self, parent: u16, child: u16, pid: u32) {
         let Ok([from, to]) = self
             .processes
@@ -263,16 +319,13 @@ impl Kernel {
         to.group = from.group;
         to.session = from.session;
         to.credentials = from.credentials;
-        to.pending = 0;
+        to.pending = Pending::NONE;
+        (to.stopped, to.news) = (false, News::None);
+        (to.timers, to.next_timer_id) = (None, 0);
+        to.countdowns = [Countdown::OFF; 2];
         (to.ran, to.children_ran) = (0, 0);
         to.wants_barriers = from.wants_barriers;
-        to.actions_set = from.actions_set;
-        let mut set = from.actions_set;
-        while set != 0 {
-            let at = set.trailing_zeros() as usize;
-            set &= set - 1;
-            to.actions[at] = from.actions[at];
-        }
+        to.actions = from.actions;
         to.limits_set = from.limits_set;
         if from.limits_set != 0 {
             to.limits = from.limits;

@@ -1,10 +1,11 @@
-//! Processes: what owns credentials, files and signal actions, and has threads that run in one memory; and how all of
-//! them begin and end.
+//! Processes: what owns credentials and limits, and has threads that run in one memory; and how all of them begin and
+//! end.
 //!
 //! | file | what |
 //! |---|---|
 //! | `task` | what the scheduler runs: threads |
-//! | `spaces` | what they can address, alone or together |
+//! | `spaces`, `actions`, `descriptors` | what they have alone or in common: memory, what to do about signals, open files |
+//! | `shared` | tables for that |
 //! | `ids`, `slots` | numbers programs see; places in the kernel's tables |
 //! | `sched` | run queue, deadlines, switching, idling |
 //! | `load` | a static ELF file becomes an address space |
@@ -16,8 +17,12 @@
 //! | `files` | what a process has of files |
 //! | `family` | parents, children, groups; waiting for the end of a child |
 //! | `exit` | the end of a thread, and of a process |
-//! | `signal` | default actions |
+//! | `signal` | signals: sending them, and what they do |
+//! | `alarm` | timers that send signals |
 
+pub mod actions;
+pub mod alarm;
+pub mod descriptors;
 pub mod exec;
 pub mod exit;
 pub mod family;
@@ -26,6 +31,7 @@ pub mod fork;
 pub mod ids;
 pub mod load;
 pub mod sched;
+pub mod shared;
 pub mod signal;
 pub mod slots;
 pub mod spaces;
@@ -35,11 +41,13 @@ pub mod task;
 pub mod vdso;
 
 use crate::arch::lent::Reserve;
-use crate::fs::descriptor::Descriptors;
 use crate::fs::{FileId, Node};
 use crate::hypercall::Requester;
 use abi::MAX_TASKS;
 use abi::hypercall::MAX_GROUPS;
+use alarm::Countdown;
+use signal::queue::Pending;
+use signal::stop::News;
 
 /// Number of a process that the VMM does not know by index.
 pub const NO_INDEX: u32 = u32::MAX;
@@ -83,9 +91,6 @@ impl Credentials {
     }
 }
 
-/// A signal's action as `rt_sigaction` records it (`struct kernel_sigaction`: handler, flags, restorer, mask).
-pub type Action = [u64; 4];
-
 /// What becomes of a process some of whose threads have still to end.
 #[derive(Clone, Copy, Debug)]
 #[repr(u8)]
@@ -128,8 +133,6 @@ pub struct Process {
     pub session: u32,
     /// The file it runs.
     pub exe: FileId,
-    /// Its descriptors.
-    pub descriptors: Descriptors,
     /// Its working directory.
     pub directory: Node,
     /// Permissions that what it makes does not get.
@@ -137,17 +140,25 @@ pub struct Process {
     /// Who it is.
     pub credentials: Credentials,
     /// Signals that were sent to it, not to one of its threads, and have not been acted on.
-    pub pending: u64,
+    pub pending: Pending,
+    /// A signal has stopped it, and none has let it go on.
+    pub stopped: bool,
+    /// What of that its parent has still to be told.
+    pub news: News,
+    /// The youngest timer it has made (timer_create(2)).
+    pub timers: Option<u16>,
+    /// The id its next one gets.
+    pub next_timer_id: u32,
+    /// ITIMER_VIRTUAL and ITIMER_PROF.
+    pub countdowns: [Countdown; 2],
     /// Ticks that threads of it ran which have ended.
     pub ran: u64,
     /// Ticks that children of it ran which have been waited for, and theirs.
     pub children_ran: u64,
     /// It has said that it will ask for barriers (membarrier(2)).
     pub wants_barriers: bool,
-    /// Which of `actions` are not the default, bit = number - 1: a new process need not clear them all.
-    pub actions_set: u64,
-    /// Actions of signals 1 to 64, where set.
-    pub actions: [Action; 64],
+    /// The number of its signal actions in their table.
+    pub actions: u16,
     /// Which of `limits` are set, a bit each; the others are [`DEFAULT_LIMITS`].
     pub limits_set: u16,
     /// Limits, current and maximum, where set.
@@ -165,7 +176,7 @@ pub const DEFAULT_LIMITS: [[u64; 2]; LIMITS] = {
     limits[6] = [abi::MAX_TASKS as u64; 2];
     limits[7] = [1024, crate::fs::descriptor::MOST as u64];
     limits[8] = [8 << 20; 2];
-    limits[11] = [abi::MAX_TASKS as u64; 2];
+    limits[11] = [signal::queue::ORDINARY as u64; 2];
     limits[12] = [819_200; 2];
     limits[13] = [0; 2];
     limits[14] = [0; 2];
@@ -190,16 +201,19 @@ impl Process {
         group: 0,
         session: 0,
         exe: FileId(0),
-        descriptors: Descriptors::NONE,
         directory: Node::File(FileId(0)),
         umask: 0,
         credentials: Credentials::ROOT,
-        pending: 0,
+        pending: Pending::NONE,
+        stopped: false,
+        news: News::None,
+        timers: None,
+        next_timer_id: 0,
+        countdowns: [Countdown::OFF; 2],
         ran: 0,
         children_ran: 0,
         wants_barriers: false,
-        actions_set: 0,
-        actions: [[0; 4]; 64],
+        actions: 0,
         limits_set: 0,
         limits: [[0; 2]; LIMITS],
     };
@@ -218,33 +232,9 @@ impl Process {
         }
     }
 
-    /// The action of `signal`, 1 to 64.
-    pub fn action(&self, signal: u32) -> Action {
-        let at = signal as usize - 1;
-        if self.actions_set & 1 << at != 0 {
-            self.actions[at]
-        } else {
-            [0; 4]
-        }
-    }
-
-    /// Sets the action of `signal`, 1 to 64.
-    pub fn set_action(&mut self, signal: u32, action: Action) {
-        let at = signal as usize - 1;
-        self.actions_set |= 1 << at;
-        self.actions[at] = action;
-    }
-
-    /// Signals whose action is a handler get the default one; what is ignored stays so.
-    pub fn clear_handlers(&mut self) {
-        let mut set = self.actions_set;
-        while set != 0 {
-            let at = set.trailing_zeros();
-            set &= set - 1;
-            if self.actions[at as usize][0] != signal::SIG_IGN {
-                self.actions_set &= !(1 << at);
-            }
-        }
+    /// Whether one of its countdowns is on.
+    pub fn counts(&self) -> bool {
+        self.countdowns[0].at | self.countdowns[1].at != 0
     }
 
     /// The current and maximum value of limit `which`, below [`LIMITS`].

@@ -5,11 +5,12 @@
 //! tasks move between vCPUs freely, within their affinity. A task that waits with a deadline is in the list
 //! of the vCPU it waited on, whose timer ends the wait.
 //!
-//! [`next`] is the only way out of the kernel: it delivers what has come in, chooses, switches, or idles.
+//! [`next`] is the only way out of the kernel: it delivers what has come in, chooses, switches, or idles. Only there does a
+//! task look at its signals ([`Task::attention`](super::task::Task)).
 
-use super::signal;
+use super::signal::deliver;
 use super::task::{NONE, State, Tasks, Wait};
-use crate::arch::context::Context;
+use crate::arch::context::{self, Context};
 use crate::arch::cpu::Cpu;
 use crate::arch::entry::TrapFrame;
 use crate::arch::lock::Held;
@@ -31,6 +32,10 @@ pub struct Scheduler {
     ready: u32,
     /// For each vCPU, the task whose deadline is next.
     sleepers: [u16; MAX_VCPUS],
+    /// For each vCPU, the TSC value at which the process that runs there has used up its own time, if it counts it.
+    limits: [u64; MAX_VCPUS],
+    /// For each vCPU, the TSC value at which it has something to end: a wait, a timer, a countdown.
+    due: [u64; MAX_VCPUS],
     turn: u64,
 }
 
@@ -42,6 +47,8 @@ impl Scheduler {
             tail: NONE,
             ready: 0,
             sleepers: [NONE; MAX_VCPUS],
+            limits: [u64::MAX; MAX_VCPUS],
+            due: [u64::MAX; MAX_VCPUS],
             turn: 0,
         }
     }
@@ -49,6 +56,16 @@ impl Scheduler {
     /// To be called when [`time`] is set up.
     pub fn init(&mut self) {
         self.turn = time::ticks(TURN_NS);
+    }
+
+    /// TSC value at which the countdowns of the process that runs on `cpu` are to be looked at.
+    pub fn limit(&self, cpu: &Cpu) -> u64 {
+        self.limits[cpu.index.get() as usize]
+    }
+
+    /// Sets that; [`Kernel::refresh`] has it take effect.
+    pub fn set_limit(&mut self, cpu: &Cpu, limit: u64) {
+        self.limits[cpu.index.get() as usize] = limit;
     }
 
     fn push(&mut self, tasks: &mut Tasks, task: u16) {
@@ -137,25 +154,25 @@ impl Scheduler {
         }
     }
 
-    /// Takes `task` out of the deadline list it is in, if it is in one.
-    fn unsleep(&mut self, tasks: &mut Tasks, task: u16) {
-        let Some(cpu) = tasks[usize::from(task)].sleep_cpu.take() else {
-            return;
-        };
+    /// Takes `task` out of the deadline list it is in, if it is in one. Returns whose it is if that has another first one
+    /// now.
+    fn unsleep(&mut self, tasks: &mut Tasks, task: u16) -> Option<u8> {
+        let cpu = tasks[usize::from(task)].sleep_cpu.take()?;
         let next = tasks[usize::from(task)].sleep_next;
         let mut at = self.sleepers[usize::from(cpu)];
         if at == task {
             self.sleepers[usize::from(cpu)] = next;
-            return;
+            return Some(cpu);
         }
         while at != NONE {
             let after = tasks[usize::from(at)].sleep_next;
             if after == task {
                 tasks[usize::from(at)].sleep_next = next;
-                return;
+                break;
             }
             at = after;
         }
+        None
     }
 }
 
@@ -170,14 +187,33 @@ impl Kernel {
             self.file_waiters[usize::from(task / 64)] |= 1 << (task % 64);
         }
         if deadline.is_some() {
-            self.sched.sleep(self.tasks, task, cpu.index.get());
+            let index = cpu.index.get();
+            self.sched.sleep(self.tasks, task, index);
+            self.refresh(index as usize);
+        }
+    }
+
+    /// Works out when vCPU `cpu` has something to end: a wait, a timer or a countdown has come or gone.
+    pub fn refresh(&mut self, cpu: usize) {
+        let mut due = self.sched.limits[cpu].min(self.timers.next(cpu));
+        let sleeper = self.sched.sleepers[cpu];
+        if sleeper != NONE {
+            due = due.min(self.tasks[usize::from(sleeper)].deadline);
+        }
+        self.sched.due[cpu] = due;
+    }
+
+    /// Takes task `task` out of the deadline list it is in, if it is in one.
+    fn unsleep(&mut self, task: u16) {
+        if let Some(cpu) = self.sched.unsleep(self.tasks, task) {
+            self.refresh(cpu.into());
         }
     }
 
     /// Makes a parked or new task ready, and sees to it that a vCPU looks. The caller has delivered the
     /// result of the call it waited in.
     pub fn wake(&mut self, cpu: &Cpu, task: u16) {
-        self.sched.unsleep(self.tasks, task);
+        self.unsleep(task);
         self.sched.push(self.tasks, task);
         self.find_vcpu(cpu, task);
     }
@@ -204,18 +240,25 @@ impl Kernel {
     }
 
     /// Takes task `task` out of whatever it waits in, if it waits. It is in no list then; the caller says what
-    /// becomes of it. True if a futex it waited for had woken it already.
+    /// becomes of it. True if a futex it waited for had woken it already: then its call returns 0.
     pub fn leave_wait(&mut self, cpu: &'static Cpu, task: u16) -> bool {
         let State::Parked(wait) = self.tasks[usize::from(task)].state else {
             return false;
         };
-        self.sched.unsleep(self.tasks, task);
+        self.unsleep(task);
         let mut was_woken = false;
         match wait {
             Wait::Futex { .. } | Wait::SharedFutex => was_woken = self.leave_futex(task),
             Wait::Vfork(child) => self.tasks[usize::from(child)].awaited_by = None,
             Wait::Exec => self.abort_exec(cpu, task),
-            Wait::Sleep | Wait::Input | Wait::Pipe(_) | Wait::Poll | Wait::Child => {}
+            Wait::Sleep
+            | Wait::Input
+            | Wait::Pipe(_)
+            | Wait::Poll
+            | Wait::Child
+            | Wait::Pause
+            | Wait::Signal(_)
+            | Wait::Stopped => {}
         }
         self.tasks[usize::from(task)].state = State::Ready;
         was_woken
@@ -261,8 +304,9 @@ impl Kernel {
     }
 
     /// Ends the waits whose deadline has passed on this vCPU.
-    fn expire(&mut self, cpu: &Cpu) {
+    fn expire(&mut self, cpu: &'static Cpu) {
         let now = tsc();
+        self.expire_timers(cpu, now);
         loop {
             let task = self.sched.sleepers[cpu.index.get() as usize];
             if task == NONE || self.tasks[usize::from(task)].deadline > now {
@@ -278,7 +322,7 @@ impl Kernel {
                     };
                     Context::of(task).set_result(result);
                 }
-                State::Parked(Wait::Input | Wait::Pipe(_) | Wait::Poll) => {
+                State::Parked(Wait::Input | Wait::Pipe(_) | Wait::Poll | Wait::Signal(_)) => {
                     self.tasks[usize::from(task)].expired = true;
                     self.tasks[usize::from(task)].retry = true;
                 }
@@ -333,12 +377,13 @@ impl Kernel {
     pub fn abandon(&mut self, cpu: &Cpu) {
         if let Some(task) = cpu.current_task() {
             self.forget_on(cpu, task);
+            cpu.set_fpu(None);
             switch::to_kernel(cpu, self.kernel_root);
         }
     }
 
     fn take_off(&mut self, cpu: &Cpu, task: u16) {
-        Context::of(task).save();
+        Context::save(task);
         self.forget_on(cpu, task);
     }
 
@@ -348,6 +393,10 @@ impl Kernel {
         entry.ran += tsc().wrapping_sub(entry.since);
         self.spaces[entry.space].loaded &= !cpu.bit();
         cpu.set_current_task(None);
+        if self.sched.limit(cpu) != u64::MAX {
+            self.sched.set_limit(cpu, u64::MAX);
+            self.refresh(cpu.index.get() as usize);
+        }
     }
 
     fn put_on(&mut self, cpu: &Cpu, task: u16) {
@@ -357,22 +406,36 @@ impl Kernel {
         entry.last_cpu = cpu.index.get() as u8;
         entry.since = now;
         cpu.slice_end.set(now + self.sched.turn);
+        let process = entry.process;
         let space = &mut self.spaces[entry.space];
         space.loaded |= cpu.bit();
         switch::to_task(cpu, task, space.root());
+        if self.processes[usize::from(process)].counts() {
+            self.limit_by_countdowns(cpu, task);
+        }
     }
 }
 
 fn arm(kernel: &Kernel, cpu: &Cpu, turn_ends: bool) {
-    let mut at = if turn_ends { cpu.slice_end.get() } else { u64::MAX };
-    let sleeper = kernel.sched.sleepers[cpu.index.get() as usize];
-    if sleeper != NONE {
-        at = at.min(kernel.tasks[usize::from(sleeper)].deadline);
+    let mut at = kernel.sched.due[cpu.index.get() as usize];
+    if turn_ends {
+        at = at.min(cpu.slice_end.get());
     }
     if at == u64::MAX {
         apic::disarm_timer(cpu);
     } else {
         apic::arm_timer(cpu, at);
+    }
+}
+
+/// Task `task` has just been given this vCPU: makes the call again that it waited in, if that is to be done. Its signals act
+/// after that, in [`next`]: if what it waited for has come, it has not been interrupted.
+fn resumed(kernel: &mut Kernel, cpu: &'static Cpu, task: u16) {
+    if kernel.tasks[usize::from(task)].attention && !deliver::admit(kernel, cpu, task) {
+        return;
+    }
+    if core::mem::take(&mut kernel.tasks[usize::from(task)].retry) {
+        syscall::again(kernel, cpu, task);
     }
 }
 
@@ -391,6 +454,11 @@ pub fn next(mut kernel: Held<'static, Kernel>, cpu: &'static Cpu) -> *mut TrapFr
             if came & 1 << (VECTOR_WAKE & 31) != 0 {
                 kernel.take_wake_ups(cpu);
             }
+        }
+        if let Some(task) = cpu.current_task()
+            && kernel.tasks[usize::from(task)].attention
+        {
+            deliver::attend(&mut kernel, cpu, task);
         }
         if let Some(task) = cpu.current_task()
             && kernel.tasks[usize::from(task)].state == State::Running
@@ -414,23 +482,11 @@ pub fn next(mut kernel: Held<'static, Kernel>, cpu: &'static Cpu) -> *mut TrapFr
                 kernel.take_off(cpu, old);
             }
             kernel.put_on(cpu, task);
-            if kernel.tasks[usize::from(task)].attention {
-                signal::attend(&mut kernel, cpu, task);
-                if cpu.current_task() != Some(task) {
-                    continue;
-                }
-            }
-            if kernel.tasks[usize::from(task)].retry {
-                kernel.tasks[usize::from(task)].retry = false;
-                syscall::again(&mut kernel, cpu, task);
-                // The call may have sent a signal, as write(2) does with SIGPIPE.
-                if cpu.current_task() == Some(task) && kernel.tasks[usize::from(task)].attention {
-                    signal::attend(&mut kernel, cpu, task);
-                }
-            }
+            resumed(&mut kernel, cpu, task);
             continue;
         }
         kernel.leave(cpu);
+        context::settle(cpu);
         cpu.idle.store(true, Relaxed);
         arm(&kernel, cpu, false);
         drop(kernel);

@@ -1,207 +1,161 @@
-//! Signals, as far as default actions go: handlers are recorded but not run.
+//! Signals: what they are, and what each does unless a process has said otherwise (signal(7)).
 //!
-//! A signal is sent to a thread or to a process, and waits there until it is acted on: at once if it ends the process,
-//! else when a thread that does not block it comes by. Whoever sends one has such a thread look ([`attend`]).
+//! | file | what |
+//! |---|---|
+//! | `info` | what comes with one |
+//! | `queue` | those that have been sent and not been taken |
+//! | `send` | who gets one, and whose wait it ends |
+//! | `deliver` | a thread takes what is due: handlers, ends, stops; the way back from a handler |
+//! | `fault` | what a fault in ring 3 is as a signal |
+//! | `stop` | processes that stop and go on |
+//! | `stack` | the stack a thread has set apart for handlers |
+//!
+//! A signal is sent to a thread or to a process and waits there, in a [`Pending`](queue::Pending). Whoever sends one
+//! that does anything has a thread that does not block it look: it sets [`Task::attention`](super::task::Task), ends the
+//! thread's wait or interrupts its vCPU. Before a thread runs on in ring 3 with that flag set, [`deliver::attend`] takes
+//! all signals that are due and not blocked. So nothing but one test of that flag lies on the way of a system call, and
+//! signals act at the edge of ring 3 only, where the whole state of a thread is in its frame.
+//!
+//! A call that waits is interrupted by signals that are caught or end the process. What it comes to then is decided by
+//! which call it is ([`crate::syscall::interrupted`]).
 
-use super::task::{State, Wait, threads_of};
-use super::{Fate, exit};
-use crate::arch::apic;
-use crate::arch::context::Context;
-use crate::arch::cpu::Cpu;
+pub mod deliver;
+pub mod fault;
+pub mod info;
+pub mod queue;
+pub mod send;
+pub mod stack;
+pub mod stop;
+
+use super::actions::{Action, Actions};
 use crate::kernel::Kernel;
-use abi::Errno;
 
+const SIGQUIT: u32 = 3;
 /// Illegal instruction.
 pub const SIGILL: u32 = 4;
 /// Breakpoint or single step.
 pub const SIGTRAP: u32 = 5;
+const SIGABRT: u32 = 6;
 /// Bad memory access by alignment or hardware.
 pub const SIGBUS: u32 = 7;
 /// Arithmetic fault.
 pub const SIGFPE: u32 = 8;
-/// Can't be blocked or ignored.
+/// Can't be blocked, caught or ignored.
 pub const SIGKILL: u32 = 9;
 /// Bad memory access.
 pub const SIGSEGV: u32 = 11;
 /// A write that nobody will read.
 pub const SIGPIPE: u32 = 13;
-/// A child has ended.
+/// A timer of alarm(2) or setitimer(2).
+pub const SIGALRM: u32 = 14;
+/// A child has ended, stopped, or goes on.
 pub const SIGCHLD: u32 = 17;
-const SIGCONT: u32 = 18;
-/// Can't be blocked or ignored.
+/// Go on.
+pub const SIGCONT: u32 = 18;
+/// Can't be blocked, caught or ignored.
 pub const SIGSTOP: u32 = 19;
+const SIGTSTP: u32 = 20;
+const SIGTTIN: u32 = 21;
 const SIGTTOU: u32 = 22;
 const SIGURG: u32 = 23;
+const SIGXCPU: u32 = 24;
+/// A file is about to become larger than its process may make it.
+pub const SIGXFSZ: u32 = 25;
+/// A timer of setitimer(2) that counts the program's own time.
+pub const SIGVTALRM: u32 = 26;
+/// A timer of setitimer(2) that counts the time the process runs.
+pub const SIGPROF: u32 = 27;
 const SIGWINCH: u32 = 28;
+const SIGSYS: u32 = 31;
+/// The first real-time signal, for the kernel (the C libraries keep two or three for themselves).
+pub const REAL_TIME: u32 = 32;
 /// The last signal.
 pub const LAST: u32 = 64;
 
+/// The handler that means "the default".
+pub const SIG_DFL: u64 = 0;
 /// The handler that means "ignored".
 pub const SIG_IGN: u64 = 1;
 
-/// Signals that can't be blocked, bit = number - 1.
-pub const UNBLOCKABLE: u64 = 1 << (SIGKILL - 1) | 1 << (SIGSTOP - 1);
+/// Don't say so when children stop (sigaction(2)).
+pub const SA_NOCLDSTOP: u64 = 1;
+/// Don't make zombies of children.
+pub const SA_NOCLDWAIT: u64 = 2;
+/// The handler wants to know what came with the signal.
+pub const SA_SIGINFO: u64 = 4;
+/// There is a restorer, which every handler needs here.
+pub const SA_RESTORER: u64 = 0x400_0000;
+/// The handler runs on the signal stack.
+pub const SA_ONSTACK: u64 = 0x800_0000;
+/// Calls that can be made again are.
+pub const SA_RESTART: u64 = 0x1000_0000;
+/// The signal is not blocked while its handler runs.
+pub const SA_NODEFER: u64 = 0x4000_0000;
+/// The handler is called once.
+pub const SA_RESETHAND: u64 = 0x8000_0000;
+/// The flags that are kept; others are forgotten, so that programs can tell which mean anything. (The one not named here
+/// is SA_EXPOSE_TAGBITS, which means nothing on x86.)
+pub const SA_KNOWN: u64 = SA_NOCLDSTOP
+    | SA_NOCLDWAIT
+    | SA_SIGINFO
+    | 0x800
+    | SA_RESTORER
+    | SA_ONSTACK
+    | SA_RESTART
+    | SA_NODEFER
+    | SA_RESETHAND;
 
-/// The signal that exception `vector` means (Linux, arch/x86/kernel/traps.c's table in the manual's words).
-pub fn of_exception(vector: u64) -> u32 {
-    match vector {
-        0 | 16 | 19 => SIGFPE,
-        1 | 3 => SIGTRAP,
-        6 => SIGILL,
-        11 | 12 | 17 => SIGBUS,
-        _ => SIGSEGV,
-    }
-}
-
-/// Does the default action of `signal` end a process? (signal(7); there is no job control, so what would
-/// stop a process does nothing.)
-fn ends(signal: u32) -> bool {
-    !matches!(signal, SIGCHLD | SIGCONT | SIGSTOP..=SIGTTOU | SIGURG | SIGWINCH)
-}
-
-/// Whether it also writes a core file, elsewhere. Those that don't end all threads the moment they are sent.
-fn dumps_core(signal: u32) -> bool {
-    const SIGQUIT: u32 = 3;
-    const SIGABRT: u32 = 6;
-    const SIGXCPU: u32 = 24;
-    const SIGXFSZ: u32 = 25;
-    const SIGSYS: u32 = 31;
-    matches!(
-        signal,
-        SIGQUIT | SIGILL | SIGTRAP | SIGABRT | SIGBUS | SIGFPE | SIGSEGV | SIGXCPU | SIGXFSZ | SIGSYS
-    )
-}
-
-/// The set of `signal` alone.
-fn set_of(signal: u32) -> u64 {
+/// `signal` in a set: bit = number - 1.
+pub const fn bit(signal: u32) -> u64 {
     1 << (signal - 1)
 }
 
-/// The signals of `set` that task `task` does not block.
-fn unblocked(kernel: &Kernel, task: u16, set: u64) -> u64 {
-    set & (!kernel.tasks[usize::from(task)].blocked | UNBLOCKABLE)
+/// Signals that can't be blocked.
+pub const UNBLOCKABLE: u64 = bit(SIGKILL) | bit(SIGSTOP);
+/// Signals that instructions bring about (`SYNCHRONOUS_MASK` in Linux).
+pub const SYNCHRONOUS: u64 =
+    bit(SIGSEGV) | bit(SIGBUS) | bit(SIGILL) | bit(SIGTRAP) | bit(SIGFPE) | bit(SIGSYS);
+/// Signals that stop a process unless it has said otherwise.
+pub const STOPPING: u64 = bit(SIGSTOP) | bit(SIGTSTP) | bit(SIGTTIN) | bit(SIGTTOU);
+const IGNORED: u64 = bit(SIGCHLD) | bit(SIGCONT) | bit(SIGURG) | bit(SIGWINCH);
+const DUMPING: u64 = bit(SIGQUIT) | bit(SIGABRT) | bit(SIGXCPU) | bit(SIGXFSZ) | SYNCHRONOUS;
+
+/// What a signal does to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// Nothing.
+    Ignored,
+    /// It ends.
+    Ends,
+    /// It stops.
+    Stops,
+    /// Its handler is called.
+    Caught(Action),
 }
 
-/// Whether `signal` ends processes like that of task `task`, if it acts.
-fn is_fatal(kernel: &mut Kernel, task: u16, signal: u32) -> bool {
-    let [handler, ..] = kernel.process(task).action(signal);
-    handler != SIG_IGN && ends(signal)
-}
-
-/// Sends `signal` to task `task`. If that ends it, it does so at its next step: at once if it runs here, when it has
-/// been interrupted or woken otherwise.
-pub fn send(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, signal: u32) {
-    kernel.tasks[usize::from(task)].pending |= set_of(signal);
-    if unblocked(kernel, task, set_of(signal)) != 0 {
-        take(kernel, cpu, task, signal);
-    }
-}
-
-/// Sends `signal` to process `number`: any of its threads that does not block it takes it, the first one if it can.
-pub fn send_to_process(kernel: &mut Kernel, cpu: &'static Cpu, number: u16, signal: u32) {
-    kernel.processes[usize::from(number)].pending |= set_of(signal);
-    if let Some(task) = taker(kernel, number, signal) {
-        take(kernel, cpu, task, signal);
-    }
-}
-
-/// Finds somebody to take what is pending for process `number`: who was to take it has gone, or blocks it now.
-pub fn find_taker(kernel: &mut Kernel, cpu: &'static Cpu, number: u16) {
-    let mut pending = kernel.processes[usize::from(number)].pending;
-    while pending != 0 {
-        let signal = pending.trailing_zeros() + 1;
-        pending &= pending - 1;
-        if let Some(task) = taker(kernel, number, signal) {
-            take(kernel, cpu, task, signal);
+impl Actions {
+    /// What `signal`, 1 to 64, does.
+    pub fn disposition(&self, signal: u32) -> Disposition {
+        let action = self.get(signal);
+        match action[0] {
+            SIG_IGN => Disposition::Ignored,
+            SIG_DFL if bit(signal) & IGNORED != 0 => Disposition::Ignored,
+            SIG_DFL if bit(signal) & STOPPING != 0 => Disposition::Stops,
+            SIG_DFL => Disposition::Ends,
+            _ => Disposition::Caught(action),
         }
     }
 }
 
-/// Who of process `number` can take `signal`: its oldest thread that does not block it, if possible one that does not
-/// wait for a vfork child, for that one can't be disturbed by every signal.
-fn taker(kernel: &Kernel, number: u16, signal: u32) -> Option<u16> {
-    let only = match kernel.processes[usize::from(number)].fate {
-        Fate::Runs(program) => Some(program.task),
-        Fate::None | Fate::Ends(_) => None,
-    };
-    let can =
-        |task: &u16| only.is_none_or(|only| only == *task) && unblocked(kernel, *task, set_of(signal)) != 0;
-    let waits = |task: u16| {
-        matches!(
-            kernel.tasks[usize::from(task)].state,
-            State::Parked(Wait::Vfork(_))
-        )
-    };
-    threads_of(kernel.tasks, kernel.processes, number)
-        .filter(can)
-        .reduce(|best, task| if waits(task) && !waits(best) { best } else { task })
-}
-
-/// Has task `task` look at `signal`, which it does not block.
-fn take(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, signal: u32) {
-    kernel.tasks[usize::from(task)].attention = true;
-    if !is_fatal(kernel, task, signal) {
-        return;
-    }
-    match kernel.tasks[usize::from(task)].state {
-        State::Running if cpu.current_task() != Some(task) => {
-            apic::send_reschedule(kernel.tasks[usize::from(task)].last_cpu.into());
-        }
-        State::Parked(Wait::Vfork(_)) if dumps_core(signal) => {}
-        State::Parked(_) => {
-            let result = if kernel.leave_wait(cpu, task) {
-                0
-            } else {
-                Errno::EINTR.to_result()
-            };
-            Context::of(task).set_result(result);
-            kernel.wake(cpu, task);
-        }
-        State::Running | State::Ready | State::Free => {}
+impl Kernel {
+    /// What `signal`, 1 to 64, does to process `number`.
+    pub fn disposition(&self, number: u16, signal: u32) -> Disposition {
+        self.actions[self.processes[usize::from(number)].actions].disposition(signal)
     }
 }
 
-/// Task `task` blocks other signals than before: looks at those that have come.
-pub fn mask_changed(kernel: &mut Kernel, cpu: &'static Cpu, task: u16) {
-    let number = kernel.tasks[usize::from(task)].process;
-    let for_all = kernel.processes[usize::from(number)].pending;
-    let pending = kernel.tasks[usize::from(task)].pending | for_all;
-    kernel.tasks[usize::from(task)].attention |= unblocked(kernel, task, pending) != 0;
-    if for_all != 0 {
-        find_taker(kernel, cpu, number);
-    }
-}
-
-/// Does what the running task `task` has been asked to look at: ends if its process does, acts on signals that have come
-/// and are not blocked, goes elsewhere if it may no longer run here.
-pub fn attend(kernel: &mut Kernel, cpu: &'static Cpu, task: u16) {
-    let number = usize::from(kernel.tasks[usize::from(task)].process);
-    match kernel.processes[number].fate {
-        Fate::Ends(status) => return exit::go(kernel, cpu, task, status),
-        Fate::Runs(program) if program.task != task => return exit::go(kernel, cpu, task, 0),
-        Fate::None | Fate::Runs(_) => {}
-    }
-    let pending = kernel.tasks[usize::from(task)].pending | kernel.processes[number].pending;
-    let mut due = unblocked(kernel, task, pending);
-    let state = kernel.tasks[usize::from(task)].state;
-    while due != 0 {
-        let signal = due.trailing_zeros() + 1;
-        due &= due - 1;
-        let fatal = is_fatal(kernel, task, signal);
-        if fatal && matches!(state, State::Parked(Wait::Vfork(_))) && dumps_core(signal) {
-            // Looks again when its child lets it go on.
-            return;
-        }
-        kernel.tasks[usize::from(task)].pending &= !set_of(signal);
-        kernel.processes[number].pending &= !set_of(signal);
-        if fatal {
-            kernel.leave_wait(cpu, task);
-            return exit::group(kernel, cpu, task, signal);
-        }
-    }
-    let entry = &mut kernel.tasks[usize::from(task)];
-    entry.attention = false;
-    if state == State::Running && entry.affinity & cpu.bit() == 0 {
-        kernel.give_away(cpu, task);
-    }
+/// Whether `signal` also writes a core file where it ends a process, elsewhere. Those that don't end all threads the
+/// moment they are sent.
+fn dumps_core(signal: u32) -> bool {
+    bit(signal) & DUMPING != 0
 }

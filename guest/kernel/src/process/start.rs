@@ -3,7 +3,7 @@
 use super::exec::{self, Made};
 use super::load::Source;
 use super::task::{NAME, NONE, Task, name_of};
-use super::{NO_INDEX, NOBODY, exit, signal};
+use super::{NO_INDEX, NOBODY, actions, exit, signal};
 use crate::arch::context::Context;
 use crate::arch::cpu::Cpu;
 use crate::arch::given;
@@ -17,7 +17,7 @@ use abi::hypercall::Call;
 use paging::GuestPhys;
 
 /// The process outside that starts everyone; its group and session have its id.
-const INIT: u32 = 1;
+pub const INIT: u32 = 1;
 /// Exit status of a program that can't be run, as a shell gives it.
 const NOT_RUNNABLE: u32 = 126;
 
@@ -32,12 +32,14 @@ pub fn all(kernel: &mut Kernel, cpu: &'static Cpu) {
             .take()
             .expect("the VMM asks for no more than there may be");
         let pid = kernel.new_id();
+        let actions = actions::default(&mut kernel.actions);
         let slot = &mut kernel.processes[usize::from(number)];
         slot.pid = pid;
         slot.index = process.index;
         slot.origin = process.index;
         (slot.parent, slot.child, slot.sibling) = (NOBODY, NOBODY, NOBODY);
         slot.youngest = NONE;
+        slot.actions = actions;
         slot.exit_signal = signal::SIGCHLD as u8;
         // As a script's commands: in the group and session of whoever started them.
         (slot.group, slot.session) = (INIT, INIT);
@@ -89,9 +91,11 @@ fn begin(kernel: &mut Kernel, cpu: &Cpu, number: u16, made: Made, name: [u8; NAM
         .expect("there are no more processes than tasks");
     Context::of(slot).reset(made.rip, made.rsp);
     let space = kernel.spaces.add(made.space);
+    let descriptors = kernel.standard_descriptors();
     let task = Task {
         process: number,
         space,
+        descriptors,
         id: pid,
         affinity: u32::MAX >> (32 - kernel.vcpus),
         name,

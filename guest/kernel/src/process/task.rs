@@ -2,7 +2,10 @@
 //! [`crate::arch::context`], its number in that table is its number here.
 
 use super::Processes;
+use super::signal::queue::Pending;
+use super::signal::stack::SignalStack;
 use crate::arch::lent::Reserve;
+use crate::arch::signal_frame::LastFault;
 use crate::kernel::Kernel;
 use abi::MAX_TASKS;
 
@@ -39,6 +42,12 @@ pub enum Wait {
     Vfork(u16),
     /// The end of the other threads; then its process runs another program.
     Exec,
+    /// A signal, whatever it is.
+    Pause,
+    /// One of these signals; the call is made again then.
+    Signal(u64),
+    /// Its process is stopped.
+    Stopped,
 }
 
 /// What a futex word is that only this guest can reach, independent of who maps it where.
@@ -80,6 +89,8 @@ pub struct Task {
     pub process: u16,
     /// The number of the address space it uses.
     pub space: u16,
+    /// The number of the descriptors it uses.
+    pub descriptors: u16,
     /// The threads of its process that came before and after it.
     pub older: u16,
     /// See `older`.
@@ -94,12 +105,14 @@ pub struct Task {
     pub last_cpu: u8,
     /// Its system call is to be made again when it runs next.
     pub retry: bool,
+    /// A signal has ended its wait: what its call comes to is decided when it has looked at its signals.
+    pub interrupted: bool,
     /// Its deadline passed while it waited; the call made again finds this set.
     pub expired: bool,
     /// How much a call that waits has moved already.
     pub moved: u64,
     /// It has to look whether there are signals for it, whether it is to end, whether it may run where it does: before
-    /// it runs on, [`super::signal::attend`] does so.
+    /// it runs on, [`super::signal::deliver::attend`] does so.
     pub attention: bool,
     /// Who waits for it in [`Wait::Vfork`].
     pub awaited_by: Option<u16>,
@@ -115,10 +128,14 @@ pub struct Task {
     pub since: u64,
     /// Blocked signals, bit = number - 1.
     pub blocked: u64,
+    /// What it blocked before a call that blocks others while it waits.
+    pub saved_mask: Option<u64>,
     /// Signals that were sent to it and have not been acted on; those sent to its process are there.
-    pub pending: u64,
-    /// `sigaltstack` as set: address, flags, size.
-    pub alternate_stack: [u64; 3],
+    pub pending: Pending,
+    /// The stack it has set apart for handlers.
+    pub signal_stack: SignalStack,
+    /// Its last fault.
+    pub last_fault: LastFault,
     /// Its name, ended by zeros (prctl(2)).
     pub name: [u8; NAME],
     /// How it is to run (sched(7)): kept, without effect.
@@ -139,6 +156,7 @@ impl Task {
         state: State::Free,
         process: 0,
         space: 0,
+        descriptors: 0,
         older: 0,
         younger: 0,
         next: 0,
@@ -146,6 +164,7 @@ impl Task {
         sleep_cpu: None,
         last_cpu: 0,
         retry: false,
+        interrupted: false,
         expired: false,
         moved: 0,
         attention: false,
@@ -156,8 +175,10 @@ impl Task {
         ran: 0,
         since: 0,
         blocked: 0,
-        pending: 0,
-        alternate_stack: [0; 3],
+        saved_mask: None,
+        pending: Pending::NONE,
+        signal_stack: SignalStack::NONE,
+        last_fault: LastFault::NONE,
         name: [0; NAME],
         policy: 0,
         priority: 0,
@@ -204,6 +225,8 @@ impl Kernel {
             younger,
             ..
         } = self.tasks[usize::from(slot)];
+        self.signals
+            .discard(&mut self.tasks[usize::from(slot)].pending, u64::MAX);
         let process = &mut self.processes[usize::from(process)];
         process.threads -= 1;
         match younger {

@@ -2,7 +2,7 @@
 //! (kernel/fork.c: `clone3_args_valid`, `kernel_clone`, `copy_process`).
 
 use super::{Call, Reply};
-use crate::process::fork::{self, Child, Extras, Handlers, Maker, Memory, Parent};
+use crate::process::fork::{self, Actions, Child, Descriptors, Extras, Maker, Memory, Parent};
 use crate::process::signal::{LAST, SIGCHLD};
 use abi::memory::USER_END;
 use abi::{Errno, PAGE_SIZE};
@@ -184,10 +184,7 @@ fn check(args: &CloneArgs) -> Result<(), Errno> {
     {
         return Err(Errno::EINVAL);
     }
-    // Descriptors and actions belong to processes, and are theirs alone.
-    let shared = flags & (CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD);
-    let thread = has(CLONE_THREAD | CLONE_FILES);
-    if shared != 0 && !thread || flags & !(SERVED | WITHOUT_EFFECT) != 0 {
+    if flags & !(SERVED | WITHOUT_EFFECT) != 0 {
         return Err(Errno::ENOSYS);
     }
     Ok(())
@@ -205,6 +202,11 @@ fn make(call: &mut Call<'_>, args: &CloneArgs, stack: u64) -> Reply {
         child_tid: asked(CLONE_CHILD_SETTID, args.child_tid),
         clear_child_tid: asked(CLONE_CHILD_CLEARTID, args.child_tid).unwrap_or(0),
         tls: asked(CLONE_SETTLS, args.tls),
+        descriptors: if has(CLONE_FILES) {
+            Descriptors::Shared
+        } else {
+            Descriptors::Copied
+        },
         maker: if has(CLONE_VFORK) {
             Maker::Waits
         } else {
@@ -225,10 +227,10 @@ fn make(call: &mut Call<'_>, args: &CloneArgs, stack: u64) -> Reply {
             } else {
                 Parent::Maker
             },
-            handlers: if has(CLONE_CLEAR_SIGHAND) {
-                Handlers::Cleared
-            } else {
-                Handlers::Copied
+            actions: match args.flags & (CLONE_SIGHAND | CLONE_CLEAR_SIGHAND) {
+                CLONE_SIGHAND => Actions::Shared,
+                CLONE_CLEAR_SIGHAND => Actions::Cleared,
+                _ => Actions::Copied,
             },
             exit_signal: args.exit_signal as u8,
         };

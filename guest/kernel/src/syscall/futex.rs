@@ -2,7 +2,7 @@
 //! (tests/programs/conf_futex.c).
 
 use super::time::Timespec;
-use super::{Call, Reply};
+use super::{Attempt, Call, Reply};
 use crate::arch::machine::tsc;
 use crate::futex::place::{Place, Scope};
 use crate::mm::{Access, Word};
@@ -92,6 +92,11 @@ fn at_least_one(count: u64) -> u64 {
 }
 
 fn wait(call: &mut Call<'_>, expected: u32, bitset: u32, deadline: Option<u64>) -> Reply {
+    let deadline = match call.attempt {
+        Attempt::First => deadline,
+        // The first one holds.
+        Attempt::Again => deadline.and(Some(call.task().deadline)),
+    };
     match begin_wait(call, expected, bitset, deadline) {
         Ok(()) => Reply::Parked,
         Err(error) => Reply::Error(error),

@@ -7,11 +7,13 @@
 //! | `file` | files and descriptors |
 //! | `memory` | mmap and friends |
 //! | `time` | clocks and sleeping |
+//! | `timer` | timers that send signals |
 //! | `identity` | who am I, where am I, what may I |
 //! | `credentials` | the setuid and setgid families, groups, sessions |
 //! | `clone` | fork, and threads |
 //! | `process` | execve, the end, waiting |
-//! | `signal` | actions, masks, kill |
+//! | `signal` | actions, masks, signal stacks; waiting for signals |
+//! | `kill` | sending signals |
 //! | `thread` | thread-local state, names, barriers |
 //! | `sched` | where and how threads run |
 //! | `usage` | how long they did |
@@ -26,6 +28,7 @@ mod credentials;
 mod file;
 mod futex;
 mod identity;
+mod kill;
 mod memory;
 pub mod number;
 mod process;
@@ -33,15 +36,20 @@ mod sched;
 mod signal;
 mod thread;
 mod time;
+mod timer;
 pub mod usage;
 
 use crate::arch::context::with_frame_of_running;
 use crate::arch::cpu::Cpu;
 use crate::arch::entry::TrapFrame;
+use crate::fs::descriptor::Descriptors;
 use crate::hypercall::Requester;
 use crate::kernel::Kernel;
 use crate::mm::{AddressSpace, Memory, world::KernelWorld};
 use crate::process::Process;
+use crate::process::signal::deliver::return_from_handler;
+use crate::process::signal::info::{Info, SI_USER};
+use crate::process::signal::send::{self, Target};
 use crate::process::task::{Task, Wait};
 use crate::{log, shm};
 use abi::Errno;
@@ -52,7 +60,7 @@ use file::{attribute, descriptor, listing, lock, name, open, pipe, poll, random}
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// What a call comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Reply {
     /// It returns this.
     Value(u64),
@@ -62,7 +70,12 @@ pub enum Reply {
     Parked,
     /// Its task is no more.
     Ended,
+    /// This is to be done with the caller's registers, which hold the result then.
+    OnRegisters(OnRegisters),
 }
+
+/// See [`Reply::OnRegisters`].
+pub type OnRegisters = fn(&mut Kernel, &'static Cpu, u16, &mut TrapFrame);
 
 impl From<Result<u64, Errno>> for Reply {
     fn from(result: Result<u64, Errno>) -> Reply {
@@ -107,6 +120,12 @@ impl Call<'_> {
         &mut self.kernel.tasks[usize::from(self.task)]
     }
 
+    /// What the calling task has open.
+    pub fn descriptors(&mut self) -> &mut Descriptors {
+        let number = self.task().descriptors;
+        &mut self.kernel.descriptors[number]
+    }
+
     /// The calling process as the host sees it.
     pub fn requester(&mut self) -> Requester {
         self.process().requester()
@@ -126,6 +145,21 @@ impl Call<'_> {
         self.task().moved = moved;
         self.kernel.park(self.cpu, self.task, wait, deadline);
         Reply::Parked
+    }
+
+    /// Whether there are signals that the caller does not block.
+    pub fn has_signals(&mut self) -> bool {
+        let for_all = self.process().pending.set();
+        let task = self.task();
+        (task.pending.set() | for_all) & !task.blocked != 0
+    }
+
+    /// Sends `signal` to the caller, as Linux does for a write that can't be made.
+    pub fn signal_itself(&mut self, signal: u32) {
+        let process = self.process();
+        let info = Info::sent(signal, SI_USER, process.pid, process.credentials.uid[0]);
+        // There is always room for a signal that is no real-time one.
+        let _ = send::send(self.kernel, self.cpu, Target::Task(self.task), &info);
     }
 
     /// Copies a structure from the program.
@@ -192,6 +226,61 @@ pub fn again(kernel: &mut Kernel, cpu: &'static Cpu, task: u16) {
     });
 }
 
+/// Whether a handler has asked for a call it interrupts to be made again (SA_RESTART).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// It has, and those that can be are.
+    IfItCan,
+    /// It has not.
+    Never,
+}
+
+/// Task `task`, on this vCPU, is about to run a handler for the signal that has ended the wait of its call: the call fails,
+/// or is made once more when the handler returns; one that has moved bytes tells how many. Those that wait for a time or for signals always fail (signal(7)).
+pub fn interrupted(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, restart: Restart) {
+    with_frame_of_running(cpu, task, |frame| {
+        let args = [frame.rdi, frame.rsi, frame.rdx, frame.r10, frame.r8, frame.r9];
+        let which = frame.rax;
+        let mut call = Call {
+            kernel,
+            cpu,
+            task,
+            args,
+            attempt: Attempt::Again,
+        };
+        if let Some(moved) = transfer::interrupted(&mut call, which) {
+            frame.rax = moved;
+        } else if restart == Restart::IfItCan && can_restart(which, &args) {
+            // The registers are still those of the call: it is enough to go back to the instruction.
+            frame.rip = frame.rip.wrapping_sub(SYSCALL_LEN);
+        } else {
+            poll::interrupted(&mut call, which);
+            frame.rax = time::what_is_left(&mut call, which).to_result() as u64;
+        }
+    });
+}
+
+/// Bytes of the instruction `syscall`.
+const SYSCALL_LEN: u64 = 2;
+
+/// Whether call `which` may be made again after a handler has run.
+fn can_restart(which: u64, args: &[u64; 6]) -> bool {
+    match which {
+        number::POLL
+        | number::SELECT
+        | number::PSELECT6
+        | number::PPOLL
+        | number::PAUSE
+        | number::NANOSLEEP
+        | number::CLOCK_NANOSLEEP
+        | number::RT_SIGTIMEDWAIT
+        | number::RT_SIGSUSPEND => false,
+        // With a time-out it would begin to wait anew.
+        number::FUTEX => args[3] == 0,
+        _ => true,
+    }
+}
+
 fn attempt(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, frame: &mut TrapFrame, attempt: Attempt) {
     let args = [frame.rdi, frame.rsi, frame.rdx, frame.r10, frame.r8, frame.r9];
     match serve(
@@ -207,6 +296,7 @@ fn attempt(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, frame: &mut TrapFr
         Reply::Value(value) => frame.rax = value,
         Reply::Error(error) => frame.rax = error.to_result() as u64,
         Reply::Parked | Reply::Ended => {}
+        Reply::OnRegisters(work) => work(kernel, cpu, task, frame),
     }
 }
 
@@ -244,11 +334,16 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::SHMCTL => shm::control(call).into(),
         number::DUP => descriptor::dup(call).into(),
         number::DUP2 => descriptor::dup2(call).into(),
+        number::GETITIMER => timer::getitimer(call).into(),
+        number::ALARM => timer::alarm(call).into(),
+        number::SETITIMER => timer::setitimer(call).into(),
         number::NANOSLEEP => time::nanosleep(call),
         number::GETPID => identity::getpid(call).into(),
         number::EXIT => process::exit(call),
         number::EXIT_GROUP => process::exit_group(call),
-        number::KILL => signal::kill(call).into(),
+        number::RT_SIGRETURN => Reply::OnRegisters(return_from_handler),
+        number::PAUSE => signal::pause(call),
+        number::KILL => kill::kill(call).into(),
         number::UNAME => identity::uname(call).into(),
         number::SHMDT => shm::detach(call).into(),
         number::SENDFILE => transfer::sendfile(call),
@@ -340,7 +435,10 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::FACCESSAT2 => attribute::faccessat2(call).into(),
         number::FCHMODAT2 => attribute::fchmodat2(call).into(),
         number::RT_SIGPENDING => signal::sigpending(call).into(),
-        number::SIGALTSTACK => signal::sigaltstack(call).into(),
+        number::RT_SIGTIMEDWAIT => signal::sigtimedwait(call),
+        number::RT_SIGQUEUEINFO => kill::sigqueueinfo(call).into(),
+        number::RT_SIGSUSPEND => signal::sigsuspend(call),
+        number::SIGALTSTACK => Reply::OnRegisters(signal::sigaltstack),
         number::SCHED_SETPARAM => sched::sched_setparam(call).into(),
         number::SCHED_GETPARAM => sched::sched_getparam(call).into(),
         number::SCHED_SETSCHEDULER => sched::sched_setscheduler(call).into(),
@@ -352,19 +450,25 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::ARCH_PRCTL => thread::arch_prctl(call).into(),
         number::SETRLIMIT => identity::setrlimit(call).into(),
         number::GETTID => Reply::Value(u64::from(call.task().id)),
-        number::TKILL => signal::tkill(call).into(),
+        number::TKILL => kill::tkill(call).into(),
         number::TIME => time::time(call).into(),
         number::FUTEX => futex::futex(call),
         number::SCHED_SETAFFINITY => sched::sched_setaffinity(call).into(),
         number::SCHED_GETAFFINITY => sched::sched_getaffinity(call).into(),
         number::SET_TID_ADDRESS => thread::set_tid_address(call).into(),
+        number::TIMER_CREATE => timer::timer_create(call).into(),
+        number::TIMER_SETTIME => timer::timer_settime(call).into(),
+        number::TIMER_GETTIME => timer::timer_gettime(call).into(),
+        number::TIMER_GETOVERRUN => timer::timer_getoverrun(call).into(),
+        number::TIMER_DELETE => timer::timer_delete(call).into(),
         number::CLOCK_GETTIME => time::clock_gettime(call).into(),
         number::CLOCK_GETRES => time::clock_getres(call).into(),
         number::CLOCK_NANOSLEEP => time::clock_nanosleep(call),
-        number::TGKILL => signal::tgkill(call).into(),
+        number::TGKILL => kill::tgkill(call).into(),
         number::NEWFSTATAT => attribute::newfstatat(call).into(),
         number::SET_ROBUST_LIST => thread::set_robust_list(call).into(),
         number::GET_ROBUST_LIST => thread::get_robust_list(call).into(),
+        number::RT_TGSIGQUEUEINFO => kill::tgsigqueueinfo(call).into(),
         number::PRLIMIT64 => identity::prlimit64(call).into(),
         number::GETCPU => thread::getcpu(call).into(),
         number::GETRANDOM => random::getrandom(call).into(),

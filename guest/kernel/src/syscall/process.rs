@@ -10,9 +10,11 @@ use crate::fs::permission::EXECUTE;
 use crate::fs::walk::{AtEnd, Last, ROOMS};
 use crate::fs::{FileId, Node};
 use crate::mm::Memory;
-use crate::process::family::{Kinds, Which};
+use crate::process::family::{Events, Kinds, Which};
 use crate::process::load::Source;
-use crate::process::signal::SIGCHLD;
+use crate::process::signal::info::{CLD_CONTINUED, CLD_EXITED, CLD_KILLED, CLD_STOPPED};
+use crate::process::signal::stop::News;
+use crate::process::signal::{SIGCHLD, SIGCONT};
 use crate::process::task::{Wait, name_of};
 use crate::process::{exec, exit};
 use abi::boot::GpaRange;
@@ -32,8 +34,6 @@ const WAIT_KINDS: u64 = WNOTHREAD | WALL | WCLONE;
 const P_ALL: u64 = 0;
 const P_PID: u64 = 1;
 const P_PGID: u64 = 2;
-const CLD_EXITED: i32 = 1;
-const CLD_KILLED: i32 = 2;
 
 /// exit(2), which ends one thread.
 pub fn exit(call: &mut Call<'_>) -> Reply {
@@ -130,7 +130,7 @@ fn run(call: &mut Call<'_>, path: u64, argv: u64, envp: u64) -> Result<(), Errno
     })
 }
 
-/// An ended child, once it has been taken, or 0 or waiting if there is none yet.
+/// A child of which there is something to tell, or 0 or waiting if there is none yet.
 enum Found {
     Child { number: u16, status: u32 },
     NotYet,
@@ -144,13 +144,23 @@ fn find(call: &mut Call<'_>, which: Which, options: u64) -> Found {
         _ if options & WCLONE != 0 => Kinds::Clones,
         _ => Kinds::Ordinary,
     };
-    match call.kernel.ended_child(own, which, kinds) {
-        Ok(Some(number)) => {
-            let status = call.kernel.processes[usize::from(number)].ended.unwrap_or(0);
-            Found::Child { number, status }
-        }
+    let mut events = Events::empty();
+    events.set(Events::ENDED, options & WEXITED != 0);
+    events.set(Events::STOPPED, options & WUNTRACED != 0);
+    events.set(Events::CONTINUED, options & WCONTINUED != 0);
+    match call.kernel.child_with(own, which, kinds, events) {
+        Ok(Some((number, status))) => Found::Child { number, status },
         Ok(None) => Found::NotYet,
         Err(error) => Found::Error(error),
+    }
+}
+
+/// Its parent has been told of process `number`: one that has ended is gone.
+fn told_of(call: &mut Call<'_>, number: u16) {
+    if call.kernel.processes[usize::from(number)].ended.is_some() {
+        call.kernel.reap(number);
+    } else {
+        call.kernel.processes[usize::from(number)].news = News::None;
     }
 }
 
@@ -178,14 +188,14 @@ pub fn wait4(call: &mut Call<'_>) -> Reply {
         1.. => Which::Pid(pid as u32),
         group => Which::Group(group.unsigned_abs()),
     };
-    match find(call, which, options) {
+    match find(call, which, options | WEXITED) {
         Found::Error(error) => Reply::Error(error),
         Found::NotYet if options & WNOHANG != 0 => Reply::Value(0),
         Found::NotYet => park(call),
         Found::Child { number, status } => {
             let pid = call.kernel.processes[usize::from(number)].pid;
             let used = used(call, number);
-            call.kernel.reap(number);
+            told_of(call, number);
             let told = call
                 .write_if(to, &status)
                 .and_then(|()| call.write_if(usage, &used));
@@ -228,18 +238,14 @@ pub fn waitid(call: &mut Call<'_>) -> Reply {
     let mut usage_of_child = Usage::new(0);
     match find(call, which, options) {
         Found::Error(error) => return Reply::Error(error),
-        // There is no stopping, so a wait for that alone finds children, but never one to tell of.
-        Found::NotYet | Found::Child { .. } if options & WEXITED == 0 => {
-            if options & WNOHANG == 0 {
-                return park(call);
-            }
-        }
         Found::NotYet if options & WNOHANG != 0 => {}
         Found::NotYet => return park(call),
         Found::Child { number, status } => {
             let child = &call.kernel.processes[usize::from(number)];
-            let (code, status) = match status & 0x7f {
+            let (code, status) = match status & 0xff {
                 0 => (CLD_EXITED, status >> 8),
+                0x7f => (CLD_STOPPED, status >> 8),
+                0xff => (CLD_CONTINUED, SIGCONT),
                 signal => (CLD_KILLED, signal),
             };
             let (pid, uid) = (child.pid, child.credentials.uid[0]);
@@ -253,7 +259,7 @@ pub fn waitid(call: &mut Call<'_>) -> Reply {
                 ..info
             };
             if options & WNOWAIT == 0 {
-                call.kernel.reap(number);
+                told_of(call, number);
             }
         }
     }

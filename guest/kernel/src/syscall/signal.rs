@@ -1,8 +1,17 @@
-//! Signal actions and masks, recorded; sending signals, which act by default.
+//! Signal actions, masks and stacks; waiting for signals.
 
-use super::Call;
-use crate::process::signal::{self, LAST, SIGKILL, SIGSTOP, UNBLOCKABLE};
-use crate::process::{Action, Process};
+use super::time::Timespec;
+use super::{Attempt, Call, Reply};
+use crate::arch::cpu::Cpu;
+use crate::arch::entry::TrapFrame;
+use crate::kernel::Kernel;
+use crate::process::actions::Action;
+use crate::process::signal::stack::SignalStack;
+use crate::process::signal::{
+    Disposition, LAST, SA_KNOWN, SIGKILL, SIGSTOP, UNBLOCKABLE, bit, deliver, send,
+};
+use crate::process::task::Wait;
+use crate::time;
 use abi::Errno;
 
 /// Bytes of the kernel's signal set.
@@ -10,10 +19,6 @@ const SET: u64 = 8;
 const SIG_BLOCK: u64 = 0;
 const SIG_UNBLOCK: u64 = 1;
 const SIG_SETMASK: u64 = 2;
-const SS_DISABLE: u64 = 2;
-const SS_AUTODISARM: u64 = 1 << 31;
-/// Smallest alternate stack, bytes (MINSIGSTKSZ).
-const MINSIGSTKSZ: u64 = 2048;
 
 fn valid(number: u64) -> Result<u32, Errno> {
     let number = number as u32;
@@ -24,22 +29,28 @@ fn valid(number: u64) -> Result<u32, Errno> {
     }
 }
 
+fn check_size(size: u64) -> Result<(), Errno> {
+    if size == SET { Ok(()) } else { Err(Errno::EINVAL) }
+}
+
 /// rt_sigaction(2).
 pub fn sigaction(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [number, new, old, size, ..] = call.args;
-    if size != SET {
-        return Err(Errno::EINVAL);
-    }
+    check_size(size)?;
     let new: Option<Action> = if new == 0 { None } else { Some(call.read(new)?) };
-    let number = valid(number)?;
-    if new.is_some() && (number == SIGKILL || number == SIGSTOP) {
+    let signal = valid(number)?;
+    if new.is_some() && (signal == SIGKILL || signal == SIGSTOP) {
         return Err(Errno::EINVAL);
     }
-    let before = call.process().action(number);
-    if let Some(mut action) = new {
-        let [.., mask] = &mut action;
-        *mask &= !UNBLOCKABLE;
-        call.process().set_action(number, action);
+    let own = call.task().process;
+    let before = call.kernel.actions_of(own).get(signal);
+    if let Some([handler, flags, restorer, mask]) = new {
+        let action = [handler, flags & SA_KNOWN, restorer, mask & !UNBLOCKABLE];
+        call.kernel.actions_of(own).set(signal, action);
+        // What is ignored now is forgotten, although it is blocked (POSIX, sigaction: 3.3.1.3 of the 1990 edition).
+        if call.kernel.disposition(own, signal) == Disposition::Ignored {
+            send::discard(call.kernel, own, bit(signal));
+        }
     }
     call.write_if(old, &before)?;
     Ok(0)
@@ -48,9 +59,7 @@ pub fn sigaction(call: &mut Call<'_>) -> Result<u64, Errno> {
 /// rt_sigprocmask(2).
 pub fn sigprocmask(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [how, new, old, size, ..] = call.args;
-    if size != SET {
-        return Err(Errno::EINVAL);
-    }
+    check_size(size)?;
     let before = call.task().blocked;
     if new != 0 {
         let set: u64 = call.read(new)?;
@@ -60,8 +69,7 @@ pub fn sigprocmask(call: &mut Call<'_>) -> Result<u64, Errno> {
             SIG_SETMASK => set,
             _ => return Err(Errno::EINVAL),
         };
-        call.task().blocked = mask & !UNBLOCKABLE;
-        signal::mask_changed(call.kernel, call.cpu, call.task);
+        deliver::set_mask(call.kernel, call.cpu, call.task, mask);
     }
     call.write_if(old, &before)?;
     Ok(0)
@@ -73,147 +81,85 @@ pub fn sigpending(call: &mut Call<'_>) -> Result<u64, Errno> {
     if size > SET {
         return Err(Errno::EINVAL);
     }
-    let pending = call.task().pending | call.process().pending;
+    let pending = call.task().pending.set() | call.process().pending.set();
     let bytes = (pending & call.task().blocked).to_le_bytes();
     call.write(to, &bytes[..size as usize])?;
     Ok(0)
 }
 
-/// sigaltstack(2). `stack_t` is address, flags (32 bits, padded), size.
-pub fn sigaltstack(call: &mut Call<'_>) -> Result<u64, Errno> {
+/// sigaltstack(2), which depends on where the caller's stack pointer is.
+pub fn sigaltstack(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, registers: &mut TrapFrame) {
+    let mut call = Call {
+        kernel,
+        cpu,
+        task,
+        args: [registers.rdi, registers.rsi, 0, 0, 0, 0],
+        attempt: Attempt::First,
+    };
+    let changed = change_stack(&mut call, registers.rsp);
+    registers.rax = changed.map_or_else(|error| error.to_result() as u64, |()| 0);
+}
+
+fn change_stack(call: &mut Call<'_>, sp: u64) -> Result<(), Errno> {
     let [new, old, ..] = call.args;
-    let new: Option<[u64; 3]> = if new == 0 { None } else { Some(call.read(new)?) };
-    let mut before = call.task().alternate_stack;
-    if before[2] == 0 {
-        before[1] = SS_DISABLE;
+    let new: Option<SignalStack> = if new == 0 { None } else { Some(call.read(new)?) };
+    let before = call.task().signal_stack;
+    if let Some(new) = new {
+        call.task().signal_stack = before.changed(new, sp)?;
     }
-    if let Some([address, flags, size]) = new {
-        let flags = flags & u64::from(u32::MAX);
-        call.task().alternate_stack = match flags & !SS_AUTODISARM {
-            SS_DISABLE => [0, 0, 0],
-            0 | 1 if size < MINSIGSTKSZ => return Err(Errno::ENOMEM),
-            0 | 1 => [address, flags & SS_AUTODISARM, size],
-            _ => return Err(Errno::EINVAL),
+    call.write_if(old, &before.told(sp))
+}
+
+/// pause(2): until a signal is caught.
+pub fn pause(call: &mut Call<'_>) -> Reply {
+    call.kernel.park(call.cpu, call.task, Wait::Pause, None);
+    Reply::Parked
+}
+
+/// rt_sigsuspend(2): until a signal is caught, blocking others meanwhile.
+pub fn sigsuspend(call: &mut Call<'_>) -> Reply {
+    let [set, size, ..] = call.args;
+    if call.attempt == Attempt::First {
+        let mask = match check_size(size).and_then(|()| call.read(set)) {
+            Ok(mask) => mask,
+            Err(error) => return Reply::Error(error),
         };
+        call.task().saved_mask = Some(call.task().blocked);
+        deliver::set_mask(call.kernel, call.cpu, call.task, mask);
     }
-    call.write_if(old, &before)?;
-    Ok(0)
+    pause(call)
 }
 
-/// May the caller send signals to process `target`? (kill(2): the sender's real or effective user id is the
-/// target's real or saved one.)
-fn may(call: &mut Call<'_>, target: u16) -> bool {
-    let sender = call.process().credentials.uid;
-    let [real, _, saved] = call.kernel.processes[usize::from(target)].credentials.uid;
-    sender[1] == 0 || sender[..2].iter().any(|&id| id == real || id == saved)
+/// rt_sigtimedwait(2): takes one of a set of signals, when there is one.
+pub fn sigtimedwait(call: &mut Call<'_>) -> Reply {
+    match timedwait(call) {
+        Ok(reply) => reply,
+        Err(error) => Reply::Error(error),
+    }
 }
 
-/// The process outside that everyone descends from.
-const INIT: u32 = 1;
-
-/// Checks whether the caller could send `number` to process `target`. The order of errors is Linux's: no such process, no
-/// such signal, no permission.
-fn check(call: &mut Call<'_>, target: u16, number: u64) -> Result<(), Errno> {
-    if number as u32 > LAST {
-        Err(Errno::EINVAL)
-    } else if !may(call, target) {
-        Err(Errno::EPERM)
+fn timedwait(call: &mut Call<'_>) -> Result<Reply, Errno> {
+    let [set, to, timeout, size, ..] = call.args;
+    check_size(size)?;
+    let set = call.read::<u64>(set)? & !UNBLOCKABLE;
+    let span = if timeout == 0 {
+        None
     } else {
-        Ok(())
+        Some(call.read::<Timespec>(timeout)?.checked()?)
+    };
+    if let Some(info) = deliver::take(call.kernel, call.cpu, call.task, !set) {
+        call.write_if(to, &info.to_user())?;
+        return Ok(Reply::Value(u64::from(info.signal)));
     }
-}
-
-/// Sends `number` to process `target`; 0 only asks whether it could. One that has ended takes anything.
-fn send(call: &mut Call<'_>, target: u16, number: u64) -> Result<(), Errno> {
-    check(call, target, number)?;
-    if number as u32 != 0 && call.kernel.processes[usize::from(target)].lives() {
-        signal::send_to_process(call.kernel, call.cpu, target, number as u32);
+    let again = call.attempt == Attempt::Again;
+    if span == Some(0) || again && call.task().expired {
+        return Err(Errno::EAGAIN);
     }
-    Ok(())
-}
-
-/// What anyone may ask of init, which is outside: it takes what only root may send, and nothing comes of it.
-fn send_to_init(call: &mut Call<'_>, number: u64) -> Result<u64, Errno> {
-    match number as u32 {
-        number if number > LAST => Err(Errno::EINVAL),
-        _ if call.process().credentials.is_privileged() => Ok(0),
-        _ => Err(Errno::EPERM),
-    }
-}
-
-/// Sends to the process with id `pid`, or the one that has a thread with this id.
-fn send_to(call: &mut Call<'_>, pid: u32, number: u64) -> Result<u64, Errno> {
-    if pid == INIT {
-        return send_to_init(call, number);
-    }
-    let target = call.kernel.find_process_of(pid).ok_or(Errno::ESRCH)?;
-    send(call, target, number).map(|()| 0)
-}
-
-/// Sends to the thread with id `id`, if `group` is none or its process's.
-fn send_to_thread(call: &mut Call<'_>, group: Option<u32>, id: u32, number: u64) -> Result<u64, Errno> {
-    if id == INIT && group.is_none_or(|group| group == INIT) {
-        return send_to_init(call, number);
-    }
-    let target = call.kernel.find_process_of(id).ok_or(Errno::ESRCH)?;
-    if group.is_some_and(|group| group != call.kernel.processes[usize::from(target)].pid) {
-        return Err(Errno::ESRCH);
-    }
-    check(call, target, number)?;
-    // A first thread that has ended is there as long as its process, and takes anything.
-    if number as u32 != 0
-        && let Some(task) = call.kernel.find_task(id)
-    {
-        signal::send(call.kernel, call.cpu, task, number as u32);
-    }
-    Ok(0)
-}
-
-/// Sends to every process `meant` accepts. Succeeds if one took it.
-fn send_to_all(call: &mut Call<'_>, number: u64, meant: impl Fn(&Process) -> bool) -> Result<u64, Errno> {
-    let mut result = Err(Errno::ESRCH);
-    for target in 0..call.kernel.processes.len() as u16 {
-        let process = &call.kernel.processes[usize::from(target)];
-        if process.pid == 0 || !meant(process) {
-            continue;
-        }
-        match (send(call, target, number), result) {
-            (Ok(()), _) => result = Ok(0),
-            (Err(error), Err(_)) => result = Err(error),
-            (Err(_), Ok(_)) => {}
-        }
-    }
-    result
-}
-
-/// kill(2): one process, one's own group (0), another group (negative), or everyone but oneself (-1).
-pub fn kill(call: &mut Call<'_>) -> Result<u64, Errno> {
-    let [pid, number, ..] = call.args;
-    let own = call.process();
-    let (own_pid, own_group) = (own.pid, own.group);
-    match pid as u32 as i32 {
-        i32::MIN => Err(Errno::ESRCH),
-        -1 => send_to_all(call, number, |process| process.pid != own_pid),
-        0 => send_to_all(call, number, |process| process.group == own_group),
-        1.. => send_to(call, pid as u32, number),
-        group => send_to_all(call, number, |process| process.group == group.unsigned_abs()),
-    }
-}
-
-/// tkill(2).
-pub fn tkill(call: &mut Call<'_>) -> Result<u64, Errno> {
-    let [id, number, ..] = call.args;
-    if id as u32 as i32 <= 0 {
-        return Err(Errno::EINVAL);
-    }
-    send_to_thread(call, None, id as u32, number)
-}
-
-/// tgkill(2).
-pub fn tgkill(call: &mut Call<'_>) -> Result<u64, Errno> {
-    let [group, id, number, ..] = call.args;
-    if group as u32 as i32 <= 0 || id as u32 as i32 <= 0 {
-        return Err(Errno::EINVAL);
-    }
-    send_to_thread(call, Some(group as u32), id as u32, number)
+    let deadline = match span {
+        // The first deadline holds.
+        Some(_) if again => Some(call.task().deadline),
+        span => span.map(time::deadline_in),
+    };
+    call.kernel.park(call.cpu, call.task, Wait::Signal(set), deadline);
+    Ok(Reply::Parked)
 }

@@ -56,13 +56,22 @@ pub fn set_robust_list(call: &mut Call<'_>) -> Result<u64, Errno> {
     Ok(0)
 }
 
-/// get_robust_list(2), of the caller only.
+/// get_robust_list(2), of whom the caller might trace: itself, its process, who has its user and group ids alone, and
+/// for root everyone (ptrace(2), access mode checking).
 pub fn get_robust_list(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [id, head, len, ..] = call.args;
-    if id != 0 && id != u64::from(call.task().id) {
-        return Err(Errno::ESRCH);
+    let task = match id as u32 {
+        0 => call.task,
+        id => call.kernel.find_task(id).ok_or(Errno::ESRCH)?,
+    };
+    let own = call.kernel.tasks[usize::from(call.task)].process;
+    let target = call.kernel.tasks[usize::from(task)].process;
+    let [own_ids, ids] = [own, target].map(|number| call.kernel.processes[usize::from(number)].credentials);
+    let same = ids.uid == [own_ids.uid[0]; 3] && ids.gid == [own_ids.gid[0]; 3];
+    if own != target && !own_ids.is_privileged() && !same {
+        return Err(Errno::EPERM);
     }
-    let list = call.task().robust_list;
+    let list = call.kernel.tasks[usize::from(task)].robust_list;
     call.write(len, &HEAD_LEN)?;
     call.write(head, &list)?;
     Ok(0)

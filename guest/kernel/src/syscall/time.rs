@@ -1,6 +1,7 @@
 //! Clocks, and sleeping until one of them says so.
 
-use super::{Call, Reply, usage};
+use super::{Attempt, Call, Reply, number, usage};
+use crate::arch::machine::tsc;
 use crate::process::task::Wait;
 use crate::time::{self, NS_PER_S};
 use abi::Errno;
@@ -89,6 +90,11 @@ fn cpu_clock(call: &mut Call<'_>, clock: i32) -> Result<u64, Errno> {
     Ok(time::nanoseconds(ticks))
 }
 
+/// Whether there is such a clock.
+pub fn has_clock(call: &mut Call<'_>, clock: u64) -> bool {
+    read(call, clock).is_ok()
+}
+
 /// clock_gettime(2).
 pub fn clock_gettime(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [clock, to, ..] = call.args;
@@ -127,13 +133,32 @@ pub fn time(call: &mut Call<'_>) -> Result<u64, Errno> {
     Ok(now)
 }
 
+/// Sleeps for `ns` nanoseconds; or, if that was interrupted, until it is over.
 fn sleep(call: &mut Call<'_>, ns: u64) -> Reply {
-    if ns == 0 {
+    let deadline = match call.attempt {
+        Attempt::First => time::deadline_in(ns),
+        Attempt::Again => call.task().deadline,
+    };
+    if ns == 0 || call.attempt == Attempt::Again && deadline <= tsc() {
         return Reply::Value(0);
     }
-    call.kernel
-        .park(call.cpu, call.task, Wait::Sleep, Some(time::deadline_in(ns)));
+    call.kernel.park(call.cpu, call.task, Wait::Sleep, Some(deadline));
     Reply::Parked
+}
+
+/// Call `which`, which has been interrupted, says how long it would still have slept, if it is one that does. Returns what
+/// it fails with.
+pub fn what_is_left(call: &mut Call<'_>, which: u64) -> Errno {
+    let to = match which {
+        number::NANOSLEEP => call.args[1],
+        number::CLOCK_NANOSLEEP if call.args[1] & TIMER_ABSTIME == 0 => call.args[3],
+        _ => 0,
+    };
+    let left = call.task().deadline.saturating_sub(tsc());
+    match call.write_if(to, &Timespec::new(time::nanoseconds(left))) {
+        Ok(()) => Errno::EINTR,
+        Err(error) => error,
+    }
 }
 
 /// nanosleep(2).

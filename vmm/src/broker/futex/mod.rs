@@ -191,13 +191,13 @@ impl FutexService for Broker {
     fn futex_wait(&self, guest: u32, vcpu: u32, wait: &FutexWait) -> Result<(), Errno> {
         let member = self.member(guest)?;
         let home = lock(&member.home);
-        let (key, word) = home.word(wait.word.id, wait.word.offset)?;
-        let (task, load) = (wait.task as usize, || word.load());
+        let found = home.word(wait.word.id, wait.word.offset)?;
+        let (task, load) = (wait.task as usize, || found.word.load());
         let sleepers = &member.sleepers;
         let (bitset, expected) = (wait.bitset, wait.expected);
         Ok(self
             .queues
-            .wait(sleepers, task, vcpu, key, bitset, expected, load)?)
+            .wait(sleepers, task, vcpu, found.key, bitset, expected, load)?)
     }
 
     fn futex_wake(&self, guest: u32, wake: &FutexWake) -> Result<FutexWoken, Errno> {
@@ -210,12 +210,15 @@ impl FutexService for Broker {
     fn futex_requeue(&self, guest: u32, requeue: &FutexRequeue) -> Result<FutexWoken, Errno> {
         let member = self.member(guest)?;
         let home = lock(&member.home);
-        let (from, word) = home.word(requeue.from.id, requeue.from.offset)?;
+        let from = home.word(requeue.from.id, requeue.from.offset)?;
         let to = home.key(requeue.to.id, requeue.to.offset)?;
-        let compare = requeue.expected.map(|expected| (expected, || word.load()));
+        let compare = requeue.expected.map(|expected| (expected, || from.word.load()));
         let counts = (u64::from(requeue.wake), u64::from(requeue.requeue));
         let asker = Some(&member.sleepers);
-        Ok(self.queues.requeue(asker, (from, to), counts, compare)?.into())
+        Ok(self
+            .queues
+            .requeue(asker, (from.key, to), counts, compare)?
+            .into())
     }
 
     fn futex_cancel(&self, guest: u32, task: u32) -> Result<bool, Errno> {

@@ -37,6 +37,7 @@ pub(super) fn give_back_locks<B: Bell>(
     if segments.is_empty() {
         return;
     }
+    let _kept = home.keep();
     for task in 0..MAX_TASKS {
         let Ok(task) = ram.read_value::<TaskRecord>(tasks.add(record(task))) else {
             return;

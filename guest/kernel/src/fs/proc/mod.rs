@@ -9,7 +9,11 @@ pub mod system;
 pub mod text;
 
 use super::Node as AnyNode;
+use crate::fs::descriptor::{Descriptor, Descriptors};
+use crate::kernel::Kernel;
 use crate::process::Process;
+use crate::process::descriptors::AllDescriptors;
+use crate::process::task::{Tasks, threads_of};
 use abi::hypercall::{
     PROC_SHM, PROC_SHM_NEXT_ID, PROC_SHM_RMID_FORCED, PROC_SHMALL, PROC_SHMMAX, PROC_SHMMNI,
 };
@@ -69,6 +73,36 @@ pub enum File {
     Maps,
     /// `/proc/PID/limits`.
     Limits,
+}
+
+/// What is there while a name is looked at.
+#[derive(Clone, Copy)]
+pub struct Seen<'k> {
+    /// All processes.
+    pub processes: &'k [Process],
+    /// Their threads.
+    pub tasks: &'k Tasks,
+    /// What these have open.
+    pub descriptors: &'k AllDescriptors,
+}
+
+impl Kernel {
+    /// What there is to see now.
+    pub fn seen(&self) -> Seen<'_> {
+        Seen {
+            processes: self.processes,
+            tasks: self.tasks,
+            descriptors: &self.descriptors,
+        }
+    }
+}
+
+impl<'k> Seen<'k> {
+    /// The descriptors of process `number`, that is of its oldest thread.
+    pub fn descriptors_of(self, number: usize) -> Option<&'k Descriptors> {
+        let leader = threads_of(self.tasks, self.processes, number as u16).last()?;
+        Some(&self.descriptors[self.tasks[usize::from(leader)].descriptors])
+    }
 }
 
 struct Entry {
@@ -271,25 +305,40 @@ impl Node {
     }
 
     /// Its owner and group.
-    pub fn owner(self, processes: &[Process]) -> (u32, u32) {
-        match self.process(processes) {
+    pub fn owner(self, seen: Seen<'_>) -> (u32, u32) {
+        match self.process(seen) {
             Some(process) => (process.credentials.uid[1], process.credentials.gid[1]),
             None => (0, 0),
         }
     }
 
     /// The process it is about.
-    pub fn process(self, processes: &[Process]) -> Option<&Process> {
+    fn process(self, seen: Seen<'_>) -> Option<&Process> {
+        self.place(seen).map(|place| &seen.processes[place])
+    }
+
+    /// The number of the process it is about.
+    pub fn place(self, seen: Seen<'_>) -> Option<usize> {
         if self.pid == 0 {
             return None;
         }
-        processes.iter().find(|process| process.pid == self.pid)
+        seen.processes.iter().position(|process| process.pid == self.pid)
+    }
+
+    /// The descriptors of the process it is about, as long as that has threads.
+    fn descriptors(self, seen: Seen<'_>) -> Option<&Descriptors> {
+        seen.descriptors_of(self.place(seen)?)
+    }
+
+    /// What the descriptor it is means.
+    fn descriptor(self, seen: Seen<'_>) -> Option<Descriptor> {
+        self.descriptors(seen)?.get(self.fd.into())
     }
 
     /// Whether it is still there: its process may have ended, or its descriptor been closed.
-    pub fn exists(self, processes: &[Process]) -> bool {
-        match self.process(processes) {
-            Some(process) if self.entry == DESCRIPTOR => process.descriptors.get(self.fd.into()).is_some(),
+    pub fn exists(self, seen: Seen<'_>) -> bool {
+        match self.process(seen) {
+            Some(_) if self.entry == DESCRIPTOR => self.descriptor(seen).is_some(),
             Some(_) => true,
             None => self.pid == 0,
         }
@@ -313,8 +362,8 @@ impl Node {
     }
 
     /// What `name` leads to in this directory.
-    pub fn lookup(self, name: &[u8], processes: &[Process]) -> Option<Node> {
-        if !self.exists(processes) {
+    pub fn lookup(self, name: &[u8], seen: Seen<'_>) -> Option<Node> {
+        if !self.exists(seen) {
             return None;
         }
         let found = match (self.entry, number(name)) {
@@ -332,18 +381,17 @@ impl Node {
                 self.with_entry(ENTRIES.iter().position(known)?)
             }
         };
-        found.exists(processes).then_some(found)
+        found.exists(seen).then_some(found)
     }
 
     /// The first thing in this directory after place `after`, and its own place.
-    pub fn next_after(self, after: u64, processes: &[Process]) -> Option<(u64, Node)> {
-        if !self.exists(processes) {
+    pub fn next_after(self, after: u64, seen: Seen<'_>) -> Option<(u64, Node)> {
+        if !self.exists(seen) {
             return None;
         }
         if self.entry == DESCRIPTORS {
-            let process = self.process(processes)?;
-            let fd = (after as u32..process.descriptors.end())
-                .find(|&fd| process.descriptors.get(fd).is_some())?;
+            let descriptors = self.descriptors(seen)?;
+            let fd = (after as u32..descriptors.end()).find(|&fd| descriptors.get(fd).is_some())?;
             let node = Node {
                 fd: fd as u16,
                 ..self.with_entry(DESCRIPTOR.into())
@@ -360,10 +408,10 @@ impl Node {
         if self.entry != ROOT {
             return None;
         }
-        let slot = (after.saturating_sub(PROCESSES_FROM - 1) as usize..processes.len())
-            .find(|&slot| processes[slot].pid != 0)?;
+        let slot = (after.saturating_sub(PROCESSES_FROM - 1) as usize..seen.processes.len())
+            .find(|&slot| seen.processes[slot].pid != 0)?;
         let node = Node {
-            pid: processes[slot].pid,
+            pid: seen.processes[slot].pid,
             ..self.with_entry(PROCESS.into())
         };
         Some((PROCESSES_FROM + slot as u64, node))
@@ -392,19 +440,16 @@ impl Node {
     }
 
     /// Where it leads, if it is a link that is followed without a path: `Some(None)` if that is nowhere.
-    pub fn jump(self, processes: &[Process]) -> Option<Option<AnyNode>> {
+    pub fn jump(self, seen: Seen<'_>) -> Option<Option<AnyNode>> {
         let Kind::Jump(jump) = self.entry().kind else {
             return None;
         };
-        let process = self.process(processes).filter(|process| process.lives());
+        let process = self.process(seen).filter(|process| process.lives());
         Some(process.and_then(|process| match jump {
             Jump::Exe => Some(AnyNode::File(process.exe)),
             Jump::Cwd => Some(process.directory),
             Jump::Root => Some(AnyNode::ROOT),
-            Jump::Descriptor => {
-                let descriptor = process.descriptors.get(self.fd.into())?;
-                Some(AnyNode::Open(descriptor.open))
-            }
+            Jump::Descriptor => Some(AnyNode::Open(self.descriptor(seen)?.open)),
         }))
     }
 

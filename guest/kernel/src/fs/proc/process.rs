@@ -5,7 +5,7 @@ use crate::kernel::Kernel;
 use crate::mm::MemoryUse;
 use crate::mm::{AddressSpace, Memory};
 use crate::process::task::{NAME, State, Task, threads_of};
-use crate::process::{LIMITS, NOBODY, Process};
+use crate::process::{LIMITS, NOBODY};
 use crate::syscall::usage;
 use crate::time;
 use abi::PAGE_SIZE;
@@ -41,10 +41,18 @@ fn tasks(kernel: &Kernel, number: usize) -> impl Iterator<Item = &Task> {
     threads_of(kernel.tasks, kernel.processes, number as u16).map(|task| &kernel.tasks[usize::from(task)])
 }
 
+/// Its oldest thread.
+fn leader(kernel: &Kernel, number: usize) -> Option<&Task> {
+    tasks(kernel, number).last()
+}
+
 /// Its state: a letter, and what that stands for.
 fn state(kernel: &Kernel, number: usize) -> (&'static str, &'static str) {
     if !kernel.processes[number].lives() {
         return ("Z", "zombie");
+    }
+    if kernel.processes[number].stopped {
+        return ("T", "stopped");
     }
     let runs = |task: &Task| matches!(task.state, State::Running | State::Ready);
     if tasks(kernel, number).any(runs) {
@@ -62,10 +70,15 @@ fn parent(kernel: &Kernel, number: usize) -> u64 {
 }
 
 /// Signals it ignores, and those it has handlers for.
-fn actions(process: &Process) -> (u64, u64) {
+fn actions(kernel: &Kernel, number: usize) -> (u64, u64) {
+    let process = &kernel.processes[number];
+    if !process.lives() {
+        return (0, 0);
+    }
+    let actions = &kernel.actions[process.actions];
     let (mut ignored, mut caught) = (0, 0);
     for signal in 1..=64u32 {
-        match process.action(signal)[0] {
+        match actions.get(signal)[0] {
             0 => {}
             1 => ignored |= 1 << (signal - 1),
             _ => caught |= 1 << (signal - 1),
@@ -92,10 +105,10 @@ pub fn stat(kernel: &mut Kernel, number: usize, text: &mut Text<'_>) {
         .unwrap_or_default();
     let ran = usage::of_process(kernel, number as u16);
     let (mut pending, mut blocked, mut cpu) = (0, 0, 0);
-    if let Some(task) = tasks(kernel, number).next() {
-        (pending, blocked, cpu) = (task.pending, task.blocked, task.last_cpu);
+    if let Some(task) = leader(kernel, number) {
+        (pending, blocked, cpu) = (task.pending.set(), task.blocked, task.last_cpu);
     }
-    let (ignored, caught) = actions(process);
+    let (ignored, caught) = actions(kernel, number);
     let known = (1 << 31) - 1;
     let fields = [
         parent(kernel, number),
@@ -190,8 +203,12 @@ pub fn status(kernel: &mut Kernel, number: usize, text: &mut Text<'_>) {
         }
         text.str("\n");
     }
+    let open = kernel
+        .seen()
+        .descriptors_of(number)
+        .map_or(0, |descriptors| descriptors.end());
     text.str("FDSize:\t")
-        .dec(process.descriptors.end().max(64).next_power_of_two().into());
+        .dec(u64::from(open.max(64).next_power_of_two()));
     text.str("\nGroups:\t");
     for group in credentials.groups() {
         text.dec((*group).into()).str(" ");
@@ -218,13 +235,13 @@ pub fn status(kernel: &mut Kernel, number: usize, text: &mut Text<'_>) {
     let threads = tasks(kernel, number).count() as u64;
     text.str("Threads:\t").dec(threads.max(1)).str("\n");
     let (mut pending, mut blocked, mut cpus) = (0, 0, 0);
-    if let Some(task) = tasks(kernel, number).next() {
-        (pending, blocked, cpus) = (task.pending, task.blocked, task.affinity);
+    if let Some(task) = leader(kernel, number) {
+        (pending, blocked, cpus) = (task.pending.set(), task.blocked, task.affinity);
     }
-    let (ignored, caught) = actions(process);
+    let (ignored, caught) = actions(kernel, number);
     let sets = [
         ("SigPnd:\t", pending),
-        ("ShdPnd:\t", 0),
+        ("ShdPnd:\t", process.pending.set()),
         ("SigBlk:\t", blocked),
         ("SigIgn:\t", ignored),
         ("SigCgt:\t", caught),

@@ -7,6 +7,7 @@ mod frames;
 mod model;
 mod operations;
 mod properties;
+mod remap_cases;
 mod scarce;
 mod space;
 mod tree;

@@ -26,12 +26,7 @@ fn status(call: &mut Call<'_>, node: Node) -> Result<Status, Errno> {
             call.walker(By::Effective).mount();
             Ok(call.kernel.files.status(&call.kernel.memory, file, tree))
         }
-        Node::Proc(node) => Ok(Status::of_proc(
-            node,
-            call.kernel.processes,
-            tree,
-            time::realtime(),
-        )),
+        Node::Proc(node) => Ok(Status::of_proc(node, call.kernel.seen(), tree, time::realtime())),
         Node::Open(open) => match call.kernel.files.open.get(open).what {
             What::Stdio(which) => Ok(stdio::status(call, which)?.status()),
             What::Reader(pipe) | What::Writer(pipe) => Ok(call.kernel.files.pipe_status(pipe, tree)),

@@ -48,14 +48,11 @@ fn replace(call: &mut Call<'_>, from: u64, to: u64, close_on_exec: bool) -> Resu
         return Err(Errno::EBADF);
     }
     let (open, _) = open_file(call, from)?;
-    let own = usize::from(call.task().process);
+    let own = call.task().descriptors;
     call.kernel.files.open.hold(open);
     call.kernel.close(call.cpu, own, to);
     let descriptor = Descriptor { open, close_on_exec };
-    let process = &mut call.kernel.processes[own];
-    let set = process
-        .descriptors
-        .set(&mut call.kernel.memory.frames, to, descriptor);
+    let set = call.kernel.set_descriptor(own, to, descriptor);
     if let Err(error) = set {
         call.kernel.release_open(call.cpu, open);
         return Err(error);
@@ -85,12 +82,9 @@ pub fn dup3(call: &mut Call<'_>) -> Result<u64, Errno> {
 /// Sets whether descriptor `fd` is closed when another program is run.
 fn set_close_on_exec(call: &mut Call<'_>, fd: u64, close_on_exec: bool) -> Result<u64, Errno> {
     let (open, _) = open_file(call, fd)?;
-    let own = usize::from(call.task().process);
+    let own = call.task().descriptors;
     let descriptor = Descriptor { open, close_on_exec };
-    let process = &mut call.kernel.processes[own];
-    process
-        .descriptors
-        .set(&mut call.kernel.memory.frames, fd as u32, descriptor)?;
+    call.kernel.set_descriptor(own, fd as u32, descriptor)?;
     Ok(0)
 }
 
@@ -127,7 +121,7 @@ fn control(
             another(call, fd, from, command == F_DUPFD_CLOEXEC)
         }
         F_GETFD => {
-            let descriptor = call.process().descriptors.get(fd as u32).ok_or(Errno::EBADF)?;
+            let descriptor = call.descriptors().get(fd as u32).ok_or(Errno::EBADF)?;
             Ok(u64::from(descriptor.close_on_exec))
         }
         F_SETFD => set_close_on_exec(call, fd, argument & FD_CLOEXEC != 0),

@@ -115,7 +115,7 @@ fn next_in_proc(walker: &Walker<'_>, directory: proc::Node, after: u64) -> Optio
         }
         _ => {}
     }
-    let (place, node) = directory.next_after(after - 2, walker.processes)?;
+    let (place, node) = directory.next_after(after - 2, walker.seen)?;
     let kind = if node.is_directory() {
         kind
     } else if node.is_link() {

@@ -114,8 +114,9 @@ fn prepare(
         owner: if of_open {
             Owner::Open(number)
         } else {
-            Owner::Process(call.task().process)
+            Owner::Descriptors(call.task().descriptors)
         },
+        pid: call.process().pid,
         kind: kind.unwrap_or(Kind::Shared),
         start,
         end,
@@ -139,7 +140,7 @@ fn prepare(
                 (other.end - other.start) as i64
             };
             flock.pid = match other.owner {
-                Owner::Process(process) => call.kernel.processes[usize::from(process)].pid as i32,
+                Owner::Descriptors(_) => other.pid as i32,
                 _ => -1,
             };
         }
@@ -187,6 +188,7 @@ pub fn flock(call: &mut Call<'_>) -> Reply {
     let lock = Lock {
         file,
         owner: Owner::Whole(number),
+        pid: call.process().pid,
         kind: kind.unwrap_or(Kind::Shared),
         start: 0,
         end: u64::MAX,

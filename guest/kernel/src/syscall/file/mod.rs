@@ -41,6 +41,6 @@ use abi::Errno;
 /// # Errors
 /// EBADF.
 pub fn open_file(call: &mut Call<'_>, fd: u64) -> Result<(u16, OpenFile), Errno> {
-    let descriptor = call.process().descriptors.get(fd as u32).ok_or(Errno::EBADF)?;
+    let descriptor = call.descriptors().get(fd as u32).ok_or(Errno::EBADF)?;
     Ok((descriptor.open, *call.kernel.files.open.get(descriptor.open)))
 }

@@ -319,7 +319,7 @@ fn target<'r>(walker: &mut Walker<'_>, room: &'r mut Room, node: Node) -> Result
             let len = walker.memory.get_from_file(file, 0, to);
             Ok(&to[..len])
         }
-        Node::Proc(link) => match link.jump(walker.processes) {
+        Node::Proc(link) => match link.jump(walker.seen) {
             Some(Some(there)) => {
                 walker.check_proc(link, crate::fs::permission::READ)?;
                 walker.mount();

@@ -28,11 +28,8 @@ const KEPT: u32 = O_ACCMODE | CHANGEABLE | O_PATH | O_DIRECTORY | O_NOFOLLOW | O
 pub fn install(call: &mut Call<'_>, open: u16, from: u32, close_on_exec: bool) -> Result<u64, Errno> {
     let descriptor = Descriptor { open, close_on_exec };
     let installed = free_descriptor(call, from).and_then(|fd| {
-        let own = usize::from(call.task().process);
-        let process = &mut call.kernel.processes[own];
-        process
-            .descriptors
-            .set(&mut call.kernel.memory.frames, fd, descriptor)?;
+        let own = call.task().descriptors;
+        call.kernel.set_descriptor(own, fd, descriptor)?;
         Ok(u64::from(fd))
     });
     if installed.is_err() {
@@ -48,7 +45,7 @@ pub fn install(call: &mut Call<'_>, open: u16, from: u32, close_on_exec: bool) -
 pub fn free_descriptor(call: &mut Call<'_>, from: u32) -> Result<u32, Errno> {
     let [most, _] = call.process().limit(RLIMIT_NOFILE);
     let most = u32::try_from(most).unwrap_or(u32::MAX);
-    call.process().descriptors.lowest_free(from, most)
+    call.descriptors().lowest_free(from, most)
 }
 
 /// How many descriptors the process may have.
@@ -298,6 +295,7 @@ impl Opening {
 pub fn is_run(walker: &Walker<'_>, file: FileId) -> bool {
     walker.files.inodes.get(file).users > 0
         && walker
+            .seen
             .processes
             .iter()
             .any(|process| process.lives() && process.exe == file)
@@ -306,7 +304,7 @@ pub fn is_run(walker: &Walker<'_>, file: FileId) -> bool {
 /// close(2).
 pub fn close(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [fd, ..] = call.args;
-    let own = usize::from(call.task().process);
+    let own = call.task().descriptors;
     if call.kernel.close(call.cpu, own, fd as u32) {
         Ok(0)
     } else {
@@ -323,20 +321,20 @@ pub fn close_range(call: &mut Call<'_>) -> Result<u64, Errno> {
     if flags & !(CLOEXEC | UNSHARE) != 0 || first > last {
         return Err(Errno::EINVAL);
     }
-    let own = usize::from(call.task().process);
-    let end = call.process().descriptors.end().min(last.saturating_add(1));
+    if flags & UNSHARE != 0 {
+        call.kernel.unshare_descriptors(call.cpu, call.task)?;
+    }
+    let own = call.task().descriptors;
+    let end = call.descriptors().end().min(last.saturating_add(1));
     for fd in first..end {
         if flags & CLOEXEC == 0 {
             call.kernel.close(call.cpu, own, fd);
-        } else if let Some(descriptor) = call.process().descriptors.get(fd) {
+        } else if let Some(descriptor) = call.descriptors().get(fd) {
             let kept = Descriptor {
                 close_on_exec: true,
                 ..descriptor
             };
-            let process = &mut call.kernel.processes[own];
-            process
-                .descriptors
-                .set(&mut call.kernel.memory.frames, fd, kept)?;
+            call.kernel.set_descriptor(own, fd, kept)?;
         }
     }
     Ok(0)

@@ -2,6 +2,7 @@
 
 use crate::fs::open::What;
 use crate::fs::permission::Who;
+use crate::fs::proc;
 use crate::fs::walk::{AtEnd, Place, ROOMS, Room, Walker};
 use crate::fs::{FileId, Node};
 use crate::kernel::Kernel;
@@ -79,6 +80,8 @@ impl Call<'_> {
             files,
             memory,
             processes,
+            tasks,
+            descriptors,
             ..
         } = &mut *self.kernel;
         let processes = &**processes;
@@ -90,7 +93,11 @@ impl Call<'_> {
                 cpu: self.cpu,
                 who: processes[own].requester(),
             },
-            processes,
+            seen: proc::Seen {
+                processes,
+                tasks,
+                descriptors,
+            },
             own,
             who: match by {
                 By::Effective => Who::new(credentials),
@@ -189,7 +196,7 @@ impl Call<'_> {
                 walker.mount();
                 return Ok(Some(file));
             }
-            Node::Proc(node) => node.owner(walker.processes).0,
+            Node::Proc(node) => node.owner(walker.seen).0,
             Node::Open(_) => 0,
         };
         if walker.who.owns(owner) {

@@ -5,7 +5,7 @@ use super::open::install;
 use super::transfer::Buffers;
 use crate::fs::open::{O_CLOEXEC, O_DIRECT, O_NONBLOCK, O_RDONLY, O_WRONLY, OpenFile, What};
 use crate::fs::pipe::ATOMIC;
-use crate::process::signal::{self, SIGPIPE};
+use crate::process::signal::SIGPIPE;
 use crate::process::task::Wait;
 use crate::syscall::{Attempt, Call, Reply};
 use crate::time;
@@ -42,7 +42,7 @@ fn make(call: &mut Call<'_>, to: u64, flags: u64) -> Result<u64, Errno> {
             return Err(error);
         }
     };
-    let own = usize::from(call.task().process);
+    let own = call.task().descriptors;
     let read_fd = match install(call, reader, 0, cloexec) {
         Ok(fd) => fd,
         Err(error) => {
@@ -197,7 +197,7 @@ pub fn write<B: Buffers>(call: &mut Call<'_>, pipe: u16, open: &OpenFile, buffer
     match result {
         Err(Errno::EAGAIN) if !open.is_non_blocking() => call.wait(Wait::Pipe(pipe), done, None),
         Err(Errno::EPIPE) => {
-            signal::send(call.kernel, call.cpu, call.task, SIGPIPE);
+            call.signal_itself(SIGPIPE);
             if done > 0 {
                 Reply::Value(done)
             } else {
@@ -254,7 +254,7 @@ fn put<B: Buffers>(
 pub fn send(call: &mut Call<'_>, pipe: u16, from: Option<GuestPhys>, len: u64) -> Result<u64, Errno> {
     let there = call.kernel.files.pipes.get(pipe);
     if there.readers == 0 {
-        signal::send(call.kernel, call.cpu, call.task, SIGPIPE);
+        call.signal_itself(SIGPIPE);
         return Err(Errno::EPIPE);
     }
     if there.is_full() {

@@ -1,13 +1,16 @@
 //! poll, ppoll, select, pselect6: whether descriptors can be read from or written to, at once or after a wait.
 //!
-//! A wait ends when any pipe changes or the host says something; then the whole call is made again. The signal masks
-//! of ppoll and pselect6 are not set.
+//! A wait ends when any pipe changes or the host says something; then the whole call is made again. ppoll and pselect6
+//! block other signals meanwhile, if they are told to: what was blocked before is kept in
+//! [`Task::saved_mask`](crate::process::task::Task), as by sigsuspend(2), until the call is over or the handler that has
+//! interrupted it.
 
 use super::stdio::owns_stdin;
 use crate::fs::open::{O_PATH, What};
 use crate::hypercall;
+use crate::process::signal::deliver;
 use crate::process::task::Wait;
-use crate::syscall::{Attempt, Call, Reply};
+use crate::syscall::{Attempt, Call, Reply, number};
 use crate::time;
 use abi::Errno;
 use abi::hypercall::Call as Host;
@@ -109,11 +112,16 @@ impl Timeout {
     }
 }
 
-/// Parks the caller, unless its time is over: then `over` is what the call comes to.
+/// Parks the caller, unless its time is over: then the call comes to `over`, or to EINTR if there is a signal for the
+/// caller.
 fn wait(call: &mut Call<'_>, timeout: Timeout, over: Reply) -> Reply {
     let again = call.attempt == Attempt::Again;
     if timeout == Timeout::AtOnce || again && call.task().expired {
-        return over;
+        return if call.has_signals() {
+            Reply::Error(Errno::EINTR)
+        } else {
+            over
+        };
     }
     let deadline = match timeout {
         Timeout::After(ns) if !again => Some(time::deadline_in(ns)),
@@ -173,14 +181,66 @@ fn timespec(call: &mut Call<'_>, address: u64) -> Result<Timeout, Errno> {
 
 /// ppoll(2).
 pub fn ppoll(call: &mut Call<'_>) -> Reply {
-    let at = call.args[2];
-    match timespec(call, at) {
+    let [_, _, at, mask, size, _] = call.args;
+    match timespec(call, at).and_then(|timeout| set_mask(call, mask, size).map(|()| timeout)) {
         Ok(timeout) => {
             let reply = poll_all(call, timeout);
+            reset_mask(call, reply);
             put_back(call, at, timeout, reply, Unit::Nanoseconds);
             reply
         }
         Err(error) => Reply::Error(error),
+    }
+}
+
+/// Blocks the signals in the set at `mask`, and no others, until the call is over.
+fn set_mask(call: &mut Call<'_>, mask: u64, size: u64) -> Result<(), Errno> {
+    if mask == 0 || call.attempt == Attempt::Again {
+        return Ok(());
+    }
+    if size != size_of::<u64>() as u64 {
+        return Err(Errno::EINVAL);
+    }
+    let mask: u64 = call.read(mask)?;
+    call.task().saved_mask = Some(call.task().blocked);
+    deliver::set_mask(call.kernel, call.cpu, call.task, mask);
+    Ok(())
+}
+
+/// The call is over, if `reply` says so: what was blocked before is again. If a signal has ended it the mask holds until
+/// its handler has been called.
+fn reset_mask(call: &mut Call<'_>, reply: Reply) {
+    if matches!(reply, Reply::Parked | Reply::Error(Errno::EINTR)) {
+        return;
+    }
+    if let Some(mask) = call.task().saved_mask.take() {
+        deliver::set_mask(call.kernel, call.cpu, call.task, mask);
+    }
+}
+
+/// A signal has ended the wait of call `which`: tells the program how much of its time is left, if it is one of these.
+pub fn interrupted(call: &mut Call<'_>, which: u64) {
+    let over = Reply::Error(Errno::EINTR);
+    match which {
+        number::PPOLL => {
+            let at = call.args[2];
+            if let Ok(timeout) = timespec(call, at) {
+                put_back(call, at, timeout, over, Unit::Nanoseconds);
+            }
+        }
+        number::PSELECT6 => {
+            let at = call.args[4];
+            if let Ok(timeout) = timespec(call, at) {
+                put_back(call, at, timeout, over, Unit::Nanoseconds);
+            }
+        }
+        number::SELECT => {
+            let at = call.args[4];
+            if let Ok(timeout) = timeval(call, at) {
+                put_back(call, at, timeout, over, Unit::Microseconds);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -193,7 +253,7 @@ enum Unit {
 
 /// Tells the program how much of its time is left, as Linux does.
 fn put_back(call: &mut Call<'_>, at: u64, timeout: Timeout, reply: Reply, unit: Unit) {
-    if at == 0 || reply == Reply::Parked {
+    if at == 0 || matches!(reply, Reply::Parked) {
         return;
     }
     let again = call.attempt == Attempt::Again;
@@ -221,7 +281,7 @@ fn select_all(call: &mut Call<'_>, timeout: Timeout) -> Reply {
     match look(call) {
         Ok(0) => {
             let waits = wait(call, timeout, Reply::Value(0));
-            if waits == Reply::Parked {
+            if !matches!(waits, Reply::Value(_)) {
                 return waits;
             }
             // Empty sets, as they have been found.
@@ -251,7 +311,7 @@ const SETS: [(i16, i16); 3] = [
 /// How many descriptors are looked at.
 fn looked_at(call: &mut Call<'_>) -> Result<u64, Errno> {
     let count = call.args[0] as u32 as i32;
-    let most = u64::from(call.process().descriptors.end()).next_multiple_of(BITS);
+    let most = u64::from(call.descriptors().end()).next_multiple_of(BITS);
     // Beyond what is open Linux does not look.
     u64::try_from(count)
         .map(|count| count.min(most))
@@ -326,22 +386,24 @@ fn store(
     Ok(())
 }
 
+/// The `struct timeval` at `address`; none is for ever.
+fn timeval(call: &mut Call<'_>, address: u64) -> Result<Timeout, Errno> {
+    if address == 0 {
+        return Ok(Timeout::Never);
+    }
+    let [seconds, us]: [u64; 2] = call.read(address)?;
+    if (us as i64) < 0 {
+        return Err(Errno::EINVAL);
+    }
+    // Linux takes more than a second's microseconds.
+    let more = us / 1_000_000;
+    Timeout::of([seconds.wrapping_add(more), us % 1_000_000 * 1000])
+}
+
 /// select(2).
 pub fn select(call: &mut Call<'_>) -> Reply {
     let at = call.args[4];
-    let timeout = if at == 0 {
-        Ok(Timeout::Never)
-    } else {
-        call.read(at).and_then(|[seconds, us]: [u64; 2]| {
-            if (us as i64) < 0 {
-                return Err(Errno::EINVAL);
-            }
-            // Linux takes more than a second's microseconds.
-            let more = us / 1_000_000;
-            Timeout::of([seconds.wrapping_add(more), us % 1_000_000 * 1000])
-        })
-    };
-    match timeout {
+    match timeval(call, at) {
         Ok(timeout) => {
             let reply = select_all(call, timeout);
             put_back(call, at, timeout, reply, Unit::Microseconds);
@@ -353,10 +415,20 @@ pub fn select(call: &mut Call<'_>) -> Reply {
 
 /// pselect6(2).
 pub fn pselect6(call: &mut Call<'_>) -> Reply {
-    let at = call.args[4];
-    match timespec(call, at) {
+    let [.., at, packed] = call.args;
+    let masked = if packed == 0 {
+        Ok([0; 2])
+    } else {
+        call.read(packed)
+    };
+    let prepared = masked.and_then(|[mask, size]: [u64; 2]| {
+        let timeout = timespec(call, at)?;
+        set_mask(call, mask, size).map(|()| timeout)
+    });
+    match prepared {
         Ok(timeout) => {
             let reply = select_all(call, timeout);
+            reset_mask(call, reply);
             put_back(call, at, timeout, reply, Unit::Nanoseconds);
             reply
         }

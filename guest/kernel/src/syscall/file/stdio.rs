@@ -12,7 +12,7 @@ use crate::fs::open::OpenFile;
 use crate::fs::stat::Stat;
 use crate::hypercall;
 use crate::mm::{Access, Run};
-use crate::process::signal::{self, SIGPIPE};
+use crate::process::signal::SIGPIPE;
 use crate::process::task::Wait;
 use crate::syscall::{Attempt, Call, Reply};
 use abi::hypercall::{Call as Host, MAX_WRITE, STDIO_FSTAT};
@@ -105,7 +105,7 @@ pub fn write<B: Buffers>(call: &mut Call<'_>, which: u8, open: &OpenFile, buffer
     match result {
         Err(Errno::EAGAIN) if !open.is_non_blocking() => call.wait(Wait::Input, done, None),
         Err(Errno::EPIPE) => {
-            signal::send(call.kernel, call.cpu, call.task, SIGPIPE);
+            call.signal_itself(SIGPIPE);
             if done > 0 {
                 Reply::Value(done)
             } else {
@@ -133,7 +133,7 @@ pub fn send(call: &mut Call<'_>, which: u8, from: Option<GuestPhys>, len: u64) -
         }),
     };
     if taken == Err(Errno::EPIPE) {
-        signal::send(call.kernel, call.cpu, call.task, SIGPIPE);
+        call.signal_itself(SIGPIPE);
     }
     taken.map(|taken| taken.min(len))
 }

@@ -8,8 +8,8 @@ use crate::fs::device::Device;
 use crate::fs::inode::{Kind, SET_GID, SET_UID};
 use crate::fs::open::{O_APPEND, O_NOATIME, OpenFile, What};
 use crate::mm::contents::MOST_BYTES;
-use crate::process::signal;
-use crate::syscall::{Attempt, Call, Reply};
+use crate::process::signal::SIGXFSZ;
+use crate::syscall::{Attempt, Call, Reply, number};
 use crate::time;
 use abi::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -21,7 +21,6 @@ const MOST_VECTORS: u64 = 1024;
 const AT_HAND: usize = 8;
 /// The limit of a file's size (getrlimit(2)).
 const RLIMIT_FSIZE: usize = 1;
-const SIGXFSZ: u32 = 25;
 /// How old the time of the last read may be before it is set again although nothing was written (mount(8), relatime).
 const DAY_NS: u64 = 24 * 3600 * 1_000_000_000;
 
@@ -355,7 +354,7 @@ fn write_file<B: Buffers>(call: &mut Call<'_>, file: FileId, buffers: &B, offset
         let room = most.min(MOST_BYTES).saturating_sub(at);
         if room == 0 {
             if at >= most {
-                signal::send(call.kernel, call.cpu, call.task, SIGXFSZ);
+                call.signal_itself(SIGXFSZ);
             }
             return Err(Errno::EFBIG);
         }
@@ -559,17 +558,37 @@ pub fn sendfile(call: &mut Call<'_>) -> Reply {
     let sent = content::send(call, file, offset, len, skip, to);
     match sent {
         Ok(content::Sent::Waits) => return Reply::Parked,
-        Ok(content::Sent::Bytes(sent)) => {
-            let end = offset + sent;
-            if offset_at == 0 {
-                call.kernel.files.open.get_mut(number).offset = end;
-            } else if let Err(error) = call.write(offset_at, &end) {
-                return Reply::Error(error);
-            }
-            Reply::Value(sent)
-        }
+        Ok(content::Sent::Bytes(sent)) => move_source(call, number, offset_at, offset + sent)
+            .map(|()| sent)
+            .into(),
         Err(error) => Reply::Error(error),
     }
+}
+
+/// A signal has ended the wait of call `which`: how many bytes it has moved, if any; then that is its result.
+pub fn interrupted(call: &mut Call<'_>, which: u64) -> Option<u64> {
+    let moved = match which {
+        number::WRITE | number::WRITEV | number::PWRITEV2 | number::SENDFILE => call.task().moved,
+        _ => 0,
+    };
+    if moved == 0 {
+        return None;
+    }
+    if which == number::SENDFILE {
+        let [to, from, offset_at, ..] = call.args;
+        let (number, _, offset) = prepare_sendfile(call, to, from, offset_at).ok()?;
+        move_source(call, number, offset_at, offset + moved).ok()?;
+    }
+    Some(moved)
+}
+
+/// The next bytes of what sendfile has read from are at `offset`.
+fn move_source(call: &mut Call<'_>, number: u16, offset_at: u64, offset: u64) -> Result<(), Errno> {
+    if offset_at == 0 {
+        call.kernel.files.open.get_mut(number).offset = offset;
+        return Ok(());
+    }
+    call.write(offset_at, &offset)
 }
 
 fn prepare_sendfile(
