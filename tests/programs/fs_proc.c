@@ -98,8 +98,8 @@ static void mappings(void) {
     munmap(base, 30 * PAGE);
     removed(private), removed(negative);
     /* The program's own. */
-    char *heap = sbrk(3 * PAGE);
-    need(heap != (void *)-1, "a heap");
+    char *heap = (char *)syscall(SYS_brk, 0);
+    need((char *)syscall(SYS_brk, heap + 3 * PAGE) == heap + 3 * PAGE, "a heap");
     whole("/proc/self/maps");
     int heaps = 0, stacks = 0, programs = 0, code = 0, vdso = 0;
     char exe[300] = "";

@@ -34,7 +34,7 @@ fn descriptors_pipes_and_polls_are_as_on_linux() {
 
 #[test]
 fn mappings_show_files_as_on_linux() {
-    conforms("fs_map.c", 150);
+    conforms("fs_map.c", 100);
 }
 
 #[test]
@@ -45,6 +45,11 @@ fn proc_tells_what_linux_tells() {
 #[test]
 fn locks_bind_as_on_linux() {
     conforms("fs_lock.c", 60);
+}
+
+#[test]
+fn signals_interrupt_calls_on_files_as_on_linux() {
+    conforms("fs_signal.c", 105);
 }
 
 /// A shell script, in a directory of its own.
