@@ -1,6 +1,7 @@
 //! What files are, and changes of that: stat and its kin, access, chmod, chown, utimensat, statfs, truncate, fsync.
 
 use super::path::{AT_EMPTY_PATH, AT_FDCWD, AT_NO_AUTOMOUNT, AT_SYMLINK_NOFOLLOW, By};
+use super::transfer::RLIMIT_FSIZE;
 use super::{open, open_file, stdio};
 use crate::fs::inode::{Kind, SET_GID, SET_UID};
 use crate::fs::open::{O_PATH, What};
@@ -10,6 +11,7 @@ use crate::fs::walk::{AtEnd, ROOMS};
 use crate::fs::{FileId, NAME_MAX, Node};
 use crate::mm::contents::{MOST_BYTES, MOST_FILES};
 use crate::process::files::node_of;
+use crate::process::signal::SIGXFSZ;
 use crate::syscall::Call;
 use crate::time;
 use abi::{Errno, PAGE_SIZE};
@@ -415,11 +417,30 @@ pub fn fstatfs(call: &mut Call<'_>) -> Result<u64, Errno> {
     tell_file_system(call, node, to)
 }
 
+/// Whether the caller may make `file` `size` bytes long (`inode_newsize_ok` in Linux).
+///
+/// # Errors
+/// EFBIG, with SIGXFSZ beyond the caller's limit.
+fn check_size(call: &mut Call<'_>, file: FileId, size: u64) -> Result<(), Errno> {
+    if size <= call.kernel.memory.contents.size(file) {
+        return Ok(());
+    }
+    let [most, _] = call.process().limit(RLIMIT_FSIZE);
+    if size > most {
+        call.signal_itself(SIGXFSZ);
+    }
+    if size > most.min(MOST_BYTES) {
+        return Err(Errno::EFBIG);
+    }
+    Ok(())
+}
+
 /// Makes a regular file `size` bytes long.
 ///
 /// # Errors
-/// ENOSPC.
+/// ENOSPC, EFBIG.
 pub fn resize(call: &mut Call<'_>, file: FileId, size: u64) -> Result<(), Errno> {
+    check_size(call, file, size)?;
     let who = call.requester();
     call.kernel.resize_file(call.cpu, who, file, size)?;
     let now = time::realtime();
@@ -458,9 +479,6 @@ pub fn truncate(call: &mut Call<'_>) -> Result<u64, Errno> {
     walker.who.check(WRITE, inode)?;
     if open::is_run(&walker, file) {
         return Err(Errno::ETXTBSY);
-    }
-    if size > MOST_BYTES {
-        return Err(Errno::EFBIG);
     }
     resize(call, file, size)?;
     Ok(0)
@@ -517,7 +535,8 @@ pub fn fallocate(call: &mut Call<'_>) -> Result<u64, Errno> {
         return Err(Errno::ENOSPC);
     }
     if mode & KEEP_SIZE == 0 {
-        memory.extend_file(file, end);
+        check_size(call, file, end)?;
+        call.kernel.memory.extend_file(file, end);
     }
     Ok(0)
 }

@@ -20,7 +20,7 @@ const MOST_VECTORS: u64 = 1024;
 /// How many vectors of an array are kept at hand.
 const AT_HAND: usize = 8;
 /// The limit of a file's size (getrlimit(2)).
-const RLIMIT_FSIZE: usize = 1;
+pub const RLIMIT_FSIZE: usize = 1;
 /// How old the time of the last read may be before it is set again although nothing was written (mount(8), relatime).
 const DAY_NS: u64 = 24 * 3600 * 1_000_000_000;
 
