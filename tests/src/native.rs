@@ -10,6 +10,8 @@
 )]
 
 use crate::finished::ProcessResult;
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::thread::UnshareFlags;
 use std::collections::BTreeMap;
 use std::fs;
@@ -78,6 +80,8 @@ fn run_here(copies: &[Copy<'_>], timeout: Duration) -> BTreeMap<(u32, u32), Proc
             .envs(copy.env.iter().cloned());
         command.stdin(fs::File::open(&stdin).expect("a temporary file"));
         command.stdout(create("stdout")).stderr(create("stderr"));
+        // A group of its own: what a copy leaves behind can be told from what others run, and is ended with it.
+        command.process_group(0);
         let child = command
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", copy.program.display()));
@@ -88,9 +92,12 @@ fn run_here(copies: &[Copy<'_>], timeout: Duration) -> BTreeMap<(u32, u32), Proc
     for (copy, mut child) in copies.iter().zip(children) {
         let status = loop {
             if let Some(status) = child.try_wait().expect("a child can be waited for") {
+                end_group(&child);
                 break Some(status);
             }
             if start.elapsed() > timeout {
+                // The group first: while the child is not waited for, its number is nobody else's.
+                end_group(&child);
                 child.kill().expect("a child can be killed");
                 child.wait().expect("a child can be waited for");
                 break None;
@@ -110,6 +117,15 @@ fn run_here(copies: &[Copy<'_>], timeout: Duration) -> BTreeMap<(u32, u32), Proc
         results.insert((copy.guest, copy.process), result);
     }
     results
+}
+
+/// Kills all that is left of the group that `child` led, so that a program that goes wrong spins for no longer than its
+/// test. (As long as any of the group is there, no other process gets its number.)
+fn end_group(child: &Child) {
+    match kill_process_group(Pid::from_child(child), Signal::KILL) {
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(error) => panic!("process group {}: {error}", child.id()),
+    }
 }
 
 fn os_string(bytes: &[u8]) -> std::ffi::OsString {

@@ -295,13 +295,19 @@ fn a_run_that_takes_too_long_is_ended() {
 /// Waits until the command takes signals itself (it blocks them first of all), and then for the guests to be busy.
 fn until_it_listens(child: &Child) {
     let interrupt = 1 << (Signal::INT.as_raw() - 1);
-    let takes_signals = || {
+    let mask = |name: &str| {
         let status = fs::read_to_string(format!("/proc/{}/status", child.id())).expect("the command runs");
-        let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
-        let blocked = blocked.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-        blocked.expect("a mask of signals") & interrupt != 0
+        let mask = status.lines().find_map(|line| line.strip_prefix(name));
+        let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        mask.expect("a mask of signals")
     };
-    while !takes_signals() {
+    while mask("SigBlk:") & interrupt == 0 {
+        // A shell that starts the tests with `&` lets them ignore it, and the command leaves it so.
+        assert_eq!(
+            mask("SigIgn:") & interrupt,
+            0,
+            "SIGINT is ignored here: run the tests in the foreground"
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
     std::thread::sleep(Duration::from_millis(300));
