@@ -244,6 +244,14 @@ static void sending(void) {
     says_value("read", read(ends[0], other, 20000));
     holds("the same", memcmp(big, other, 10000) == 0);
     says("from a pipe", sendfile(ends[1], ends[0], NULL, 10));
+    ftruncate(from, 150000), lseek(from, 0, SEEK_SET);
+    says_value("more than a pipe holds", sendfile(ends[1], from, NULL, 150000));
+    says_value("at", lseek(from, 0, SEEK_CUR));
+    fcntl(ends[1], F_SETFL, O_NONBLOCK);
+    says("to a full one", sendfile(ends[1], from, NULL, 10));
+    fcntl(ends[1], F_SETFL, 0);
+    AS_CHILD for (long total = 0, got; total < 65536 && (got = read(ends[0], other, 7000)) > 0; total += got);
+    says_value("and when it has been read", sendfile(ends[1], from, NULL, 40000));
     close(ends[0]), close(ends[1]), close(from);
     unlink("from"), unlink("to");
 }

@@ -224,6 +224,8 @@ pub fn send(
         };
         match moved {
             Ok(moved) => done += moved,
+            // As Linux: what a pipe has room for at once is all it gets.
+            Err(Errno::EAGAIN) if done > 0 && matches!(open.what, What::Writer(_)) => break,
             Err(Errno::EAGAIN) if !open.is_non_blocking() => {
                 let wait = match open.what {
                     What::Writer(pipe) => crate::process::task::Wait::Pipe(pipe),

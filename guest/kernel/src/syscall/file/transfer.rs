@@ -17,6 +17,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 /// Most bytes one call moves (Linux's MAX_RW_COUNT).
 pub const MOST: u64 = 0x7fff_f000;
 const MOST_VECTORS: u64 = 1024;
+/// Most bytes one sendfile moves: page by page, which is slow where ring 0 is emulated.
+const MOST_SENT: u64 = 16 << 20;
 /// How many vectors of an array are kept at hand.
 const AT_HAND: usize = 8;
 /// The limit of a file's size (getrlimit(2)).
@@ -554,7 +556,7 @@ pub fn sendfile(call: &mut Call<'_>) -> Reply {
         0
     };
     let left = call.kernel.memory.contents.size(file).saturating_sub(offset);
-    let len = len.min(left).min(MOST);
+    let len = len.min(left).min(MOST_SENT);
     let sent = content::send(call, file, offset, len, skip, to);
     match sent {
         Ok(content::Sent::Waits) => return Reply::Parked,
