@@ -128,8 +128,13 @@ pub fn exec(call: &mut Call<'_>, image: Image<'_>, argv: u64, envp: u64) -> Resu
             envc,
             strings: &room[..used],
         };
-        call.kernel.unshare_descriptors(call.cpu, call.task)?;
         let made = make(call.kernel, call.cpu, number, &given)?;
+        if let Err(error) = call.kernel.unshare_descriptors(call.cpu, call.task) {
+            let who = call.requester();
+            let space = call.kernel.spaces.add(made.space);
+            call.kernel.drop_space(call.cpu, who, space);
+            return Err(error);
+        }
         begin(call.kernel, call.cpu, call.task, &image, made);
         Ok(())
     })
