@@ -3,7 +3,7 @@
 use super::path::{AT_FDCWD, By};
 use crate::fs::device::Device;
 use crate::fs::inode::{Inode, Kind};
-use crate::fs::names::hash;
+use crate::fs::names::{hash, number_of};
 use crate::fs::open::{
     CHANGEABLE, O_ACCMODE, O_CLOEXEC, O_CREAT, O_DIRECTORY, O_EXCL, O_LARGEFILE, O_NOATIME, O_NOFOLLOW,
     O_PATH, O_RDONLY, O_RDWR, O_TMPFILE, O_TRUNC, O_WRONLY, What,
@@ -282,7 +282,7 @@ impl Opening {
         }
         walker.who.check(WRITE | EXECUTE, inode)?;
         // A number that no path gives.
-        let number = hash(self.now, b"unnamed") >> 16;
+        let number = number_of(hash(self.now, b"unnamed"));
         let owner = (walker.who.uid, walker.who.gid);
         let file = walker
             .files
