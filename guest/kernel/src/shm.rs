@@ -112,7 +112,7 @@ pub fn attach(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [no_room, too_much] = [no_room, too_much].map(|errno| errno.raw() as u64);
     let wanted = u64::from(flags & (SHM_RDONLY | SHM_EXEC));
     let args = [id as u64, wanted, room, no_room, most, too_much];
-    ask(call, Host::ShmAttach, &args)?;
+    let key = ask(call, Host::ShmAttach, &args)?;
     let [gpa, size] = hypercall::out();
 
     let (window, mut prot) = if flags & SHM_RDONLY != 0 {
@@ -126,6 +126,7 @@ pub fn attach(call: &mut Call<'_>) -> Result<u64, Errno> {
         id,
         window,
         attach: 0,
+        key: key as u32 as i32,
         gpa,
         size,
         offset: 0,

@@ -38,6 +38,7 @@ impl AddressSpace {
         child.brk_start = self.brk_start;
         child.brk = self.brk;
         child.data_of_file = self.data_of_file;
+        child.layout = self.layout;
         child.lowest = self.lowest;
         child.limits = self.limits;
         if let Err(error) = self.copy_areas(mem, world, &census, &mut child) {
@@ -69,7 +70,7 @@ impl AddressSpace {
             match area.backing {
                 Backing::Segment(_) => census.attaches += 1,
                 Backing::SharedAnonymous { .. } => census.shared += 1,
-                Backing::Anonymous | Backing::Image { .. } => {}
+                Backing::Anonymous | Backing::Image { .. } | Backing::File(_) => {}
             }
         });
         census
@@ -257,7 +258,8 @@ impl AddressSpace {
             split.map_err(|_| Fault::OutOfMemory)?;
             leaf = lookup(&mem.frames, self.root, page).ok_or(Fault::OutOfMemory)?;
         }
-        if !mem.frames.is_last(&leaf) {
+        // A page of an image is nobody's.
+        if !mem.frames.owns(leaf.phys) || !mem.frames.is_last(&leaf) {
             let run = mem.frames.take(1).ok_or(Fault::OutOfMemory)?;
             self.replace(mem, world, &leaf, run.start, rights);
             return Ok(());

@@ -14,6 +14,7 @@
 //! | `start` | the processes the VMM asks for |
 //! | `fork` | a process or a thread becomes two |
 //! | `exec` | a process runs another program |
+//! | `files` | what a process has of files |
 //! | `family` | parents, children, groups; waiting for the end of a child |
 //! | `limits` | resource limits |
 //! | `exit` | the end of a thread, and of a process |
@@ -26,6 +27,7 @@ pub mod descriptors;
 pub mod exec;
 pub mod exit;
 pub mod family;
+pub mod files;
 pub mod fork;
 pub mod ids;
 pub mod limits;
@@ -41,6 +43,7 @@ pub mod task;
 pub mod vdso;
 
 use crate::arch::lent::Reserve;
+use crate::fs::{FileId, Node};
 use crate::hypercall::Requester;
 use abi::MAX_TASKS;
 use abi::hypercall::MAX_GROUPS;
@@ -130,8 +133,12 @@ pub struct Process {
     pub group: u32,
     /// Session.
     pub session: u32,
-    /// Which of the guest's files it runs.
-    pub file: u32,
+    /// The file it runs.
+    pub exe: FileId,
+    /// Its working directory.
+    pub directory: Node,
+    /// Permissions that what it makes does not get.
+    pub umask: u16,
     /// Who it is.
     pub credentials: Credentials,
     /// Signals that were sent to it, not to one of its threads, and have not been acted on.
@@ -179,7 +186,9 @@ impl Process {
         ended: None,
         group: 0,
         session: 0,
-        file: 0,
+        exe: FileId(0),
+        directory: Node::File(FileId(0)),
+        umask: 0,
         credentials: Credentials::ROOT,
         pending: Pending::NONE,
         stopped: false,
