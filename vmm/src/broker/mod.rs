@@ -42,6 +42,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+/// How large a segment may be to be attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes, in whole pages.
+    pub bytes: u64,
+    /// What is said of a larger one.
+    pub errno: Errno,
+}
+
 /// Where an attached segment lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attached {
@@ -49,6 +58,8 @@ pub struct Attached {
     pub gpa: u64,
     /// Its size in bytes as asked for at `shmget`, not rounded.
     pub size: u64,
+    /// The key it was made with, whatever has become of that.
+    pub key: i32,
 }
 
 /// What a machine asks on behalf of its guest. Every method copes with anything a guest may send, from any vCPU.
@@ -59,18 +70,17 @@ pub trait SegmentService: FutexService {
     /// Linux's, in Linux's order (`shm::Registry::get`).
     fn shmget(&self, guest: u32, caller: &Caller<'_>, key: i32, size: u64, flags: u32) -> Result<u64, Errno>;
 
-    /// The host's half of `shmat(2)`; see [`abi::hypercall::Call::ShmAttach`] for `room` and `no_room`.
+    /// The host's half of `shmat(2)`; see [`abi::hypercall::Call::ShmAttach`] for `rooms`, looked at in their order.
     ///
     /// # Errors
-    /// EINVAL (id), EACCES (permission, or the guest's policy), `no_room`, ENOMEM (window full, too many splices).
+    /// EINVAL (id), EACCES (permission, or the guest's policy), a room's, ENOMEM (window full, too many splices).
     fn attach(
         &self,
         guest: u32,
         caller: &Caller<'_>,
         id: i32,
         flags: u32,
-        room: u64,
-        no_room: Errno,
+        rooms: &[Room],
     ) -> Result<Attached, Errno>;
 
     /// `count` more attaches of what the guest has attached in that window already (fork, a split by mprotect).
@@ -366,8 +376,7 @@ impl SegmentService for Broker {
         caller: &Caller<'_>,
         id: i32,
         flags: u32,
-        room: u64,
-        no_room: Errno,
+        rooms: &[Room],
     ) -> Result<Attached, Errno> {
         let which = if flags & SHM_RDONLY != 0 {
             Kind::ReadOnly
@@ -377,22 +386,23 @@ impl SegmentService for Broker {
         let member = self.member(guest)?;
         let who = member.rights.credentials(guest, caller);
         let mut home = lock(&member.home);
-        let (memory, size) = {
+        let (memory, size, key) = {
             let mut table = self.table();
             let segment = table.registry.may_attach(&who, id, flags)?;
-            if !member.rights.policy.allows(segment.backing.life.key, which) {
+            let key = segment.backing.life.key;
+            if !member.rights.policy.allows(key, which) {
                 return Err(Errno::EACCES);
             }
             let memory = segment.backing.memory();
             // Rounded up to its pages; no file is longer than `i64::MAX`.
-            if memory.pages * PAGE_SIZE > room {
+            if let Some(room) = rooms.iter().find(|room| memory.pages * PAGE_SIZE > room.bytes) {
                 // Linux holds it while it looks for room, which may end it.
                 table.registry.hold(id)?;
                 let released = table.registry.release(id);
                 let released = self.record(&mut table, released);
                 drop(table);
                 drop(released);
-                return Err(no_room);
+                return Err(room.errno);
             }
             // An attach of huge pages covers the last one whole.
             let size = if segment.huge {
@@ -401,7 +411,7 @@ impl SegmentService for Broker {
                 segment.size
             };
             table.registry.hold(id)?;
-            (memory, size)
+            (memory, size, key)
         };
         // The registry is unlocked here; the hold keeps the segment.
         let gpa = home.attach(id, which, &memory, who.pid);
@@ -422,6 +432,7 @@ impl SegmentService for Broker {
         Ok(Attached {
             gpa: gpa?.get(),
             size,
+            key,
         })
     }
 

@@ -44,22 +44,18 @@ impl AddressSpace {
         next.saturating_sub(at.get())
     }
 
-    /// Whether an attach of `pages` pages at `at` will have the areas and page tables it needs: to be asked before
-    /// the broker counts it. As long as nothing else happens in between, a positive answer stays right.
+    /// Whether an attach at `at` will have the areas it needs, and may be there: to be asked before the broker counts
+    /// it. As long as nothing else happens in between, a positive answer stays right.
     ///
     /// # Errors
     /// ENOMEM if not; EPERM for an address below the lowest the program may map.
-    pub fn can_attach(&self, mem: &Memory, at: Place, pages: u64) -> Result<(), Errno> {
+    pub fn can_attach(&self, mem: &Memory, at: Place) -> Result<(), Errno> {
         if let Place::Free(at) | Place::Replacing(at) = at {
-            check_fixed(
-                at.align_down(PAGE_SIZE),
-                pages.saturating_mul(PAGE_SIZE),
-                self.lowest,
-            )?;
+            check_fixed(at.align_down(PAGE_SIZE), PAGE_SIZE, self.lowest)?;
         }
         // One for the attach, one should what it replaces get a hole.
         let areas = 1 + usize::from(matches!(at, Place::Replacing(_)));
-        if mem.areas.available() < areas || mem.frames.free_frames() < most_tables(pages) {
+        if mem.areas.available() < areas {
             return Err(Errno::ENOMEM);
         }
         Ok(())
@@ -70,8 +66,8 @@ impl AddressSpace {
     /// are detached after that, so the counts are never lower in between than at the end.
     ///
     /// # Errors
-    /// ENOMEM for no room, areas or tables; EINVAL for a crooked address; EPERM below the lowest address; what
-    /// the broker says to a hole in an attach. Then nothing has changed, and the caller has the attach uncounted.
+    /// ENOMEM for no room, no areas, or no table where a large leaf is cut; EINVAL for a crooked address; EPERM below
+    /// the lowest address; what the broker says to a hole in an attach. Then nothing has changed, and the caller has the attach uncounted.
     pub fn attach_replacing(
         &mut self,
         mem: &mut Memory,
@@ -82,18 +78,18 @@ impl AddressSpace {
     ) -> Result<GuestVirt, Errno> {
         let len = segment.mapped_size();
         check_fixed(at, len, self.lowest)?;
-        // After this only the broker can object.
-        self.can_attach(mem, Place::Replacing(at), len / PAGE_SIZE)?;
+        self.can_attach(mem, Place::Replacing(at))?;
         self.clear(mem, world, at, at.add(len))?;
         self.attach(mem, world, Some(at), segment, prot)
     }
 
-    /// Maps `segment`, all of it and at once. The broker has counted the attach; if this fails, the caller
-    /// has it uncounted. Where the kernel may choose, all but the smallest segments get an address at which shared tables
-    /// can be linked, and what the links claim is left free.
+    /// Maps `segment`, all of it and at once if there are frames for the tables; else its pages come when they are
+    /// touched. The broker has counted the attach; if this fails, the caller has it uncounted. Where the kernel may
+    /// choose, all but the smallest segments get an address at which shared tables can be linked, and what the links
+    /// claim is left free.
     ///
     /// # Errors
-    /// EINVAL if something is mapped there or the address is crooked; ENOMEM for no room, areas or tables;
+    /// EINVAL if something is mapped there or the address is crooked; ENOMEM for no room or areas;
     /// EPERM below the lowest address programs may map. Then nothing has changed.
     pub fn attach(
         &mut self,
@@ -134,8 +130,8 @@ impl AddressSpace {
             backing: Backing::Segment(SegmentRef { attach, ..segment }),
             advice: Advice::empty(),
         };
-        self.map_fragment(mem, world, &area, &segment, start)?;
         self.areas.insert(&mut mem.areas, area)?;
+        self.map_fragment(mem, &area, &segment, start);
         mem.attaches = attach;
         Ok(start)
     }
@@ -203,17 +199,11 @@ impl AddressSpace {
         world.detached(part);
     }
 
-    /// Maps what `area`, a fragment of an attach, shows of its segment at `to` as well. All or nothing.
+    /// Maps what `area`, a fragment of an attach, shows of its segment at `to`, as far as there are frames for all the
+    /// tables that could take. If not, that is no error: pages that are missing come when they are touched.
     ///
     /// A whole segment is linked, where there is nothing else in what the links claim.
-    pub(super) fn map_fragment(
-        &mut self,
-        mem: &mut Memory,
-        world: &mut impl World,
-        area: &Area,
-        part: &SegmentRef,
-        to: GuestVirt,
-    ) -> Result<(), Errno> {
+    pub(super) fn map_fragment(&mut self, mem: &mut Memory, area: &Area, part: &SegmentRef, to: GuestVirt) {
         let pages = area.len().min(part.left()) / PAGE_SIZE;
         let rights = self.rights(mem, area);
         let whole = part.offset == 0 && part.left() <= area.len();
@@ -221,32 +211,23 @@ impl AddressSpace {
             let (end, claimed) = (to.add(area.len()), to.add(shared::claim(to, pages)));
             claimed <= end || self.is_free(mem, end, claimed)
         };
-        if !may_link {
-            let mapped = self.map_piece(mem, Piece::Own(pages), part.start(), to, rights);
-            if mapped.is_err() {
-                mem.frames.release();
-            }
-            return mapped;
-        }
         let mut done = 0;
         while done < pages {
             let (at, from) = (to.add(done * PAGE_SIZE), part.start().add(done * PAGE_SIZE));
-            let piece = shared::piece(at, pages - done);
-            if let Err(error) = self.map_piece(mem, piece, from, at, rights) {
-                let mut space = shm::Space {
-                    memory: &mut mem.frames,
-                    root: self.root,
-                };
-                let flush = shm::up_shmdt(&mut space, to, done);
-                world.flush(self.loaded, &flush);
+            let piece = if may_link {
+                shared::piece(at, pages - done)
+            } else {
+                Piece::Own(pages)
+            };
+            if !self.map_piece(mem, piece, from, at, rights) {
                 mem.frames.release();
-                return Err(error);
+                return;
             }
             done += piece.pages();
         }
-        Ok(())
     }
 
+    /// Maps a piece of a segment, all or nothing. Says whether there were frames for it.
     fn map_piece(
         &mut self,
         mem: &mut Memory,
@@ -254,7 +235,7 @@ impl AddressSpace {
         from: GuestPhys,
         to: GuestVirt,
         rights: Rights,
-    ) -> Result<(), Errno> {
+    ) -> bool {
         let mut space = shm::Space {
             memory: &mut mem.frames,
             root: self.root,
@@ -263,11 +244,12 @@ impl AddressSpace {
             && let Some(table) = space.memory.shared_table(from, pages)
         {
             if shm::up_shmat(&mut space, PageList::Shared(table), pages, to, rights).is_ok() {
-                return Ok(());
+                return true;
             }
             space.memory.drop_link(table);
         }
-        shm::up_shmat(&mut space, PageList::Run(from), piece.pages(), to, rights)
+        space.memory.free_frames() >= most_tables(piece.pages())
+            && shm::up_shmat(&mut space, PageList::Run(from), piece.pages(), to, rights).is_ok()
     }
 
     /// Gives this process entries of its own for what it has in shared tables of which any part lies in the `pages`

@@ -8,9 +8,13 @@
 //! | [`space`] | [`AddressSpace`]: making and ending one, mmap, brk |
 //! | `unmap`, `protect`, `remap`, `advise` | munmap, mprotect, mremap, madvise |
 //! | `fault` | pages appear when they are touched |
+//! | [`limits`] | how much of it there may be, and how stacks grow |
 //! | `fork` | two processes share what they had in common, until one writes |
 //! | `attach` | shmat and shmdt |
 //! | [`shared`] | tables that several processes link |
+//! | [`contents`] | what is in files: their pages |
+//! | `file` | areas that show files |
+//! | `usage` | how much there is, and where: for `/proc` |
 //! | `user` | copies between a program and the kernel |
 //! | `word` | single words, for futexes |
 //! | `world` | [`World`] as the kernel has it |
@@ -20,7 +24,7 @@
 //! * A leaf's rights are those of its area, but for the right to write to private pages that a fork has shared;
 //!   a leaf lies in exactly one area.
 //! * A leaf gives the right to write only to a frame that [`Frames`] owns, which then belongs to this leaf
-//!   alone or is shared anonymous memory, or to a page of a segment attached read-write.
+//!   alone or is shared (anonymous memory, pages of a file), or to a page of a segment attached read-write.
 //! * A shared table ([`shared`]) lies below one area of a process, which shows all of its piece; before that area is
 //!   cut or protected, or another one comes to lie in what the link claims, the process gets entries of its own
 //!   ([`AddressSpace::own_tables`]).
@@ -39,32 +43,41 @@
 mod advise;
 pub mod area;
 mod attach;
+pub mod contents;
 mod fault;
+mod file;
 mod fork;
 pub mod frames;
+mod limits;
 mod protect;
 mod remap;
 pub mod shared;
 pub mod space;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod tree;
 mod unmap;
+mod usage;
 mod user;
 mod word;
 pub mod world;
 
 pub use attach::Place;
+pub use contents::FileId;
 pub use fault::{Access, Fault};
+pub use file::Taken;
 pub use frames::Frames;
+pub use limits::Limits;
 pub use space::{AddressSpace, Placement};
 pub use tree::AreaPool;
+pub use usage::{Layout, MemoryUse};
 pub use user::Run;
 pub use word::Word;
 
 use abi::Errno;
 use abi::boot::{BootFlags, BootInfo};
 use area::SegmentRef;
+use contents::Contents;
 use paging::{Flush, GuestPhys};
 
 /// The guest's memory, shared by all address spaces.
@@ -73,6 +86,8 @@ pub struct Memory {
     pub frames: Frames,
     /// Nodes for areas.
     pub areas: AreaPool,
+    /// What is in files.
+    pub contents: Contents,
     /// The last attach's number.
     attaches: u32,
     /// For tests ([`BootFlags::TEST_WRITABLE_READ_ONLY`]): read-only attaches are writable in the tables.
@@ -85,6 +100,7 @@ impl Memory {
         Memory {
             frames: Frames::empty(),
             areas: AreaPool::empty(),
+            contents: Contents::empty(),
             attaches: 0,
             writable_read_only: false,
         }
@@ -94,6 +110,7 @@ impl Memory {
     pub fn init(&mut self, boot: &BootInfo) {
         self.frames.init(boot);
         self.areas.init();
+        self.contents.init();
         let flags = BootFlags::from_bits_truncate(boot.flags);
         self.writable_read_only = flags.contains(BootFlags::TEST_WRITABLE_READ_ONLY);
     }

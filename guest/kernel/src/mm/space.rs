@@ -7,7 +7,7 @@
 
 use super::area::{Advice, Area, Backing, Prot};
 use super::tree::AreaTree;
-use super::{Memory, World};
+use super::{Layout, Limits, Memory, World};
 use abi::memory::{DIRECT_MAP, KERNEL_VIRT, MMAP_MIN_ADDR, USER_END};
 use abi::{Errno, PAGE_SIZE};
 use paging::{GuestPhys, GuestVirt, TableMemory, TableMemoryMut, clear_range, root_index};
@@ -55,10 +55,14 @@ pub struct AddressSpace {
     pub(super) areas: AreaTree,
     pub(super) brk_start: u64,
     pub(super) brk: u64,
+    pub(super) data_of_file: u64,
+    pub(super) layout: Layout,
     /// The vCPUs that have its tables loaded, a bit each. The scheduler keeps it.
     pub loaded: u32,
     /// Where the program may map what it gives an address to: as its credentials are.
     pub lowest: Lowest,
+    /// What it may have, if the process has set that.
+    pub limits: Option<Limits>,
 }
 
 /// `value` rounded up to whole pages, if that is a number.
@@ -69,7 +73,11 @@ pub(super) fn page_up(value: u64) -> Option<u64> {
 /// Whether `len` more bytes of memory are not plainly absurd: Linux's heuristic overcommit refuses
 /// one mapping larger than all memory.
 pub(super) fn affordable(mem: &Memory, backing: &Backing, prot: Prot, len: u64) -> Result<(), Errno> {
-    let ours = !matches!(backing, Backing::Segment(_));
+    let ours = match backing {
+        Backing::Segment(_) => false,
+        Backing::File(part) => !part.shared,
+        _ => true,
+    };
     if ours && prot.contains(Prot::WRITE) && len / PAGE_SIZE > mem.frames.total() {
         return Err(Errno::ENOMEM);
     }
@@ -105,8 +113,11 @@ impl AddressSpace {
             areas: AreaTree::new(),
             brk_start: 0,
             brk: 0,
+            data_of_file: 0,
+            layout: Layout::default(),
             loaded: 0,
             lowest: Lowest::MinAddr,
+            limits: None,
         })
     }
 
@@ -209,6 +220,15 @@ impl AddressSpace {
             return Err(Errno::EEXIST);
         }
         affordable(mem, &backing, prot, len)?;
+        let area = Area {
+            start,
+            end,
+            prot,
+            may,
+            backing,
+            advice,
+        };
+        self.may_replace(mem, &area)?;
         if let Placement::Fixed(_) = at {
             // One for the new area, one should it make a hole in an old one.
             if mem.areas.available() < 2 {
@@ -219,22 +239,14 @@ impl AddressSpace {
         if at != Placement::Anywhere {
             self.own_tables(mem, world, start, 1)?;
         }
-        self.insert(
-            mem,
-            Area {
-                start,
-                end,
-                prot,
-                may,
-                backing,
-                advice,
-            },
-        )?;
+        self.insert(mem, area)?;
         Ok(start)
     }
 
-    /// Says where the program ends: its break starts there.
-    pub fn set_program_end(&mut self, end: GuestVirt) {
+    /// Says where the program ends: its break starts there. `data` bytes of it are its file's last segment: they count
+    /// with the break for RLIMIT_DATA.
+    pub fn set_program_end(&mut self, end: GuestVirt, data: u64) {
+        self.data_of_file = data;
         self.brk_start = end.align_down(PAGE_SIZE).get();
         if self.brk_start < end.get() {
             self.brk_start += PAGE_SIZE;
@@ -245,6 +257,11 @@ impl AddressSpace {
     /// brk: moves the break to `brk` if it can, and returns where it is then.
     pub fn set_break(&mut self, mem: &mut Memory, world: &mut impl World, brk: u64) -> u64 {
         if self.brk_start == 0 || brk < self.brk_start || brk > USER_END {
+            return self.brk;
+        }
+        // Wherever it was before (check_data_rlimit in Linux).
+        let [most, _] = self.held_to().data;
+        if (brk - self.brk_start).saturating_add(self.data_of_file) > most {
             return self.brk;
         }
         let round = |value: u64| GuestVirt::new(value + PAGE_SIZE - 1).align_down(PAGE_SIZE);
@@ -287,13 +304,14 @@ impl AddressSpace {
             backing: Backing::Anonymous,
             advice: Advice::empty(),
         };
+        self.may_have(mem, &area, len)?;
         self.insert(mem, area)
     }
 
-    /// Adds an area; anonymous memory becomes one with equal neighbours.
+    /// Adds an area; anonymous memory and parts of files become one with equal neighbours.
     pub(super) fn insert(&mut self, mem: &mut Memory, area: Area) -> Result<(), Errno> {
         let pool = &mut mem.areas;
-        if area.backing != Backing::Anonymous {
+        if !matches!(area.backing, Backing::Anonymous | Backing::File(_)) {
             return self.areas.insert(pool, area);
         }
         let left = self
@@ -309,9 +327,9 @@ impl AddressSpace {
         match (left, right) {
             (None, None) => self.areas.insert(pool, area)?,
             (Some(left), None) => self.areas.update(pool, left.start, |left| left.end = area.end),
-            (None, Some(right)) => self
-                .areas
-                .update(pool, right.start, |right| right.start = area.start),
+            (None, Some(right)) => self.areas.update(pool, right.start, |right| {
+                (right.start, right.backing) = (area.start, area.backing);
+            }),
             (Some(left), Some(right)) => {
                 self.areas.remove(pool, right.start);
                 self.areas.update(pool, left.start, |left| left.end = right.end);

@@ -8,7 +8,8 @@
 use super::area::Area;
 #[cfg(target_os = "none")]
 use crate::arch::lent::Reserve;
-use crate::mm::area::{Advice, Backing, Prot};
+use crate::mm::area::{Advice, Backing, FilePart, Prot};
+use crate::mm::contents::{FileId, MOST_FILES};
 use abi::{Errno, PAGE_SIZE};
 use paging::GuestVirt;
 
@@ -52,6 +53,8 @@ impl Node {
 
 #[cfg(target_os = "none")]
 static NODES: Reserve<[Node; MOST_AREAS + 1]> = Reserve::new([Node::UNUSED; MOST_AREAS + 1]);
+#[cfg(target_os = "none")]
+static SHOWING: Reserve<[u16; MOST_FILES]> = Reserve::new([0; MOST_FILES]);
 
 /// The nodes of all processes' areas.
 pub struct AreaPool {
@@ -64,6 +67,10 @@ pub struct AreaPool {
     /// How many are left.
     available: u16,
     seed: u32,
+    /// How many of them show each file.
+    showing: &'static mut [u16],
+    /// A file is no longer shown by any: whoever waits for that may look.
+    pub let_go: bool,
 }
 
 impl AreaPool {
@@ -75,6 +82,8 @@ impl AreaPool {
             used: 0,
             available: 0,
             seed: 0,
+            showing: &mut [],
+            let_go: false,
         }
     }
 
@@ -84,9 +93,19 @@ impl AreaPool {
         let nodes = NODES.take().expect("a kernel has one pool of areas");
         #[cfg(not(target_os = "none"))]
         let nodes = Box::leak(vec![Node::UNUSED; MOST_AREAS + 1].into_boxed_slice());
+        #[cfg(target_os = "none")]
+        let showing = SHOWING.take().expect("a kernel has one pool of areas");
+        #[cfg(not(target_os = "none"))]
+        let showing = Box::leak(vec![0; MOST_FILES].into_boxed_slice());
         self.nodes = nodes;
+        self.showing = showing;
         self.available = MOST_AREAS as u16;
         self.seed = 0x9e37_79b9;
+    }
+
+    /// Whether an area shows `file`.
+    pub fn shows(&self, file: FileId) -> bool {
+        self.showing[usize::from(file.0)] > 0
     }
 
     /// How many areas more there can be.
@@ -122,6 +141,9 @@ impl AreaPool {
         self.seed ^= self.seed << 13;
         self.seed ^= self.seed >> 17;
         self.seed ^= self.seed << 5;
+        if let Some(part) = area.file() {
+            self.showing[usize::from(part.file.0)] += 1;
+        }
         let claimed = area.claimed_end().get();
         *self.node_mut(index) = Node {
             area,
@@ -137,6 +159,11 @@ impl AreaPool {
     }
 
     fn give_back(&mut self, index: u16) {
+        if let Some(&FilePart { file, .. }) = self.node(index).area.file() {
+            let showing = &mut self.showing[usize::from(file.0)];
+            *showing -= 1;
+            self.let_go |= *showing == 0;
+        }
         self.node_mut(index).right = self.free;
         self.free = index;
         self.available += 1;
@@ -408,6 +435,22 @@ impl AreaTree {
                 if addr >= node.area.start {
                     break;
                 }
+                at = node.left;
+            }
+        }
+        best
+    }
+
+    /// The last area that starts before `addr`.
+    pub fn last_before<'p>(&self, pool: &'p AreaPool, addr: GuestVirt) -> Option<&'p Area> {
+        let mut best = None;
+        let mut at = self.root;
+        while at != 0 {
+            let node = pool.node(at);
+            if node.area.start < addr {
+                best = Some(&node.area);
+                at = node.right;
+            } else {
                 at = node.left;
             }
         }

@@ -4,6 +4,7 @@ mod attach_cases;
 mod fork;
 mod fork_cases;
 mod frames;
+mod limits;
 mod model;
 mod operations;
 mod properties;
@@ -36,7 +37,7 @@ const FILE: GuestPhys = GuestPhys::new(5 * MIB / 2);
 const LOADED: u32 = 0b101;
 
 /// Memory of 42 MiB in two ranges with crooked ends.
-fn memory() -> Memory {
+pub(crate) fn memory() -> Memory {
     direct::clear();
     let mut boot = BootInfo::new_zeroed();
     boot.ram = [
@@ -85,7 +86,7 @@ enum Booking {
 
 /// A world that does what it is asked, and remembers.
 #[derive(Default)]
-struct FakeWorld {
+pub(crate) struct FakeWorld {
     /// Attaches of each segment, as the broker would count them.
     attaches: BTreeMap<i32, i64>,
     /// What it was told of them since this was last emptied.
