@@ -7,7 +7,7 @@ use std::time::Duration;
 use tests::Command;
 
 /// Enough rounds to see store buffers where two CPUs are free, few enough to take seconds.
-const ROUNDS: u64 = 30_000;
+const ROUNDS: u64 = 10_000;
 
 fn litmus(args: &str) -> Command {
     Command::tombolo().args("litmus --format json").args(args)
@@ -21,9 +21,9 @@ fn array(value: &Value) -> &[Value] {
     value.as_array().expect("an array")
 }
 
-#[test]
-fn guests_see_memory_as_x86_tso_promises_and_the_run_could_have_told() {
-    let result = litmus(&format!("--iterations {ROUNDS}")).run();
+/// Plays some tests in all their cases and looks at each count; returns on how many sides SB showed a store buffer.
+fn play(names: &str) -> u32 {
+    let result = litmus(&format!("--iterations {ROUNDS} {names}")).run();
     let found = findings(result.expect(0));
     assert_eq!(found["problems"], serde_json::json!([]));
     let cpus = found["cpus"].as_u64().expect("a number");
@@ -49,10 +49,15 @@ fn guests_see_memory_as_x86_tso_promises_and_the_run_could_have_told() {
             }
         }
     }
-    assert_eq!(
-        relaxed, 3,
-        "SB is played natively, in one guest and between guests"
-    );
+    relaxed
+}
+
+#[test]
+fn guests_see_memory_as_x86_tso_promises_and_the_run_could_have_told() {
+    // In pieces, each of which ends well within the harness's minute where the machine is busy.
+    let names: Vec<&str> = litmus::TESTS.iter().map(|test| test.name).collect();
+    let relaxed: u32 = names.chunks(4).map(|some| play(&some.join(" "))).sum();
+    assert_eq!(relaxed, 3, "natively, in one guest and between guests");
 }
 
 #[test]

@@ -66,11 +66,10 @@ pub fn verdict(test: &Test, outcome: &Values) -> Verdict {
 #[must_use]
 pub fn conceivable(test: &Test, outcome: &Values) -> bool {
     let reads = test.threads.iter().flat_map(|ops| {
-        let by_register = (0..MAX_REGISTERS).filter_map(|register| {
+        (0..MAX_REGISTERS).filter_map(|register| {
             let op = ops.iter().find(|op| op.register() == Some(register))?;
             word(*op).map(|word| (word, true))
-        });
-        by_register
+        })
     });
     let finals = test.finals.iter().map(|&word| (word, false));
     let mut values = outcome.iter();
