@@ -55,8 +55,8 @@ pub struct AddressSpace {
     pub(super) areas: AreaTree,
     pub(super) brk_start: u64,
     pub(super) brk: u64,
-    pub(super) data_of_file: u64,
     pub(super) layout: Layout,
+    pub(super) data_of_file: u64,
     /// The vCPUs that have its tables loaded, a bit each. The scheduler keeps it.
     pub loaded: u32,
     /// Where the program may map what it gives an address to: as its credentials are.
@@ -113,8 +113,8 @@ impl AddressSpace {
             areas: AreaTree::new(),
             brk_start: 0,
             brk: 0,
-            data_of_file: 0,
             layout: Layout::default(),
+            data_of_file: 0,
             loaded: 0,
             lowest: Lowest::MinAddr,
             limits: None,

@@ -70,6 +70,13 @@ pub fn mmap(call: &mut Call<'_>) -> Result<u64, Errno> {
     Ok(mapped?.get())
 }
 
+/// New memory that forks share. Of a length there can't be, others say so.
+fn shared_anonymous(len: u64) -> Backing {
+    Backing::SharedAnonymous {
+        len: len.checked_next_multiple_of(PAGE_SIZE).unwrap_or(0),
+    }
+}
+
 /// What is behind a mapping of the file that the call names, and the most that mprotect may grant there.
 ///
 /// # Errors

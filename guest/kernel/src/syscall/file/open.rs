@@ -9,6 +9,7 @@ use crate::fs::open::{
     O_PATH, O_RDONLY, O_RDWR, O_TMPFILE, O_TRUNC, O_WRONLY, What,
 };
 use crate::fs::permission::{EXECUTE, READ, WRITE};
+use crate::fs::proc::File;
 use crate::fs::tree::{Entry, New};
 use crate::fs::walk::{AtEnd, Last, ROOMS, Walker};
 use crate::fs::{FileId, Node, descriptor::Descriptor};
@@ -202,6 +203,9 @@ impl Opening {
             Node::Proc(node) if node.is_directory() && self.wanted() & WRITE != 0 => Err(Errno::EISDIR),
             Node::Proc(node) => {
                 walker.check_proc(node, self.wanted())?;
+                if let Some(File::Maps | File::Environment) = node.file() {
+                    walker.check_look(node)?;
+                }
                 Ok(What::Proc(node))
             }
             Node::Open(open) => match (walker.files.open.get(open).what, self.flags & O_ACCMODE) {
