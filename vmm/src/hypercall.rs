@@ -91,6 +91,9 @@ pub enum Hypercall {
         text: Buffer,
         process: u32,
     },
+    WriteReady {
+        descriptor: u32,
+    },
     Read {
         into: Buffer,
     },
@@ -209,7 +212,10 @@ pub fn decode(request: &Request) -> Result<(Call, Hypercall), Errno> {
             text: buffer(a1, a2)?,
             process: small(a3)?,
         },
-        Call::Write => return Err(Errno::EBADF),
+        Call::WriteReady if a0 == 1 || a0 == 2 => Hypercall::WriteReady {
+            descriptor: a0 as u32,
+        },
+        Call::Write | Call::WriteReady => return Err(Errno::EBADF),
         // A longer buffer is a shorter read.
         Call::Read => Hypercall::Read {
             into: buffer(a0, a1.min(MAX_WRITE))?,

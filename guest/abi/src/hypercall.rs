@@ -109,7 +109,8 @@ calls! {
     /// in ring 3; args\[2\]: TSC at the kernel's entry.
     Ready = 1,
     /// Bytes for the command's stdout or stderr. args: descriptor (1 or 2), GPA, length (to [`MAX_WRITE`]),
-    /// process index (as in `BootProcess::index`). Result: bytes taken, or the host descriptor's errno (EPIPE …).
+    /// process index (as in `BootProcess::index`). Result: bytes taken, which may be fewer, or the host descriptor's
+    /// errno (EPIPE …); EAGAIN when it takes none now: the event interrupt comes when that has changed.
     Write = 2,
     /// Bytes of the command's stdin. args: GPA, length. Result: bytes, 0 at the end, EAGAIN when there are none
     /// yet: the event interrupt comes when that has changed. Guests other than the first read the end at once.
@@ -137,7 +138,8 @@ calls! {
     /// shmat's host half. args: id, flags ([`crate::ipc::SHM_RDONLY`], [`crate::ipc::SHM_EXEC`]), how many
     /// bytes there is room for at the address asked for, and the errno if the segment (rounded up to pages) is
     /// larger than that: found out after Linux's checks of id and permission, before anything is counted.
-    /// Result 0; out: GPA of the segment in the window that serves the flags, size in bytes (not rounded; of a
+    /// Result: the key the segment was made with, as a u32; out: GPA of the segment in the window that serves the
+    /// flags, size in bytes (not rounded; of a
     /// segment of huge pages: rounded up to those).
     /// nattch +1.
     ShmAttach = 17,
@@ -177,6 +179,9 @@ calls! {
     LoadFpu = 41,
     /// Nothing to do here but wait for another vCPU: the host may run something else first. Result 0.
     Yield = 24,
+    /// Would [`Call::Write`] take something? args: descriptor (1 or 2), process index. Result 1 (bytes, or an error)
+    /// or EAGAIN as [`Call::Write`].
+    WriteReady = 48,
 
     /// A task waits for a word of a segment that this guest has attached. args: id, offset in bytes, the value the
     /// word must have, bitset, task slot. Result 0: it is queued, until its wake bit is set ([`crate::tasks`]) or

@@ -120,7 +120,7 @@ pub fn attach(call: &mut Call<'_>) -> Result<u64, Errno> {
     let at = address(shmaddr, flags)?;
     let (room, no_room) = room(call, at, flags);
     let wanted = u64::from(flags & (SHM_RDONLY | SHM_EXEC));
-    ask(
+    let key = ask(
         call,
         Host::ShmAttach,
         &[id as u64, wanted, room, no_room.raw() as u64],
@@ -138,6 +138,7 @@ pub fn attach(call: &mut Call<'_>) -> Result<u64, Errno> {
         id,
         window,
         attach: 0,
+        key: key as u32 as i32,
         gpa,
         size,
         offset: 0,

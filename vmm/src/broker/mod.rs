@@ -47,6 +47,8 @@ pub struct Attached {
     pub gpa: u64,
     /// Its size in bytes as asked for at `shmget`, not rounded.
     pub size: u64,
+    /// The key it was made with, whatever has become of that.
+    pub key: i32,
 }
 
 /// What a machine asks on behalf of its guest. Every method copes with anything a guest may send, from any vCPU.
@@ -373,10 +375,11 @@ impl SegmentService for Broker {
         let member = self.member(guest)?;
         let who = member.rights.credentials(guest, caller);
         let mut home = lock(&member.home);
-        let (memory, size) = {
+        let (memory, size, key) = {
             let mut table = self.table();
             let segment = table.registry.may_attach(&who, id, flags)?;
-            if !member.rights.policy.allows(segment.backing.life.key, which) {
+            let key = segment.backing.life.key;
+            if !member.rights.policy.allows(key, which) {
                 return Err(Errno::EACCES);
             }
             let memory = segment.backing.memory();
@@ -397,7 +400,7 @@ impl SegmentService for Broker {
                 segment.size
             };
             table.registry.hold(id)?;
-            (memory, size)
+            (memory, size, key)
         };
         // The registry is unlocked here; the hold keeps the segment.
         let gpa = home.attach(id, which, &memory, who.pid);
@@ -418,6 +421,7 @@ impl SegmentService for Broker {
         Ok(Attached {
             gpa: gpa?.get(),
             size,
+            key,
         })
     }
 

@@ -3,7 +3,7 @@
 use super::shared::SharedWord;
 use crate::arch::cpu::Cpu;
 use crate::kernel::Kernel;
-use crate::mm::area::{Backing, Prot};
+use crate::mm::area::{Backing, FilePart, Prot};
 use crate::mm::{Access, Run};
 use crate::process::task::FutexKey;
 use ::futex::FUTEX_BITSET_MATCH_ANY;
@@ -77,13 +77,15 @@ impl Kernel {
                         offset: part.offset + into,
                     }))
                 }
-                Backing::SharedAnonymous => match space.run(memory, world, address, 4, access)? {
-                    Run::Ram(gpa, _) => Ok(Place::Local(FutexKey::Shared(gpa.get()))),
-                    Run::Segment(_) => Err(Errno::EFAULT),
-                },
+                Backing::SharedAnonymous | Backing::File(FilePart { shared: true, .. }) => {
+                    match space.run(memory, world, address, 4, access)? {
+                        Run::Ram(gpa, _) => Ok(Place::Local(FutexKey::Shared(gpa.get()))),
+                        Run::Segment(_) => Err(Errno::EFAULT),
+                    }
+                }
                 // As Linux: nobody will ever change it, so it makes no sense as a futex.
                 Backing::Anonymous if !area.prot.contains(Prot::WRITE) => Err(Errno::EFAULT),
-                Backing::Anonymous | Backing::Image { .. } => Ok(unflagged),
+                _ => Ok(unflagged),
             }
         })
     }

@@ -1,6 +1,7 @@
 //! madvise.
 
 use super::area::{Advice, Area, Backing, Prot};
+use super::contents::Page;
 use super::fault::{Access, Fault};
 use super::space::page_up;
 use super::{AddressSpace, Memory, World};
@@ -151,11 +152,21 @@ impl AddressSpace {
         match part.backing {
             Backing::Anonymous => Err(Errno::EINVAL),
             Backing::Image { .. } => Err(Errno::EACCES),
+            Backing::File(part) if !part.shared => Err(Errno::EACCES),
             _ if !part.may.contains(Prot::WRITE) => Err(Errno::EACCES),
             Backing::Segment(segment) => match part.len().min(segment.left()) {
                 0 => Ok(()),
                 len => world.punch(&segment, len),
             },
+            Backing::File(file) => {
+                let first = file.page(0);
+                for page in first..first + part.len() / PAGE_SIZE {
+                    if let Page::Own(phys) = mem.file_page(file.file, page) {
+                        world.zero(&[(phys, PAGE_SIZE)]);
+                    }
+                }
+                Ok(())
+            }
             Backing::SharedAnonymous => {
                 let pages = part.len() / PAGE_SIZE;
                 for_each_leaf(&mem.frames, self.root, part.start, pages, |leaf| {

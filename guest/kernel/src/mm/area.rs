@@ -1,5 +1,6 @@
 //! Areas: ranges of a program's addresses, with what they allow and what is behind them (Linux's VMAs).
 
+use super::contents::FileId;
 use super::fault::Access;
 use abi::PAGE_SIZE;
 use abi::hypercall::{WINDOW_RO, WINDOW_RW};
@@ -67,6 +68,8 @@ pub struct SegmentRef {
     /// Parts of different attaches have nothing to do with each other, even side by side: Linux gives each shmat a
     /// file of its own, and compares these.
     pub attach: u32,
+    /// The key it was made with, whatever has become of that.
+    pub key: i32,
     /// Guest-physical address of the segment's first byte.
     pub gpa: GuestPhys,
     /// The segment's size in bytes, as the program asked for.
@@ -92,6 +95,24 @@ impl SegmentRef {
     }
 }
 
+/// A part of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FilePart {
+    /// The file.
+    pub file: FileId,
+    /// Where this part starts, in bytes from the file's start: a multiple of the page size.
+    pub offset: u64,
+    /// Whether what is written there is written to the file.
+    pub shared: bool,
+}
+
+impl FilePart {
+    /// The number of the file's page `by` bytes from this part's start.
+    pub const fn page(&self, by: u64) -> u64 {
+        (self.offset + by) / PAGE_SIZE
+    }
+}
+
 /// What is behind an area.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -107,6 +128,8 @@ pub enum Backing {
     },
     /// A part of a shared segment.
     Segment(SegmentRef),
+    /// A part of a file in the tree.
+    File(FilePart),
     /// Zeros at first; what fork shares rather than copies (`MAP_SHARED | MAP_ANONYMOUS`).
     SharedAnonymous,
 }
@@ -122,6 +145,10 @@ impl Backing {
                 len: len.saturating_sub(by),
             },
             Backing::Segment(part) => Backing::Segment(SegmentRef {
+                offset: part.offset + by,
+                ..part
+            }),
+            Backing::File(part) => Backing::File(FilePart {
                 offset: part.offset + by,
                 ..part
             }),
@@ -181,9 +208,21 @@ impl Area {
         }
     }
 
+    /// The part of a file behind it.
+    pub fn file(&self) -> Option<&FilePart> {
+        match &self.backing {
+            Backing::File(part) => Some(part),
+            _ => None,
+        }
+    }
+
     /// Whether processes that have it after a fork see each other's writes.
     pub const fn is_shared(&self) -> bool {
-        matches!(self.backing, Backing::Segment(_) | Backing::SharedAnonymous)
+        match self.backing {
+            Backing::Segment(_) | Backing::SharedAnonymous => true,
+            Backing::File(part) => part.shared,
+            Backing::Anonymous | Backing::Image { .. } => false,
+        }
     }
 
     /// The part of it in `[start, end)`, which it contains.

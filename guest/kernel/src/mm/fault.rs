@@ -48,20 +48,20 @@ pub enum Fault {
 }
 
 /// Pages without a mapping around the one that faulted.
-struct Gap {
-    start: GuestVirt,
+pub(super) struct Gap {
+    pub(super) start: GuestVirt,
     end: GuestVirt,
 }
 
 impl Gap {
-    fn only(page: GuestVirt) -> Gap {
+    pub(super) fn only(page: GuestVirt) -> Gap {
         Gap {
             start: page,
             end: page.add(PAGE_SIZE),
         }
     }
 
-    const fn pages(&self) -> u64 {
+    pub(super) const fn pages(&self) -> u64 {
         (self.end.get() - self.start.get()) / PAGE_SIZE
     }
 }
@@ -101,7 +101,10 @@ impl AddressSpace {
         let page = addr.align_down(PAGE_SIZE);
         let found = self.walk(mem, page);
         if let Found::Leaf(can_write) = found {
-            return if access == Access::Write && !can_write {
+            return if access == Access::Write && !can_write && area.is_shared() {
+                self.allow_writing(mem, &area, page);
+                Ok(())
+            } else if access == Access::Write && !can_write {
                 self.unshare(mem, world, &area, page)
             } else {
                 Ok(())
@@ -123,6 +126,7 @@ impl AddressSpace {
                     self.show(mem, &area, page, gap, phys)
                 }
             }
+            Backing::File(part) => self.fault_file(mem, world, &area, &part, page, &found, access),
             Backing::Segment(part) => {
                 let end = area.start.add(part.left()).min(area.end);
                 if page >= end {
@@ -271,7 +275,7 @@ impl AddressSpace {
 
 /// The pages around `page`, which has no mapping, that have none either: in its aligned window of `most` pages
 /// (512 at most) and in `[start, end)`.
-fn gap_around(
+pub(super) fn gap_around(
     mem: &Memory,
     found: &Found,
     start: GuestVirt,

@@ -37,6 +37,7 @@ impl AddressSpace {
         let mut child = AddressSpace::new(mem, self.root)?;
         child.brk_start = self.brk_start;
         child.brk = self.brk;
+        child.layout = self.layout;
         child.lowest = self.lowest;
         if let Err(error) = self.copy_areas(mem, world, &census, &mut child) {
             child.destroy(mem, world);
@@ -67,7 +68,7 @@ impl AddressSpace {
             match area.backing {
                 Backing::Segment(_) => census.attaches += 1,
                 Backing::SharedAnonymous => census.shared += 1,
-                Backing::Anonymous | Backing::Image { .. } => {}
+                Backing::Anonymous | Backing::Image { .. } | Backing::File(_) => {}
             }
         });
         census
@@ -253,7 +254,8 @@ impl AddressSpace {
             split.map_err(|_| Fault::OutOfMemory)?;
             leaf = lookup(&mem.frames, self.root, page).ok_or(Fault::OutOfMemory)?;
         }
-        if !mem.frames.is_last(&leaf) {
+        // A page of an image is nobody's.
+        if !mem.frames.owns(leaf.phys) || !mem.frames.is_last(&leaf) {
             let run = mem.frames.take(1).ok_or(Fault::OutOfMemory)?;
             self.replace(mem, world, &leaf, run.start, rights);
             return Ok(());

@@ -325,6 +325,22 @@ impl Frames {
         }
     }
 
+    /// `frame`, which was taken and is in no table, is a page of a file from now on: counted, once so far.
+    pub fn count_first(&self, frame: GuestPhys) {
+        self.set_link(self.number(frame), 1);
+    }
+
+    /// One leaf more, [`Rights::COUNTED`] itself, will map `frame`, which is counted by itself.
+    pub fn count_one_more(&self, frame: GuestPhys) {
+        let number = self.number(frame);
+        self.set_link(number, self.link(number) + 1);
+    }
+
+    /// One user of `frame`, which is counted by itself, is gone that is no leaf.
+    pub fn drop_counted(&mut self, frame: GuestPhys) {
+        self.uncount(frame, PAGE_SIZE);
+    }
+
     #[inline(never)]
     fn uncount(&mut self, phys: GuestPhys, size: u64) {
         let number = self.number(phys);

@@ -10,6 +10,9 @@
 //! | `fault` | pages appear when they are touched |
 //! | `fork` | two processes share what they had in common, until one writes |
 //! | `attach` | shmat and shmdt |
+//! | [`contents`] | what is in files: their pages |
+//! | `file` | areas that show files |
+//! | `usage` | how much there is, and where: for `/proc` |
 //! | `user` | copies between a program and the kernel |
 //! | `word` | single words, for futexes |
 //! | `world` | [`World`] as the kernel has it |
@@ -19,7 +22,7 @@
 //! * A leaf's rights are those of its area, but for the right to write to private pages that a fork has shared;
 //!   a leaf lies in exactly one area.
 //! * A leaf gives the right to write only to a frame that [`Frames`] owns, which then belongs to this leaf
-//!   alone or is shared anonymous memory, or to a page of a segment attached read-write.
+//!   alone or is shared (anonymous memory, pages of a file), or to a page of a segment attached read-write.
 //! * A frame that more than one leaf maps has a count of them, and they say so; see [`frames`].
 //! * Each fragment of an attach, that is each area with a segment behind it, counts once with the broker: the
 //!   calls of [`World::attached_more`] and [`World::detached`] are made where areas come and go, nowhere else.
@@ -35,31 +38,38 @@
 mod advise;
 pub mod area;
 mod attach;
+pub mod contents;
 mod fault;
+mod file;
 mod fork;
 pub mod frames;
 mod protect;
 mod remap;
 pub mod space;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod tree;
 mod unmap;
+mod usage;
 mod user;
 mod word;
 pub mod world;
 
 pub use attach::Place;
+pub use contents::FileId;
 pub use fault::{Access, Fault};
+pub use file::Taken;
 pub use frames::Frames;
 pub use space::{AddressSpace, Placement};
 pub use tree::AreaPool;
+pub use usage::{Layout, MemoryUse};
 pub use user::Run;
 pub use word::Word;
 
 use abi::Errno;
 use abi::boot::{BootFlags, BootInfo};
 use area::SegmentRef;
+use contents::Contents;
 use paging::{Flush, GuestPhys};
 
 /// The guest's memory, shared by all address spaces.
@@ -68,6 +78,8 @@ pub struct Memory {
     pub frames: Frames,
     /// Nodes for areas.
     pub areas: AreaPool,
+    /// What is in files.
+    pub contents: Contents,
     /// The last attach's number.
     attaches: u32,
     /// For tests ([`BootFlags::TEST_WRITABLE_READ_ONLY`]): read-only attaches are writable in the tables.
@@ -80,6 +92,7 @@ impl Memory {
         Memory {
             frames: Frames::empty(),
             areas: AreaPool::empty(),
+            contents: Contents::empty(),
             attaches: 0,
             writable_read_only: false,
         }
@@ -89,6 +102,7 @@ impl Memory {
     pub fn init(&mut self, boot: &BootInfo) {
         self.frames.init(boot);
         self.areas.init();
+        self.contents.init();
         let flags = BootFlags::from_bits_truncate(boot.flags);
         self.writable_read_only = flags.contains(BootFlags::TEST_WRITABLE_READ_ONLY);
     }

@@ -180,11 +180,12 @@ impl AddressSpace {
         area: &Area,
         part: &Area,
     ) -> Result<(), Errno> {
-        if matches!(area.backing, Backing::Image { .. }) && part.prot.contains(Prot::WRITE) {
+        let private = matches!(area.backing, Backing::Image { .. } | Backing::File(_)) && !area.is_shared();
+        if private && part.prot.contains(Prot::WRITE) {
             self.drop_shown_pages(mem, world, part)?;
         }
         let mut rights = self.rights(mem, part);
-        if part.backing == Backing::SharedAnonymous {
+        if part.is_shared() && part.segment().is_none() {
             // What others use may be written; elsewhere a copy has to be made first.
             rights |= Rights::COUNTED;
         }
@@ -209,7 +210,7 @@ impl AddressSpace {
     }
 
     /// Drops the pages that show an image in place: they must not become writable. They come back as copies.
-    fn drop_shown_pages(
+    pub(super) fn drop_shown_pages(
         &mut self,
         mem: &mut Memory,
         world: &mut impl World,

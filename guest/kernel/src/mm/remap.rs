@@ -1,6 +1,6 @@
 //! mremap: a mapping shrinks, grows, or moves with its pages.
 
-use super::area::{Area, Backing};
+use super::area::{Area, Backing, FilePart};
 use super::space::{affordable, check_fixed, page_up};
 use super::unmap::{announce, errno, retract};
 use super::{AddressSpace, Memory, Placement, World};
@@ -202,7 +202,9 @@ impl AddressSpace {
                 }
             }
             Backing::SharedAnonymous => self.share_pages(mem, world, &part, start)?,
-            Backing::Anonymous | Backing::Image { .. } => self.move_pages(mem, world, &part, start)?,
+            // They come when they are touched.
+            Backing::File(FilePart { shared: true, .. }) => {}
+            _ => self.move_pages(mem, world, &part, start)?,
         }
         self.insert(mem, view)?;
         Ok(start)

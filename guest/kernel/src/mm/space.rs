@@ -7,7 +7,7 @@
 
 use super::area::{Advice, Area, Backing, Prot};
 use super::tree::AreaTree;
-use super::{Memory, World};
+use super::{Layout, Memory, World};
 use abi::memory::{DIRECT_MAP, KERNEL_VIRT, MMAP_MIN_ADDR, USER_END};
 use abi::{Errno, PAGE_SIZE};
 use paging::{GuestPhys, GuestVirt, TableMemory, TableMemoryMut, clear_range, root_index};
@@ -55,6 +55,7 @@ pub struct AddressSpace {
     pub(super) areas: AreaTree,
     pub(super) brk_start: u64,
     pub(super) brk: u64,
+    pub(super) layout: Layout,
     /// The vCPUs that have its tables loaded, a bit each. The scheduler keeps it.
     pub loaded: u32,
     /// Where the program may map what it gives an address to: as its credentials are.
@@ -69,7 +70,11 @@ pub(super) fn page_up(value: u64) -> Option<u64> {
 /// Whether `len` more bytes of memory are not plainly absurd: Linux's heuristic overcommit refuses
 /// one mapping larger than all memory.
 pub(super) fn affordable(mem: &Memory, backing: &Backing, prot: Prot, len: u64) -> Result<(), Errno> {
-    let ours = !matches!(backing, Backing::Segment(_));
+    let ours = match backing {
+        Backing::Segment(_) => false,
+        Backing::File(part) => !part.shared,
+        _ => true,
+    };
     if ours && prot.contains(Prot::WRITE) && len / PAGE_SIZE > mem.frames.total() {
         return Err(Errno::ENOMEM);
     }
@@ -105,6 +110,7 @@ impl AddressSpace {
             areas: AreaTree::new(),
             brk_start: 0,
             brk: 0,
+            layout: Layout::default(),
             loaded: 0,
             lowest: Lowest::MinAddr,
         })
@@ -280,10 +286,10 @@ impl AddressSpace {
         self.insert(mem, area)
     }
 
-    /// Adds an area; anonymous memory becomes one with equal neighbours.
+    /// Adds an area; anonymous memory and parts of files become one with equal neighbours.
     pub(super) fn insert(&mut self, mem: &mut Memory, area: Area) -> Result<(), Errno> {
         let pool = &mut mem.areas;
-        if area.backing != Backing::Anonymous {
+        if !matches!(area.backing, Backing::Anonymous | Backing::File(_)) {
             return self.areas.insert(pool, area);
         }
         let left = self
@@ -299,9 +305,9 @@ impl AddressSpace {
         match (left, right) {
             (None, None) => self.areas.insert(pool, area)?,
             (Some(left), None) => self.areas.update(pool, left.start, |left| left.end = area.end),
-            (None, Some(right)) => self
-                .areas
-                .update(pool, right.start, |right| right.start = area.start),
+            (None, Some(right)) => self.areas.update(pool, right.start, |right| {
+                (right.start, right.backing) = (area.start, area.backing);
+            }),
             (Some(left), Some(right)) => {
                 self.areas.remove(pool, right.start);
                 self.areas.update(pool, left.start, |left| left.end = right.end);

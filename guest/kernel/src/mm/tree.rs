@@ -7,7 +7,8 @@
 use super::area::Area;
 #[cfg(target_os = "none")]
 use crate::arch::lent::Reserve;
-use crate::mm::area::{Advice, Backing, Prot};
+use crate::mm::area::{Advice, Backing, FilePart, Prot};
+use crate::mm::contents::{FileId, MOST_FILES};
 use abi::Errno;
 use paging::GuestVirt;
 
@@ -48,6 +49,8 @@ impl Node {
 
 #[cfg(target_os = "none")]
 static NODES: Reserve<[Node; MOST_AREAS + 1]> = Reserve::new([Node::UNUSED; MOST_AREAS + 1]);
+#[cfg(target_os = "none")]
+static SHOWING: Reserve<[u16; MOST_FILES]> = Reserve::new([0; MOST_FILES]);
 
 /// The nodes of all processes' areas.
 pub struct AreaPool {
@@ -60,6 +63,10 @@ pub struct AreaPool {
     /// How many are left.
     available: u16,
     seed: u32,
+    /// How many of them show each file.
+    showing: &'static mut [u16],
+    /// A file is no longer shown by any: whoever waits for that may look.
+    pub let_go: bool,
 }
 
 impl AreaPool {
@@ -71,6 +78,8 @@ impl AreaPool {
             used: 0,
             available: 0,
             seed: 0,
+            showing: &mut [],
+            let_go: false,
         }
     }
 
@@ -80,9 +89,19 @@ impl AreaPool {
         let nodes = NODES.take().expect("a kernel has one pool of areas");
         #[cfg(not(target_os = "none"))]
         let nodes = Box::leak(vec![Node::UNUSED; MOST_AREAS + 1].into_boxed_slice());
+        #[cfg(target_os = "none")]
+        let showing = SHOWING.take().expect("a kernel has one pool of areas");
+        #[cfg(not(target_os = "none"))]
+        let showing = Box::leak(vec![0; MOST_FILES].into_boxed_slice());
         self.nodes = nodes;
+        self.showing = showing;
         self.available = MOST_AREAS as u16;
         self.seed = 0x9e37_79b9;
+    }
+
+    /// Whether an area shows `file`.
+    pub fn shows(&self, file: FileId) -> bool {
+        self.showing[usize::from(file.0)] > 0
     }
 
     /// How many areas more there can be.
@@ -118,6 +137,9 @@ impl AreaPool {
         self.seed ^= self.seed << 13;
         self.seed ^= self.seed >> 17;
         self.seed ^= self.seed << 5;
+        if let Some(part) = area.file() {
+            self.showing[usize::from(part.file.0)] += 1;
+        }
         let (first, last) = (area.start.get(), area.end.get());
         *self.node_mut(index) = Node {
             area,
@@ -132,6 +154,11 @@ impl AreaPool {
     }
 
     fn give_back(&mut self, index: u16) {
+        if let Some(&FilePart { file, .. }) = self.node(index).area.file() {
+            let showing = &mut self.showing[usize::from(file.0)];
+            *showing -= 1;
+            self.let_go |= *showing == 0;
+        }
         self.node_mut(index).right = self.free;
         self.free = index;
         self.available += 1;

@@ -117,22 +117,24 @@ pub fn process(
         kernel.task_slots.give(slot);
         return Err(Errno::EAGAIN);
     };
-    let space = match child.memory {
-        Memory::Copied => {
-            match kernel.with_space(cpu, task, |space, memory, world| space.fork(memory, world)) {
-                Ok(space) => kernel.spaces.add(space),
-                Err(error) => {
-                    kernel.process_slots.give(number);
-                    kernel.task_slots.give(slot);
-                    return Err(error);
-                }
-            }
+    let maker = kernel.tasks[usize::from(task)].process;
+    let descriptors = kernel.descriptors_for(task, extras.descriptors);
+    let space = descriptors.and_then(|descriptors| {
+        kernel.space_for(cpu, task, child.memory).inspect_err(|_| {
+            kernel.drop_descriptors(cpu, descriptors);
+        })
+    });
+    let (descriptors, space) = match (descriptors, space) {
+        (Ok(descriptors), Ok(space)) => (descriptors, space),
+        (_, Err(error)) | (Err(error), _) => {
+            kernel.process_slots.give(number);
+            kernel.task_slots.give(slot);
+            return Err(error);
         }
-        Memory::Shared => kernel.share_space(task),
     };
     let id = kernel.new_id();
-    let maker = kernel.tasks[usize::from(task)].process;
     kernel.inherit(maker, number, id);
+    kernel.inherit_files(maker.into(), number.into());
     let new = &mut kernel.processes[usize::from(number)];
     new.exit_signal = child.exit_signal;
     let actions = new.actions;
@@ -165,6 +167,7 @@ pub fn process(
     let new = Task {
         process: number,
         space,
+        descriptors,
         id,
         signal_stack,
         ..Task::FREE
@@ -177,14 +180,22 @@ pub fn process(
 /// [`process`], the task may be parked.
 ///
 /// # Errors
-/// EAGAIN when there are as many tasks as there may be, EPERM for an FS base that is not the program's.
+/// EAGAIN when there are as many tasks as there may be, EPERM for an FS base that is not the program's, ENOMEM.
 pub fn thread(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, extras: &Extras) -> Result<u32, Errno> {
     may_make(kernel, task, extras)?;
     let slot = kernel.task_slots.take().ok_or(Errno::EAGAIN)?;
+    let descriptors = match kernel.descriptors_for(task, extras.descriptors) {
+        Ok(descriptors) => descriptors,
+        Err(error) => {
+            kernel.task_slots.give(slot);
+            return Err(error);
+        }
+    };
     let id = kernel.new_id();
     let new = Task {
         process: kernel.tasks[usize::from(task)].process,
         space: kernel.share_space(task),
+        descriptors,
         id,
         signal_stack: SignalStack::GIVEN_UP,
         ..Task::FREE
@@ -228,18 +239,9 @@ fn may_make(kernel: &mut Kernel, task: u16, extras: &Extras) -> Result<(), Errno
 /// Lets `new`, made by the running task `task`, run in `slot`.
 fn begin(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, slot: u16, extras: &Extras, new: Task) {
     Context::copy_of_running(slot, task, extras.stack, extras.tls);
-    let descriptors = kernel.tasks[usize::from(task)].descriptors;
-    let descriptors = match extras.descriptors {
-        Descriptors::Copied => kernel.copy_descriptors(descriptors),
-        Descriptors::Shared => {
-            kernel.descriptors.share(descriptors);
-            descriptors
-        }
-    };
     let maker = &kernel.tasks[usize::from(task)];
     let id = new.id;
     let new = Task {
-        descriptors,
         awaited_by: (extras.maker == Maker::Waits).then_some(task),
         affinity: maker.affinity,
         last_cpu: maker.last_cpu,
@@ -268,6 +270,29 @@ fn begin(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, slot: u16, extras: &
 }
 
 impl Kernel {
+    /// The descriptors of a task that `task` makes.
+    fn descriptors_for(&mut self, task: u16, which: Descriptors) -> Result<u16, Errno> {
+        let own = self.tasks[usize::from(task)].descriptors;
+        match which {
+            Descriptors::Copied => self.copy_descriptors(own),
+            Descriptors::Shared => {
+                self.descriptors.share(own);
+                Ok(own)
+            }
+        }
+    }
+
+    /// The address space of a process that `task` makes.
+    fn space_for(&mut self, cpu: &'static Cpu, task: u16, memory: Memory) -> Result<u16, Errno> {
+        match memory {
+            Memory::Copied => {
+                let space = self.with_space(cpu, task, |space, memory, world| space.fork(memory, world))?;
+                Ok(self.spaces.add(space))
+            }
+            Memory::Shared => Ok(self.share_space(task)),
+        }
+    }
+
     /// The address space of task `task`, which one task more uses.
     fn share_space(&mut self, task: u16) -> u16 {
         let space = self.tasks[usize::from(task)].space;
@@ -293,7 +318,6 @@ impl Kernel {
         to.ended = None;
         to.group = from.group;
         to.session = from.session;
-        to.file = from.file;
         to.credentials = from.credentials;
         to.pending = Pending::NONE;
         (to.stopped, to.news) = (false, News::None);

@@ -14,6 +14,7 @@
 //! | `start` | the processes the VMM asks for |
 //! | `fork` | a process or a thread becomes two |
 //! | `exec` | a process runs another program |
+//! | `files` | what a process has of files |
 //! | `family` | parents, children, groups; waiting for the end of a child |
 //! | `exit` | the end of a thread, and of a process |
 //! | `signal` | signals: sending them, and what they do |
@@ -25,6 +26,7 @@ pub mod descriptors;
 pub mod exec;
 pub mod exit;
 pub mod family;
+pub mod files;
 pub mod fork;
 pub mod ids;
 pub mod load;
@@ -39,6 +41,7 @@ pub mod task;
 pub mod vdso;
 
 use crate::arch::lent::Reserve;
+use crate::fs::{FileId, Node};
 use crate::hypercall::Requester;
 use abi::MAX_TASKS;
 use abi::hypercall::MAX_GROUPS;
@@ -128,8 +131,12 @@ pub struct Process {
     pub group: u32,
     /// Session.
     pub session: u32,
-    /// Which of the guest's files it runs.
-    pub file: u32,
+    /// The file it runs.
+    pub exe: FileId,
+    /// Its working directory.
+    pub directory: Node,
+    /// Permissions that what it makes does not get.
+    pub umask: u16,
     /// Who it is.
     pub credentials: Credentials,
     /// Signals that were sent to it, not to one of its threads, and have not been acted on.
@@ -167,7 +174,7 @@ pub const DEFAULT_LIMITS: [[u64; 2]; LIMITS] = {
     limits[3] = [stack::SIZE, u64::MAX];
     limits[4] = [0, u64::MAX];
     limits[6] = [abi::MAX_TASKS as u64; 2];
-    limits[7] = [1024, 4096];
+    limits[7] = [1024, crate::fs::descriptor::MOST as u64];
     limits[8] = [8 << 20; 2];
     limits[11] = [signal::queue::ORDINARY as u64; 2];
     limits[12] = [819_200; 2];
@@ -193,7 +200,9 @@ impl Process {
         ended: None,
         group: 0,
         session: 0,
-        file: 0,
+        exe: FileId(0),
+        directory: Node::File(FileId(0)),
+        umask: 0,
         credentials: Credentials::ROOT,
         pending: Pending::NONE,
         stopped: false,

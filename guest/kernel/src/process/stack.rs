@@ -4,7 +4,7 @@
 use super::load::Loaded;
 use super::{Credentials, vdso};
 use crate::mm::area::{Backing, Prot};
-use crate::mm::{AddressSpace, Memory, Placement, World};
+use crate::mm::{AddressSpace, Layout, Memory, Placement, World};
 use abi::boot::BootInfo;
 use abi::{Errno, PAGE_SIZE};
 use arrayvec::ArrayVec;
@@ -172,9 +172,11 @@ pub fn make(
     out.push(argc as u64)?;
     let mut rest = strings;
     let mut string_at = first_string;
+    let mut arguments_end = first_string;
     for index in 0..argc + envc {
         if index == argc {
             out.push(0)?;
+            arguments_end = string_at;
         }
         // The VMM promises that they end with NUL; a wrong promise makes a shorter list, no more.
         let Ok(string) = CStr::from_bytes_until_nul(rest) else {
@@ -193,5 +195,14 @@ pub fn make(
         out.push(*entry)?;
     }
     out.flush()?;
+    if envc == 0 {
+        arguments_end = string_at;
+    }
+    out.space.set_layout(Layout {
+        stack: sp,
+        arguments: (first_string, arguments_end),
+        environment: (arguments_end, string_at),
+        ..Layout::default()
+    });
     Ok(sp)
 }

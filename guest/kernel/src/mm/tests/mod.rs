@@ -35,7 +35,7 @@ const FILE: GuestPhys = GuestPhys::new(5 * MIB / 2);
 const LOADED: u32 = 0b101;
 
 /// Memory of 42 MiB in two ranges with crooked ends.
-fn memory() -> Memory {
+pub(crate) fn memory() -> Memory {
     direct::clear();
     let mut boot = BootInfo::new_zeroed();
     boot.ram = [
@@ -84,7 +84,7 @@ enum Booking {
 
 /// A world that does what it is asked, and remembers.
 #[derive(Default)]
-struct FakeWorld {
+pub(crate) struct FakeWorld {
     /// Attaches of each segment, as the broker would count them.
     attaches: BTreeMap<i32, i64>,
     /// What it was told of them since this was last emptied.

@@ -41,6 +41,7 @@ pub(super) fn segment(id: i32, window: Window) -> SegmentRef {
         id,
         window,
         attach: 0,
+        key: 0,
         gpa,
         size: SEGMENTS[id as usize - 1],
         offset: 0,
@@ -81,6 +82,7 @@ impl Mapping {
         let behind = match area.backing {
             Backing::Anonymous => Behind::Zeros,
             Backing::SharedAnonymous => unreachable!("shared memory is tested with forks"),
+            Backing::File(_) => unreachable!("files are tested with the tree"),
             Backing::Image { phys, len } => {
                 let into = (phys.get() - FILE.get()) / PAGE_SIZE;
                 assert_eq!(len, FILE_LEN.saturating_sub(into * PAGE_SIZE));

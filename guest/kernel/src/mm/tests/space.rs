@@ -41,6 +41,7 @@ pub(super) fn segment(id: i32, window: Window, pages: u64) -> SegmentRef {
         id,
         window,
         attach: 0,
+        key: 0,
         gpa,
         size: pages * PAGE_SIZE,
         offset: 0,

@@ -163,7 +163,9 @@ impl Kernel {
                     entry.interrupted = true
                 }
                 // What it waits for may be there.
-                Wait::Input | Wait::Child | Wait::Signal(_) => entry.retry = true,
+                Wait::Input | Wait::Pipe(_) | Wait::Poll | Wait::Child | Wait::Signal(_) => {
+                    entry.retry = true;
+                }
                 // It ends, or has waited for nothing but to go on.
                 Wait::Vfork(_) | Wait::Exec | Wait::Stopped => {}
             }
