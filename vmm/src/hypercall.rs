@@ -348,7 +348,8 @@ pub fn decode(request: &Request) -> Result<(Call, Hypercall), Errno> {
         | Call::ObjectUnmap
         | Call::ObjectNotice
         | Call::ObjectAck
-        | Call::ObjectRelease => return Err(Errno::ENOSYS),
+        | Call::ObjectRelease
+        | Call::ObjectName => return Err(Errno::ENOSYS),
     };
     Ok((call, hypercall))
 }

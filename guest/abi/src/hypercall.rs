@@ -250,6 +250,9 @@ calls! {
     ObjectAck = 63,
     /// The guest does not hold an object any longer. args: serial number. EBUSY while ranges of it are there; EBADF.
     ObjectRelease = 64,
+    /// A name that leads to an object, or the last one that did. args: serial number, GPA, length of room for a name.
+    /// Result: its length; out\[0\]: 1 if it does. EBADF.
+    ObjectName = 65,
 }
 
 /// [`Call::SaveFpu`], [`Call::LoadFpu`]: most bytes.

@@ -75,6 +75,10 @@ pub enum ObjectCall {
     Release {
         serial: u64,
     },
+    Name {
+        serial: u64,
+        into: Buffer,
+    },
 }
 
 impl ObjectCall {
@@ -143,6 +147,11 @@ impl ObjectCall {
             Call::ObjectNotice => ObjectCall::Notice,
             Call::ObjectAck => ObjectCall::Ack { serial: a0 },
             Call::ObjectRelease => ObjectCall::Release { serial: a0 },
+            Call::ObjectName if a2 >= NAME_MAX as u64 => ObjectCall::Name {
+                serial: a0,
+                into: buffer(a1, a2)?,
+            },
+            Call::ObjectName => return Err(Errno::EINVAL),
             _ => return Ok(None),
         }))
     }
@@ -256,6 +265,12 @@ impl Service {
             }),
             ObjectCall::Ack { serial } => objects.object_ack(guest, serial).map(|()| 0),
             ObjectCall::Release { serial } => objects.object_release(guest, serial).map(|()| 0),
+            ObjectCall::Name { serial, into } => {
+                let (name, is_one) = objects.object_name(guest, serial)?;
+                self.ram().write(into.gpa, &name)?;
+                request.out = [u64::from(is_one), 0];
+                Ok(name.len() as u64)
+            }
         }
     }
 }

@@ -149,7 +149,7 @@ impl AddressSpace {
         Ok(start)
     }
 
-    fn gap_for_segment(&self, mem: &Memory, len: u64) -> Option<GuestVirt> {
+    pub(super) fn gap_for_segment(&self, mem: &Memory, len: u64) -> Option<GuestVirt> {
         if len >= LARGE_PAGE_SIZE {
             // All of the 2 MiB blocks it touches, should a shared table be linked there one day.
             let whole = len.checked_next_multiple_of(LARGE_PAGE_SIZE)?;

@@ -12,6 +12,7 @@
 //! | `attach` | shmat and shmdt |
 //! | [`contents`] | what is in files: their pages |
 //! | `file` | areas that show files |
+//! | [`object`] | areas that show objects: files whose pages are the host's |
 //! | `usage` | how much there is, and where: for `/proc` |
 //! | `user` | copies between a program and the kernel |
 //! | `word` | single words, for futexes |
@@ -43,6 +44,7 @@ mod fault;
 mod file;
 mod fork;
 pub mod frames;
+mod object;
 mod protect;
 mod remap;
 pub mod space;
@@ -68,8 +70,9 @@ pub use word::Word;
 
 use abi::Errno;
 use abi::boot::{BootFlags, BootInfo};
-use area::SegmentRef;
+use area::{SegmentRef, Window};
 use contents::Contents;
+use object::Ranges;
 use paging::{Flush, GuestPhys};
 
 /// The guest's memory, shared by all address spaces.
@@ -80,6 +83,8 @@ pub struct Memory {
     pub areas: AreaPool,
     /// What is in files.
     pub contents: Contents,
+    /// Where objects are in the windows.
+    pub ranges: Ranges,
     /// The last attach's number.
     attaches: u32,
     /// For tests ([`BootFlags::TEST_WRITABLE_READ_ONLY`]): read-only attaches are writable in the tables.
@@ -93,6 +98,7 @@ impl Memory {
             frames: Frames::empty(),
             areas: AreaPool::empty(),
             contents: Contents::empty(),
+            ranges: Ranges::empty(),
             attaches: 0,
             writable_read_only: false,
         }
@@ -128,4 +134,23 @@ pub trait World {
     /// # Errors
     /// What the broker says.
     fn punch(&mut self, segment: &SegmentRef, len: u64) -> Result<(), Errno>;
+    /// Has `len` bytes of object `serial` from `offset` on, all in whole pages, appear in a window: where, and the object's
+    /// size.
+    ///
+    /// # Errors
+    /// What the broker says.
+    fn map_object(
+        &mut self,
+        serial: u64,
+        window: Window,
+        offset: u64,
+        len: u64,
+    ) -> Result<(GuestPhys, u64), Errno>;
+    /// How long object `serial` is.
+    fn object_size(&mut self, serial: u64) -> u64;
+    /// Copies bytes of object `serial` to RAM, as far as there are any.
+    ///
+    /// # Errors
+    /// What the broker says.
+    fn read_object(&mut self, serial: u64, offset: u64, to: GuestPhys, len: u64) -> Result<(), Errno>;
 }

@@ -64,6 +64,8 @@ pub(super) struct Object {
     ranges: BTreeMap<(u32, u64), u64>,
     /// It is becoming smaller.
     pub(super) shrink: Option<Shrink>,
+    /// The last name that led to it.
+    last_name: Vec<u8>,
     /// For the report.
     pub(super) life: ObjectLife,
 }
@@ -337,6 +339,7 @@ impl Directory {
             holders: BTreeMap::new(),
             ranges: BTreeMap::new(),
             shrink: None,
+            last_name: name.to_vec(),
             life,
         };
         self.objects.insert(serial, object);
@@ -426,6 +429,7 @@ impl Directory {
         let object = self.objects.get_mut(&serial)?;
         object.links -= 1;
         object.changed = now;
+        object.last_name = name.to_vec();
         self.settle(serial)
     }
 
@@ -600,6 +604,22 @@ impl Directory {
         self.uncount(guest, |counts| (counts.held, counts.ranges) = (0, 0));
         let gone = unheld.into_iter().filter_map(|serial| self.settle(serial));
         (gone.collect(), ready)
+    }
+
+    /// A name of the object, or the last one it had, and whether it has it.
+    ///
+    /// # Errors
+    /// EBADF if `guest` does not hold it.
+    pub(super) fn name_of(&mut self, guest: u32, serial: u64) -> Result<(Vec<u8>, bool), Errno> {
+        let last = self.held(guest, serial)?.last_name.clone();
+        if self.find(&last) == Some(serial) {
+            return Ok((last, true));
+        }
+        let mut names = self.names.iter().filter(|(_, name)| name.serial == serial);
+        Ok(match names.next() {
+            Some((name, _)) => (name.clone(), true),
+            None => (last, false),
+        })
     }
 
     /// How many objects `guest` holds.

@@ -183,6 +183,8 @@ pub trait ObjectService: Send + Sync {
     fn object_ack(&self, guest: u32, serial: u64) -> Result<(), Errno>;
     /// The guest does not hold it any longer.
     fn object_release(&self, guest: u32, serial: u64) -> Result<(), Errno>;
+    /// A name of an object, or the last one it had, and whether it has it.
+    fn object_name(&self, guest: u32, serial: u64) -> Result<(Vec<u8>, bool), Errno>;
 }
 
 /// Bytes that a size counts for in a quota: whole pages.
@@ -511,6 +513,11 @@ impl ObjectService for Broker {
         drop(home);
         self.bury_objects(gone);
         Ok(())
+    }
+
+    fn object_name(&self, guest: u32, serial: u64) -> Result<(Vec<u8>, bool), Errno> {
+        self.member(guest)?;
+        self.table().objects.name_of(guest, serial)
     }
 }
 
