@@ -35,6 +35,17 @@ pub fn hash_below(directory: u64, name: &[u8]) -> u64 {
     hash(hash(directory, b"/"), name)
 }
 
+/// The number that goes with a hash. Names that differ in their last byte only have hashes that differ in a few bits only,
+/// so these are spread first: files get different numbers whatever they are called and in whichever order they are made,
+/// and `ftok`, which looks at 16 bits, different keys.
+pub const fn number_of(hash: u64) -> u64 {
+    let mut bits = hash;
+    // SplitMix64, as in `Kernel::random`.
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (bits ^ (bits >> 31)) >> 16
+}
+
 /// A record: 64 bytes.
 #[derive(Clone, Copy)]
 pub struct Name {

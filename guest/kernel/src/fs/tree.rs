@@ -2,7 +2,7 @@
 //! (`fs/namei.c`: `may_create`, `may_delete`, `vfs_rename` …).
 
 use super::inode::{Directory, Inode, Kind, NONE, ROOT, SET_GID, Times};
-use super::names::{HASH_START, hash_below};
+use super::names::{HASH_START, hash_below, number_of};
 use super::permission::{EXECUTE, WRITE, Who};
 use super::{FileId, Files, Node};
 use crate::mm::Memory;
@@ -135,7 +135,7 @@ impl Files {
     ) -> Result<FileId, Errno> {
         let hash = hash_below(self.inodes.get(at.directory).directory.hash, at.name);
         if inode.number == 0 {
-            inode.number = hash >> 16;
+            inode.number = number_of(hash);
         }
         if inode.kind == Kind::Directory {
             inode.directory.hash = hash;

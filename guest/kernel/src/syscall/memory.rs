@@ -7,6 +7,7 @@ use crate::fs::inode::Kind;
 use crate::fs::open::{O_PATH, What};
 use crate::mm::Placement;
 use crate::mm::area::{Advice, Backing, FilePart, Prot};
+use crate::mm::contents::MOST_BYTES;
 use abi::{Errno, PAGE_SIZE};
 use paging::GuestVirt;
 
@@ -85,7 +86,10 @@ fn file_behind(call: &mut Call<'_>, len: u64, prot: Prot, flags: u64) -> Result<
         return Err(Errno::EINVAL);
     }
     let end = len.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::ENOMEM)?;
-    offset.checked_add(end).ok_or(Errno::EOVERFLOW)?;
+    offset
+        .checked_add(end)
+        .filter(|end| *end <= MOST_BYTES)
+        .ok_or(Errno::EOVERFLOW)?;
     let shared = match flags & MAP_TYPE {
         MAP_SHARED => true,
         MAP_SHARED_VALIDATE if flags & !KNOWN != 0 => return Err(Errno::EOPNOTSUPP),

@@ -3,12 +3,13 @@
 use super::path::{AT_FDCWD, By};
 use crate::fs::device::Device;
 use crate::fs::inode::{Inode, Kind};
-use crate::fs::names::hash;
+use crate::fs::names::{hash, number_of};
 use crate::fs::open::{
     CHANGEABLE, O_ACCMODE, O_CLOEXEC, O_CREAT, O_DIRECTORY, O_EXCL, O_LARGEFILE, O_NOATIME, O_NOFOLLOW,
     O_PATH, O_RDONLY, O_RDWR, O_TMPFILE, O_TRUNC, O_WRONLY, What,
 };
 use crate::fs::permission::{EXECUTE, READ, WRITE};
+use crate::fs::proc::File;
 use crate::fs::tree::{Entry, New};
 use crate::fs::walk::{AtEnd, Last, ROOMS, Walker};
 use crate::fs::{FileId, Node, descriptor::Descriptor};
@@ -211,6 +212,9 @@ impl Opening {
             Node::Proc(node) if node.is_directory() && self.wanted() & WRITE != 0 => Err(Errno::EISDIR),
             Node::Proc(node) => {
                 walker.check_proc(node, self.wanted())?;
+                if let Some(File::Maps | File::Environment) = node.file() {
+                    walker.check_look(node)?;
+                }
                 Ok(What::Proc(node))
             }
             Node::Open(open) => match (walker.files.open.get(open).what, self.flags & O_ACCMODE) {
@@ -308,7 +312,7 @@ impl Opening {
             return Err(Errno::EOPNOTSUPP);
         }
         // A number that no path gives.
-        let number = hash(self.now, b"unnamed") >> 16;
+        let number = number_of(hash(self.now, b"unnamed"));
         let owner = (walker.who.uid, walker.who.gid);
         let file = walker
             .files
