@@ -336,6 +336,10 @@ impl Walker<'_> {
                     self.mount();
                 }
                 self.files.fill(self.memory, &mut self.world, file);
+                if self.files.is_shared(file) {
+                    let found = self.files.find_object(self.memory, &self.who, name)?;
+                    return Some(Node::File(found));
+                }
                 let found = self.files.lookup(file, name)?;
                 if found == self.files.proc_directory() {
                     return Some(Node::Proc(proc::Node::ROOT));

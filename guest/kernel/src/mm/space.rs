@@ -209,6 +209,10 @@ impl AddressSpace {
         }
         let len = page_up(len).filter(|&len| len <= USER_END).ok_or(Errno::ENOMEM)?;
         let start = match at {
+            // As for segments, so that the tables can use large leaves.
+            Placement::Anywhere if matches!(backing, Backing::File(part) if mem.contents.object(part.file).is_some()) => {
+                self.gap_for_segment(mem, len).ok_or(Errno::ENOMEM)?
+            }
             Placement::Anywhere => self.gap(mem, len, PAGE_SIZE).ok_or(Errno::ENOMEM)?,
             Placement::Hint(hint) => self.gap_at_hint(mem, hint, len).ok_or(Errno::ENOMEM)?,
             Placement::Fixed(at) => at,

@@ -119,6 +119,10 @@ fn run(call: &mut Call<'_>, path: u64, argv: u64, envp: u64) -> Result<(), Errno
             return Err(Errno::EACCES);
         }
         walker.who.check(EXECUTE, inode)?;
+        if inode.object != 0 {
+            // As where file systems are mounted with noexec.
+            return Err(Errno::EACCES);
+        }
         if inode.writers > 0 {
             return Err(Errno::ETXTBSY);
         }
