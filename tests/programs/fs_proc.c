@@ -155,7 +155,9 @@ static void processes(void) {
         umask(0137);
         need(whole("/proc/self/status") > 0, "status");
         printf("%s|%s|%s|%s|%s|%s\n", line_with("Umask"), line_with("Uid"), line_with("Gid"), line_with("Groups"), line_with("Threads"), line_with("TracerPid"));
-        printf("%s|%s|%s|%s\n", line_with("SigPnd"), line_with("SigBlk"), line_with("SigIgn"), line_with("SigCgt"));
+        printf("%s|%s|%s\n", line_with("SigPnd"), line_with("SigBlk"), line_with("SigCgt"));
+        /* Whoever started this may ignore signals that the C libraries keep for themselves. */
+        printf("ignored %llx\n", strtoull(line_with("SigIgn") + 7, NULL, 16) & 0x7fffffff);
         printf("%s|%s\n", line_with("CapEff"), line_with("CapPrm"));
     }
     sigprocmask(SIG_UNBLOCK, &set, NULL);
@@ -195,6 +197,7 @@ static void processes(void) {
         says("another user: stat", open(form("/proc/%d/stat", child), O_RDONLY) < 0 ? -1 : 0);
         says("status", open(form("/proc/%d/status", child), O_RDONLY) < 0 ? -1 : 0);
         says("environ", open(form("/proc/%d/environ", child), O_RDONLY));
+        says("maps", open(form("/proc/%d/maps", child), O_RDONLY) < 0 ? -1 : 0);
         says("exe", readlink(form("/proc/%d/exe", child), text, 100) < 0 ? -1 : 0);
         says("list descriptors", open(form("/proc/%d/fd", child), O_RDONLY) < 0 ? -1 : 0);
         stat(form("/proc/%d", child), &s);

@@ -2,7 +2,7 @@
 //!
 //! Everything two sides must agree on is here and nowhere else: the memory map ([`memory`]), what the VMM
 //! tells the kernel at boot ([`boot`]), how the kernel asks the host for something ([`hypercall`]), how it
-//! dies ([`epitaph`]), what both know of its tasks ([`tasks`]), how both tell the time ([`clock`]), and the Linux x86-64
+//! dies ([`epitaph`]), what both know of its tasks ([`tasks`]), what shared memory objects are ([`object`]), how both tell the time ([`clock`]), and the Linux x86-64
 //! numbers that programs use ([`errno`], [`ipc`]). The crate knows no other crate of the workspace, allocates nothing and holds no
 //! code beyond constants, plain structures and their conversions.
 //!
@@ -17,6 +17,7 @@ pub mod errno;
 pub mod hypercall;
 pub mod ipc;
 pub mod memory;
+pub mod object;
 pub mod tasks;
 
 pub use errno::Errno;

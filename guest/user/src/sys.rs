@@ -7,11 +7,14 @@ use abi::ipc::ShmidDs;
 use core::time::Duration;
 
 const WRITE: u64 = 1;
+const MMAP: u64 = 9;
 const SHMGET: u64 = 29;
 const SHMAT: u64 = 30;
 const SHMCTL: u64 = 31;
 const NANOSLEEP: u64 = 35;
+const EXIT: u64 = 60;
 const SHMDT: u64 = 67;
+const SCHED_SETAFFINITY: u64 = 203;
 const CLOCK_GETTIME: u64 = 228;
 const EXIT_GROUP: u64 = 231;
 
@@ -22,6 +25,15 @@ const CLOCK_MONOTONIC: u64 = 1;
 /// # Safety
 /// Addresses among the arguments must be good for what the call does with them.
 unsafe fn call(number: u64, a: u64, b: u64, c: u64) -> Result<u64, Errno> {
+    // SAFETY: the caller's promise; the kernel ignores what the call has no parameter for.
+    unsafe { call6(number, [a, b, c, 0, 0, 0]) }
+}
+
+/// One system call with up to six arguments.
+///
+/// # Safety
+/// As [`call`].
+unsafe fn call6(number: u64, [a, b, c, d, e, f]: [u64; 6]) -> Result<u64, Errno> {
     let result: i64;
     // SAFETY: the kernel preserves all registers but rax, rcx and r11; memory is up to the caller.
     unsafe {
@@ -31,6 +43,9 @@ unsafe fn call(number: u64, a: u64, b: u64, c: u64) -> Result<u64, Errno> {
             in("rdi") a,
             in("rsi") b,
             in("rdx") c,
+            in("r10") d,
+            in("r8") e,
+            in("r9") f,
             out("rcx") _,
             out("r11") _,
             options(nostack),
@@ -62,6 +77,50 @@ pub fn exit(status: i32) -> ! {
         // SAFETY: no addresses.
         let _ = unsafe { call(EXIT_GROUP, status as u64, 0, 0) };
     }
+}
+
+/// `exit(2)` as the kernel has it: ends the calling thread only.
+pub(crate) fn exit_thread() -> ! {
+    loop {
+        // SAFETY: no addresses.
+        let _ = unsafe { call(EXIT, 0, 0, 0) };
+    }
+}
+
+/// `mmap(2)`: `len` bytes of fresh memory, zero, to be read and written. They stay until the program ends.
+///
+/// # Errors
+/// As in the manual page.
+pub fn map_memory(len: usize) -> Result<*mut u8, Errno> {
+    const PROT_READ_WRITE: u64 = 3;
+    const MAP_PRIVATE_ANONYMOUS: u64 = 0x22;
+    // SAFETY: without an address the kernel takes a free one, so nothing that is mapped changes.
+    let at = unsafe {
+        call6(
+            MMAP,
+            [0, len as u64, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, u64::MAX, 0],
+        )
+    };
+    at.map(|address| address as *mut u8)
+}
+
+/// `sched_setaffinity(2)` of the calling thread: from now on it runs on `cpu` only.
+///
+/// # Errors
+/// EINVAL if there is no such CPU.
+pub fn run_on(cpu: usize) -> Result<(), Errno> {
+    let mut mask = [0u64; 16];
+    *mask.get_mut(cpu / 64).ok_or(Errno::EINVAL)? = 1 << (cpu % 64);
+    // SAFETY: the kernel reads `mask`, of which it is told the size.
+    unsafe {
+        call(
+            SCHED_SETAFFINITY,
+            0,
+            size_of_val(&mask) as u64,
+            mask.as_ptr() as u64,
+        )
+    }
+    .map(|_| ())
 }
 
 /// `nanosleep(2)`; cut short by a signal, it simply returns.
@@ -99,6 +158,16 @@ pub fn shmget(key: i32, size: u64, flags: u32) -> Result<u64, Errno> {
 pub fn shmat(id: u64, flags: u32) -> Result<*mut u8, Errno> {
     // SAFETY: without an address the kernel takes a free one, so nothing that is mapped changes.
     unsafe { call(SHMAT, id, 0, u64::from(flags)) }.map(|address| address as *mut u8)
+}
+
+/// `shmat(2)` at `address`, which must be free: with anything mapped there the kernel refuses.
+///
+/// # Errors
+/// As in the manual page.
+pub fn shmat_at(id: u64, address: u64, flags: u32) -> Result<*mut u8, Errno> {
+    let flags = flags & !abi::ipc::SHM_REMAP;
+    // SAFETY: without SHM_REMAP nothing that is mapped changes.
+    unsafe { call(SHMAT, id, address, u64::from(flags)) }.map(|address| address as *mut u8)
 }
 
 /// `shmdt(2)`.

@@ -14,7 +14,7 @@ use serde::Serialize;
 use shm::{Credentials, NewSegment};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Where a huge page's size stands in memfd_create's flags (`MFD_HUGE_SHIFT`).
 const MFD_HUGE_SHIFT: u32 = 26;
@@ -131,8 +131,8 @@ impl HugePages {
     }
 }
 
-/// Held for reading while this process accesses words of huge pages itself, for writing while such pages are given
-/// back: there may be none to take their place, and the access would be a SIGBUS.
+/// Held for reading while this process accesses words of huge pages or of objects itself, for writing while such pages
+/// are given back: there may be none to take their place, and the access would be a SIGBUS.
 static WORDS: RwLock<()> = RwLock::new(());
 
 /// Keeps the huge pages of all segments where they are.
@@ -141,6 +141,22 @@ pub(super) type Kept = RwLockReadGuard<'static, ()>;
 /// Keeps pages of `page_size` bytes where they are, if they are huge ones. The others come back when they are touched.
 pub(super) fn keep(page_size: u64) -> Option<Kept> {
     is_huge(page_size).then(|| WORDS.read().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Keeps the pages of all objects where they are, and those of huge segments.
+pub(super) fn keep_objects() -> Kept {
+    WORDS.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Until it is dropped nobody reads words that may go.
+pub(super) fn cut() -> RwLockWriteGuard<'static, ()> {
+    WORDS.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A number that no other segment or object of this process ever has, from 1 on; identifiers come again.
+pub(super) fn next_serial() -> u64 {
+    static SERIALS: AtomicU64 = AtomicU64::new(1);
+    SERIALS.fetch_add(1, Ordering::Relaxed)
 }
 
 fn is_huge(page_size: u64) -> bool {
@@ -205,11 +221,10 @@ impl Memory {
                 _ => Errno::ENOMEM,
             }
         })?;
-        static SERIALS: AtomicU64 = AtomicU64::new(0);
         Ok(Memory {
             file,
             host_pages,
-            serial: SERIALS.fetch_add(1, Ordering::Relaxed),
+            serial: next_serial(),
             pages: len / PAGE_SIZE,
             page_size,
         })
@@ -225,7 +240,7 @@ impl Memory {
         if !whole || end > self.pages * PAGE_SIZE {
             return Err(Errno::EINVAL);
         }
-        let _words = is_huge(self.page_size).then(|| WORDS.write().unwrap_or_else(PoisonError::into_inner));
+        let _words = is_huge(self.page_size).then(cut);
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         fallocate(&self.file, flags, offset, len).map_err(|error| {
             tracing::debug!("no hole of {len} bytes at {offset} of a segment: {error}");

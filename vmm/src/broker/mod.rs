@@ -15,12 +15,16 @@ mod attach;
 mod futex;
 mod large;
 mod memory;
+mod objects;
 mod proc;
 mod rights;
 mod segment;
 
-pub use futex::{FutexRequeue, FutexService, FutexWait, FutexWake, FutexWoken, Inbox, Reach, SegmentWord};
+pub use futex::{
+    FutexRequeue, FutexService, FutexWait, FutexWake, FutexWoken, Inbox, Reach, Shared, SharedWord,
+};
 pub use memory::HostPages;
+pub use objects::{Listed, Mapped, ObjectLife, ObjectService, ObjectState, Refused, SetObject, Which};
 pub use proc::ProcFile;
 pub use rights::{Caller, GuestPolicy, GuestRights, Quota};
 pub use segment::{SegmentLife, SegmentState};
@@ -34,12 +38,14 @@ use attach::Home;
 use futex::{Queues, Sleepers};
 use large::LargePages;
 use memory::{HugePages, Memory, MemoryRule};
+use objects::{Deadlines, Directory};
 use rights::Made;
 use segment::{Backing, History};
 use shm::{Command, Got, Registry, Segment, Setting};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// How large a segment may be to be attached.
@@ -50,6 +56,7 @@ pub struct Room {
     /// What is said of a larger one.
     pub errno: Errno,
 }
+const NS_PER_S: i64 = 1_000_000_000;
 
 /// Where an attached segment lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +70,7 @@ pub struct Attached {
 }
 
 /// What a machine asks on behalf of its guest. Every method copes with anything a guest may send, from any vCPU.
-pub trait SegmentService: FutexService {
+pub trait SegmentService: FutexService + ObjectService {
     /// `shmget(2)`: the id of the segment with this key, made if `flags` say so.
     ///
     /// # Errors
@@ -151,8 +158,8 @@ pub trait SegmentService: FutexService {
     fn maker_ended(&self, guest: u32, task: u32);
 
     /// The guest is dead and its vCPUs have been joined: none of its tasks waits any more, robust locks they held are
-    /// marked, every attach it held ends, its windows are unmapped. Returns how many ranges of them still showed a
-    /// segment.
+    /// marked, every attach it held ends, its windows are unmapped. Returns how many ranges of them still showed
+    /// something, and objects were still held, together.
     fn guest_gone(&self, guest: u32) -> u64;
 }
 
@@ -161,8 +168,10 @@ pub trait SegmentService: FutexService {
 pub struct BrokerLimits {
     /// The System V limits.
     pub shm: shm::Limits,
-    /// Destroyed segments that [`Broker::history`] remembers.
+    /// Destroyed segments that [`Broker::history`] remembers, and gone objects that [`Broker::object_history`] does.
     pub history: usize,
+    /// How long a guest's kernel has to let go of the pages of an object that becomes smaller; then it is ended.
+    pub answer_within: Duration,
 }
 
 impl Default for BrokerLimits {
@@ -170,6 +179,7 @@ impl Default for BrokerLimits {
         BrokerLimits {
             shm: shm::Limits::default(),
             history: 10_000,
+            answer_within: Duration::from_secs(10),
         }
     }
 }
@@ -182,6 +192,8 @@ pub struct Broker {
     memory: MemoryRule,
     huge_pages: HugePages,
     large_pages: LargePages,
+    deadlines: Arc<Deadlines>,
+    shrinks: AtomicU64,
     started: Instant,
     realtime: Box<dyn Fn() -> i64 + Send + Sync>,
 }
@@ -197,7 +209,9 @@ struct Member {
 struct Table {
     registry: Registry<Backing>,
     made: Made,
-    history: History,
+    history: History<SegmentLife>,
+    objects: Directory,
+    gone_objects: History<ObjectLife>,
 }
 
 impl Broker {
@@ -207,11 +221,11 @@ impl Broker {
     pub fn new(limits: BrokerLimits) -> Broker {
         Broker::with_clock(limits, || {
             let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-            now.tv_sec
+            now.tv_sec * NS_PER_S + now.tv_nsec
         })
     }
 
-    /// As [`Broker::new`], with a clock of one's own: seconds since 1970, for atime, dtime and ctime. The guests'
+    /// As [`Broker::new`], with a clock of one's own: nanoseconds since 1970, for atime, dtime and ctime. The guests'
     /// programs compare those with `time(2)`, so it should be the clock the guests have.
     #[must_use]
     pub fn with_clock(limits: BrokerLimits, realtime: impl Fn() -> i64 + Send + Sync + 'static) -> Broker {
@@ -222,11 +236,15 @@ impl Broker {
                 registry: Registry::new(limits.shm),
                 made: Made::default(),
                 history: History::new(limits.history),
+                objects: Directory::default(),
+                gone_objects: History::new(limits.history),
             }),
             queues: Queues::new(futex::BUCKETS),
             memory: MemoryRule::of_host(),
             huge_pages: HugePages::of_host(),
             large_pages: LargePages::default(),
+            deadlines: Deadlines::new(limits.answer_within),
+            shrinks: AtomicU64::new(0),
             started: Instant::now(),
             realtime: Box::new(realtime),
         }
@@ -280,8 +298,19 @@ impl Broker {
             .ok_or(Errno::EINVAL)
     }
 
+    /// Seconds since 1970.
     fn now(&self) -> i64 {
-        (self.realtime)()
+        (self.realtime)() / NS_PER_S
+    }
+
+    /// Nanoseconds since 1970.
+    fn now_ns(&self) -> u64 {
+        u64::try_from((self.realtime)()).unwrap_or(0)
+    }
+
+    /// A number for a shrink.
+    fn next_shrink(&self) -> u64 {
+        self.shrinks.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Nanoseconds since the broker was made.
@@ -574,9 +603,10 @@ impl SegmentService for Broker {
         let Some(member) = member else { return 0 };
         self.forget_waiters(guest, &member);
         let mut home = lock(&member.home);
-        let ranges = home.ranges();
+        let ranges = home.ranges() + self.table().objects.held_by(guest);
         let held = home.leave();
         drop(home);
+        self.forget_holder(guest);
         for (id, holding) in held {
             drop(self.end_attaches(guest, holding.last_pid, id, holding.count));
         }

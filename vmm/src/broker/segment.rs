@@ -182,16 +182,16 @@ pub struct SegmentLife {
     pub attaches: BTreeMap<u32, u64>,
 }
 
-/// The lives of destroyed segments, the oldest forgotten first.
+/// The lives of destroyed segments, or objects, the oldest forgotten first.
 #[derive(Debug)]
-pub(super) struct History {
-    lives: VecDeque<SegmentLife>,
+pub(super) struct History<L> {
+    lives: VecDeque<L>,
     most: usize,
     dropped: u64,
 }
 
-impl History {
-    pub(super) fn new(most: usize) -> History {
+impl<L> History<L> {
+    pub(super) fn new(most: usize) -> History<L> {
         History {
             lives: VecDeque::new(),
             most,
@@ -199,7 +199,7 @@ impl History {
         }
     }
 
-    pub(super) fn push(&mut self, life: SegmentLife) {
+    pub(super) fn push(&mut self, life: L) {
         self.lives.push_back(life);
         while self.lives.len() > self.most {
             self.lives.pop_front();
@@ -207,7 +207,7 @@ impl History {
         }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &SegmentLife> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &L> {
         self.lives.iter()
     }
 

@@ -6,6 +6,7 @@ mod death;
 mod futex;
 mod huge;
 mod large;
+mod objects;
 mod punch;
 mod rights;
 
@@ -99,7 +100,7 @@ fn group_with(guests: u32, limits: BrokerLimits, rights: GuestRights) -> Group {
     let alone = lock(&ALONE);
     let clock = Arc::new(AtomicI64::new(1000));
     let seconds = Arc::clone(&clock);
-    let broker = Broker::with_clock(limits, move || seconds.load(Relaxed));
+    let broker = Broker::with_clock(limits, move || seconds.load(Relaxed) * NS_PER_S);
     let (vms, machines) = (0..guests)
         .map(|guest| {
             let chunks = Chunks::default();
@@ -110,7 +111,13 @@ fn group_with(guests: u32, limits: BrokerLimits, rights: GuestRights) -> Group {
                 GuestRights::default()
             };
             let machine = Arc::new(futex::FakeMachine::new());
-            let inbox = Inbox::new(Arc::clone(&machine) as Arc<dyn Reach>, futex::TASKS);
+            let ended = Arc::clone(&machine);
+            let end = move |fault| lock(&ended.ended).push(fault);
+            let inbox = Inbox::new(
+                Arc::clone(&machine) as Arc<dyn Reach>,
+                futex::TASKS,
+                Box::new(end),
+            );
             broker.add_guest(guest, rights, window, inbox);
             (chunks, machine)
         })

@@ -20,6 +20,7 @@ Examples:
   tombolo run -n 2 --procs 2 --vcpus 2 ./shm  two guests, two processes each
   tombolo run ./server : -n 3 ./client 42     one guest with one program, three with another
   tombolo run --help                          all options, and what exit statuses mean
+  tombolo litmus                              do guests see memory as x86 promises?
 
 All guests of one command share their System V segments: shmget with the same
 key finds the same memory.";
@@ -48,6 +49,33 @@ was killed), or
   124  the time-out was over         127  PROGRAM was not found
   125  Tombolo or a guest failed     129, 130, 143  ended by SIGHUP, SIGINT (Ctrl-C),
   126  PROGRAM can't be run                         SIGTERM";
+
+const LITMUS_HELP: &str = "\
+A litmus test is two to four threads with one to three instructions each on words
+they share, all 0 before. It is played many times, and what the threads read and what
+is left in memory is counted: between threads of one process on Linux, between threads
+on vCPUs of one guest, and between guests, one thread in each. The same program file
+runs on all sides. Some tests are played again with the segment attached at an address
+for each thread, with a read-only attach for those who only read, with the words on
+either side of a 2 MiB boundary, and while one guest more attaches and detaches other
+segments all the time.
+
+What x86-TSO allows is not a list but computed: every order of instructions and of
+store buffers is tried. `by buffers` means that no order of the instructions alone
+explains an outcome. Processors show such outcomes, so the test SB has to show its own
+on every side: otherwise the run says that it was not sensitive enough.
+
+Examples:
+  tombolo litmus                           all tests (some minutes)
+  tombolo litmus --iterations 100000       a short look (some seconds)
+  tombolo litmus SB MP --format json       two of them
+
+Tests that need more CPUs than there are run a tenth of the rounds, and say so.
+Exit status:
+  0    nothing was seen that x86-TSO forbids, and the run was sensitive enough
+  1    a forbidden outcome, or not sensitive enough
+  125  Tombolo or a guest failed
+  129, 130, 143  ended by SIGHUP, SIGINT (Ctrl-C), SIGTERM";
 
 /// System V shared memory between virtual machines.
 ///
@@ -80,6 +108,9 @@ enum Command {
     /// Run programs in guests that share their segments
     #[command(after_help = RUN_EXAMPLES, override_usage = RUN_USAGE)]
     Run(Box<RunArgs>),
+    /// Play the x86 litmus tests natively, in one guest and across guests
+    #[command(after_help = LITMUS_HELP)]
+    Litmus(LitmusArgs),
 }
 
 const RUN_USAGE: &str = "tombolo run [OPTIONS] PROGRAM [ARGS]... [: [OPTIONS] PROGRAM [ARGS]...]...";
@@ -92,7 +123,21 @@ pub(super) struct DemoArgs {
     pub(super) format: Format,
 }
 
-/// How the demo shows its result.
+/// `tombolo litmus`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub(super) struct LitmusArgs {
+    /// Rounds of each test on each side
+    #[arg(long, value_name = "N", default_value = "10000000", value_parser = values::rounds, allow_hyphen_values = true)]
+    pub(super) iterations: u64,
+    /// How to show the result
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(super) format: Format,
+    /// Only these tests, such as SB or 2+2W [default: all]
+    #[arg(value_name = "TEST", value_parser = values::litmus_test)]
+    pub(super) tests: Vec<&'static litmus::Test>,
+}
+
+/// How a result is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
     // Tables.
@@ -207,6 +252,8 @@ pub(super) enum Task {
     Demo(DemoArgs),
     /// Programs of one's own.
     Run(Run),
+    /// Litmus tests.
+    Litmus(LitmusArgs),
 }
 
 /// `tombolo run`.
@@ -298,6 +345,7 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request
         None => Task::Demo(DemoArgs { format: Format::Text }),
         Some(Command::Demo(demo)) => Task::Demo(demo),
         Some(Command::Run(run)) => Task::Run(Run::new(*run)?),
+        Some(Command::Litmus(litmus)) => Task::Litmus(litmus),
     };
     Ok(Request {
         common: line.common,

@@ -67,6 +67,13 @@ impl Service {
         }
     }
 
+    /// vCPU `vcpu` is about to execute its first instruction on this thread.
+    pub(crate) fn vcpu_starts(&self, vcpu: u32) {
+        if let Some(observer) = &self.parts.observer {
+            observer.vcpu_starts(self.parts.guest, vcpu);
+        }
+    }
+
     /// Serves the request in `slot` of vCPU `vcpu`'s page. `None` if there is no such slot: then there is no
     /// place for an answer, and the guest can't go on.
     #[must_use]
@@ -91,7 +98,10 @@ impl Service {
         self.ram()
             .write(place.add(answer.start as u64), &request.as_bytes()[answer])
             .ok()?;
-        if matches!(call, Call::Stdio | Call::ShmControl) {
+        if matches!(
+            call,
+            Call::Stdio | Call::ShmControl | Call::ObjectOpen | Call::ObjectStat
+        ) {
             self.ram()
                 .write(place.add(offset_of!(Request, payload) as u64), &request.payload)
                 .ok()?;
@@ -110,6 +120,16 @@ impl Service {
     #[must_use]
     pub fn ram(&self) -> &GuestRam {
         self.parts.vm.ram()
+    }
+
+    /// The guest's number.
+    pub(super) fn guest(&self) -> u32 {
+        self.parts.guest
+    }
+
+    /// The authority on segments and objects.
+    pub(super) fn segments(&self) -> &dyn SegmentService {
+        &*self.parts.segments
     }
 
     /// The guest's kernel.
@@ -224,6 +244,7 @@ impl Service {
                 ledger.tables(tables);
                 Ok(0)
             }
+            Hypercall::Object(ref call) => self.object(&caller, call, request),
             Hypercall::FutexWait(ref wait) => segments.futex_wait(guest, vcpu, wait).map(|()| 0),
             Hypercall::FutexWake(ref wake) => woken(segments.futex_wake(guest, wake)?, request),
             Hypercall::FutexRequeue(ref requeue) => woken(segments.futex_requeue(guest, requeue)?, request),
@@ -235,7 +256,7 @@ impl Service {
         }
     }
 
-    fn bytes(&self, buffer: Buffer) -> Result<Vec<u8>, Errno> {
+    pub(super) fn bytes(&self, buffer: Buffer) -> Result<Vec<u8>, Errno> {
         if !self.ram().contains(buffer.gpa, buffer.len) {
             return Err(Errno::EFAULT);
         }

@@ -81,7 +81,10 @@ fn arguments_are_taken_as_linux_means_them() {
             }
         })
     );
-    let at = |id, offset| SegmentWord { id, offset };
+    let at = |id, offset| SharedWord {
+        of: Shared::Segment(id),
+        offset,
+    };
     assert_eq!(
         decoded(Call::FutexWait, [7, 64, minus_one, 3, 255, 0]),
         Ok(Hypercall::FutexWait(FutexWait {
@@ -92,9 +95,9 @@ fn arguments_are_taken_as_linux_means_them() {
         }))
     );
     assert_eq!(
-        decoded(Call::FutexWake, [minus_one, u64::MAX, u64::MAX, minus_one, 0, 0]),
+        decoded(Call::FutexWake, [7, u64::MAX, u64::MAX, minus_one, 0, 0]),
         Ok(Hypercall::FutexWake(FutexWake {
-            word: at(-1, u64::MAX),
+            word: at(7, u64::MAX),
             count: u64::MAX,
             bitset: u32::MAX
         }))
@@ -212,7 +215,7 @@ fn number() -> impl Strategy<Value = u64> {
 proptest! {
     #[test]
     fn garbage_in_every_field_is_answered(
-        call in 0u32..36,
+        call in 0u32..70,
         args in prop::array::uniform6(number()),
         group_count in prop_oneof![any::<u32>(), 0u32..40],
         payload in prop::collection::vec(any::<u8>(), 256),

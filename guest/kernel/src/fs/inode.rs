@@ -126,6 +126,8 @@ pub struct Inode {
     pub times: Times,
     /// Its names, if it is a directory.
     pub directory: Directory,
+    /// The serial number of the object it is, or 0 ([`super::object`]). `links` are not names in the tree then.
+    pub object: u64,
     /// It was made without a name, and may be given one (O_TMPFILE).
     pub linkable: bool,
     /// One of the names that lead to it; or the last one it had; or 0.
@@ -134,6 +136,8 @@ pub struct Inode {
     pub(super) next: u16,
     /// Next among those without name or user that areas still show.
     pub(super) next_orphan: u16,
+    /// It is in the list of those.
+    pub(super) listed: bool,
 }
 
 #[cfg(target_os = "none")]
@@ -158,10 +162,12 @@ static ROOM: Reserve<[Inode; MOST_FILES]> = Reserve::new(
                 count: 0,
                 unfilled: false,
             },
+            object: 0,
             linkable: false,
             name: 0,
             next: 0,
             next_orphan: 0,
+            listed: false,
         }
     }; MOST_FILES],
 );
@@ -262,7 +268,7 @@ impl Inodes {
         self.live += 1;
     }
 
-    fn with_number(&self, number: u64) -> Option<FileId> {
+    pub(super) fn with_number(&self, number: u64) -> Option<FileId> {
         let mut at = self.by_number[number as usize % BUCKETS];
         while at != 0 {
             let inode = &self.inodes[usize::from(at)];
@@ -295,16 +301,23 @@ impl Inodes {
         self.live -= 1;
     }
 
-    /// Remembers `file`, which has neither name nor user, because areas still show it.
+    /// Remembers `file`, which has neither name nor user, because areas still show it; or which is an object, and may
+    /// have no user when the call is over. Once is enough.
     pub(super) fn orphan(&mut self, file: FileId) {
-        self.get_mut(file).next_orphan = self.orphans;
-        self.orphans = file.0;
+        let orphans = self.orphans;
+        let inode = self.get_mut(file);
+        if !inode.listed {
+            (inode.listed, inode.next_orphan) = (true, orphans);
+            self.orphans = file.0;
+        }
     }
 
     /// Takes an orphan out of the list that starts at `list`, which [`Inodes::orphans`] gave.
-    pub(super) fn next_orphan(&self, list: &mut u16) -> Option<FileId> {
+    pub(super) fn next_orphan(&mut self, list: &mut u16) -> Option<FileId> {
         let file = (*list != 0).then_some(FileId(*list))?;
-        *list = self.get(file).next_orphan;
+        let inode = self.get_mut(file);
+        inode.listed = false;
+        *list = inode.next_orphan;
         Some(file)
     }
 

@@ -11,6 +11,7 @@
 //! | [`open`] | open files ("descriptions"): what descriptors that came from each other share |
 //! | [`descriptor`] | a process's descriptors |
 //! | [`lock`] | locks on files |
+//! | [`object`] | `/dev/shm`, whose files are the group's |
 //! | [`pipe`] | pipes |
 //! | [`device`] | `/dev/null` and its kin |
 //! | `shown` | files that areas show: mappings follow their pages |
@@ -39,6 +40,7 @@ pub mod inode;
 pub mod lock;
 pub mod mount;
 pub mod names;
+pub mod object;
 pub mod open;
 pub mod permission;
 pub mod pipe;
@@ -95,6 +97,10 @@ pub struct Files {
     mounted: bool,
     /// The directory in whose place `/proc` is.
     proc: FileId,
+    /// The directory in whose place `/dev/shm` is, once it has been looked for.
+    shm: FileId,
+    /// The host has answered EAGAIN to a request about an object, with this number: the call is to wait.
+    pub refused: Option<u64>,
 }
 
 impl Files {
@@ -108,6 +114,8 @@ impl Files {
             pipes: Pipes::empty(),
             mounted: false,
             proc: inode::NONE,
+            shm: inode::NONE,
+            refused: None,
         }
     }
 

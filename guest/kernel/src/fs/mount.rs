@@ -132,11 +132,13 @@ impl Files {
                 }
             }
             // Where the files of POSIX shared memory are, for shm_open(3).
-            self.usual(
-                directory,
-                b"shm",
-                root_owned(Kind::Directory, 0o777 | STICKY, now),
-            );
+            let shm = root_owned(Kind::Directory, 0o777 | STICKY, now);
+            let shm = self
+                .usual(directory, b"shm", shm)
+                .or_else(|| self.lookup(directory, b"shm"));
+            if let Some(shm) = shm {
+                self.mount_objects(shm);
+            }
         } else {
             for (name, text) in [(&b"passwd"[..], PASSWD), (b"group", GROUP)] {
                 if let Some(file) = self.usual(directory, name, root_owned(Kind::Regular, 0o644, now)) {

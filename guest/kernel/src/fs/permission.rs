@@ -21,6 +21,8 @@ pub struct Who<'a> {
     pub uid: u32,
     /// Group id.
     pub gid: u32,
+    /// The process, for the broker's records.
+    pub pid: u32,
     credentials: &'a Credentials,
 }
 
@@ -31,6 +33,7 @@ impl<'a> Who<'a> {
         Who {
             uid,
             gid,
+            pid: 0,
             credentials,
         }
     }
@@ -40,8 +43,20 @@ impl<'a> Who<'a> {
         Who {
             uid: credentials.uid[0],
             gid: credentials.gid[0],
+            pid: 0,
             credentials,
         }
+    }
+
+    /// The same, as process `pid`.
+    #[must_use]
+    pub fn in_process(self, pid: u32) -> Who<'a> {
+        Who { pid, ..self }
+    }
+
+    /// Supplementary groups.
+    pub fn groups(&self) -> &'a [u32] {
+        self.credentials.groups()
     }
 
     /// Whether the rules about files don't hold for them.

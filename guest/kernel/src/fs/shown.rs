@@ -11,7 +11,7 @@ use abi::{Errno, PAGE_SIZE};
 
 impl Kernel {
     /// Takes the bytes of `file` from `from` to before `to`, whole pages, out of all mappings.
-    fn take_from_mappings(
+    pub(super) fn take_from_mappings(
         &mut self,
         cpu: &'static Cpu,
         who: Requester,

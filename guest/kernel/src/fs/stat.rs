@@ -45,6 +45,8 @@ pub enum Device {
     Proc = 1,
     /// Pipes.
     Pipes = 2,
+    /// `/dev/shm`.
+    Objects = 3,
 }
 
 impl Files {
@@ -52,7 +54,11 @@ impl Files {
     pub fn status(&self, memory: &Memory, file: FileId, tree: u64) -> Status {
         let inode = self.inodes.get(file);
         Status {
-            number: inode.number,
+            number: if inode.object == 0 {
+                inode.number
+            } else {
+                inode.object
+            },
             links: inode.links.into(),
             uid: inode.uid,
             gid: inode.gid,
@@ -64,7 +70,16 @@ impl Files {
             size: self.size(memory, inode, file),
             blocks: memory.contents.frames(file) * (PAGE_SIZE / 512),
             times: inode.times,
-            ..Status::new(Device::Tree, tree)
+            ..Status::new(self.device(file), tree)
+        }
+    }
+
+    /// The file system it is in.
+    pub fn device(&self, file: FileId) -> Device {
+        if self.object(file).is_some() || self.is_shared(file) {
+            Device::Objects
+        } else {
+            Device::Tree
         }
     }
 

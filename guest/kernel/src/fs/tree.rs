@@ -89,6 +89,9 @@ impl Files {
         at: Entry<'_>,
         mut new: New,
     ) -> Result<FileId, Errno> {
+        if self.is_shared(at.directory) && !(at.slash && new.kind != Kind::Directory) {
+            return self.make_object(memory, who, at.name, new.kind, new.mode);
+        }
         if self.record(at.directory, at.name).is_some() {
             return Err(Errno::EEXIST);
         }
@@ -247,11 +250,15 @@ impl Files {
     /// Lets go of `file` if neither a name nor a user is left.
     fn settle(&mut self, memory: &mut Memory, file: FileId) {
         let inode = self.inodes.get(file);
-        if inode.links > 0 || inode.users > 0 || inode.kind == Kind::Free {
+        let named = inode.links > 0 && inode.object == 0;
+        if named || inode.users > 0 || inode.kind == Kind::Free {
             return;
         }
         if memory.areas.shows(file) {
             self.inodes.orphan(file);
+        } else if inode.listed {
+            // Whoever goes through the list finds it.
+            memory.areas.let_go = true;
         } else {
             self.free(memory, file);
         }
@@ -262,6 +269,9 @@ impl Files {
         if name != 0 {
             self.names.discard(name);
         }
+        if let Some(serial) = self.object(file) {
+            self.release_object(memory, file, serial);
+        }
         memory.empty_file(file);
         self.inodes.remove(file);
     }
@@ -270,7 +280,9 @@ impl Files {
     pub fn sweep(&mut self, memory: &mut Memory) {
         let mut list = self.inodes.orphans();
         while let Some(file) = self.inodes.next_orphan(&mut list) {
-            if memory.areas.shows(file) {
+            if self.inodes.get(file).users > 0 {
+                // An object that has come into use.
+            } else if memory.areas.shows(file) {
                 self.inodes.orphan(file);
             } else {
                 self.free(memory, file);
@@ -308,6 +320,9 @@ impl Files {
     /// # Errors
     /// EEXIST, EACCES, EPERM for a directory, EMLINK, ENOSPC; ENOENT for what has no name left.
     pub fn link(&mut self, who: &Who<'_>, file: FileId, at: Entry<'_>, now: u64) -> Result<(), Errno> {
+        if self.is_shared(at.directory) || self.object(file).is_some() {
+            return self.link_object(who, file, at);
+        }
         if self.record(at.directory, at.name).is_some() {
             return Err(Errno::EEXIST);
         }
@@ -365,6 +380,16 @@ impl Files {
         what: Removed,
         now: u64,
     ) -> Result<(), Errno> {
+        if self.is_shared(at.directory) {
+            return self.unlink_object(who, at, what == Removed::Directory);
+        }
+        if self.lookup(at.directory, at.name) == Some(self.shm) {
+            return Err(if what == Removed::Directory {
+                Errno::EBUSY
+            } else {
+                Errno::EISDIR
+            });
+        }
         let record = self.removable(who, at, what)?;
         let directory = self.inodes.get(self.names.get(record).file).directory;
         if what == Removed::Directory && (directory.count > 0 || directory.unfilled) {
@@ -395,6 +420,13 @@ impl Files {
         flags: u64,
         now: u64,
     ) -> Result<(), Errno> {
+        if self.is_shared(from.directory) || self.is_shared(to.directory) {
+            return self.rename_object(who, (from, to), flags);
+        }
+        let mounted = |at: Entry<'_>| self.lookup(at.directory, at.name) == Some(self.shm);
+        if mounted(from) || mounted(to) {
+            return Err(Errno::EBUSY);
+        }
         let exchange = flags & RENAME_EXCHANGE != 0;
         let old = self.record(from.directory, from.name).ok_or(Errno::ENOENT)?;
         let file = self.names.get(old).file;
@@ -559,6 +591,10 @@ impl Files {
     /// is the last one.
     pub fn path<'b>(&self, file: FileId, to: &'b mut [u8]) -> &'b [u8] {
         let mut start = to.len();
+        if let Some(serial) = self.object(file) {
+            start -= self.object_path(serial, to);
+            return &to[start..];
+        }
         let mut at = file;
         while at != ROOT && at != NONE {
             let name = self.inodes.get(at).name;

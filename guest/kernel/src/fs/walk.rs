@@ -272,6 +272,24 @@ impl Walker<'_> {
         }
     }
 
+    /// Whether the caller may look into the process that `node` is about: its own, one that is the same user's through and
+    /// through, or any if it is root's (`ptrace_may_access` in Linux).
+    ///
+    /// # Errors
+    /// EACCES.
+    pub fn check_look(&self, node: proc::Node) -> Result<(), Errno> {
+        let Some(place) = node.place(self.seen) else {
+            return Ok(());
+        };
+        let theirs = &self.seen.processes[place].credentials;
+        let same = theirs.uid == [self.who.uid; 3] && theirs.gid == [self.who.gid; 3];
+        if place == self.own || same || self.process().credentials.is_privileged() {
+            Ok(())
+        } else {
+            Err(Errno::EACCES)
+        }
+    }
+
     /// Whether it is a directory.
     pub fn is_directory(&self, node: Node) -> bool {
         match node {
@@ -318,6 +336,10 @@ impl Walker<'_> {
                     self.mount();
                 }
                 self.files.fill(self.memory, &mut self.world, file);
+                if self.files.is_shared(file) {
+                    let found = self.files.find_object(self.memory, &self.who, name)?;
+                    return Some(Node::File(found));
+                }
                 let found = self.files.lookup(file, name)?;
                 if found == self.files.proc_directory() {
                     return Some(Node::Proc(proc::Node::ROOT));
@@ -335,18 +357,21 @@ impl Walker<'_> {
         let Some(target) = link.jump(self.seen) else {
             return Ok(None);
         };
-        self.check_proc(link, super::permission::READ)?;
+        self.check_look(link)?;
         let target = target.ok_or(Errno::ENOENT)?;
         // The tree may not be there yet, but what it will have is known.
         self.mount();
-        Ok(Some(match target {
-            Node::Open(number) => match self.files.open.get(number).what {
-                What::File(file) => Node::File(file),
-                What::Proc(node) => Node::Proc(node),
-                _ => target,
-            },
-            _ => target,
-        }))
+        Ok(Some(self.opened(target)))
+    }
+
+    /// What `node` is, if it is something open that has a place of its own, else itself.
+    pub fn opened(&self, node: Node) -> Node {
+        let Node::Open(number) = node else { return node };
+        match self.files.open.get(number).what {
+            What::File(file) => Node::File(file),
+            What::Proc(proc) => Node::Proc(proc),
+            _ => node,
+        }
     }
 
     /// Writes the target of a link to the end of `to`: how long it is, 0 if there is no room.

@@ -9,6 +9,7 @@ use crate::process::task::FutexKey;
 use ::futex::FUTEX_BITSET_MATCH_ANY;
 use abi::Errno;
 use abi::memory::USER_END;
+use abi::object::WORD_OF_OBJECT;
 use paging::GuestVirt;
 
 /// Whom a call means (`FUTEX_PRIVATE_FLAG`).
@@ -73,8 +74,17 @@ impl Kernel {
                         return Err(Errno::EFAULT);
                     }
                     Ok(Place::Segment(SharedWord {
-                        id: part.id,
+                        id: part.id as u64,
                         offset: part.offset + into,
+                    }))
+                }
+                Backing::File(part) if part.shared && memory.contents.object(part.file).is_some() => {
+                    // Where it isn't shown yet the host couldn't look at it.
+                    space.run(memory, world, address, 4, access)?;
+                    let serial = memory.contents.object(part.file).ok_or(Errno::EFAULT)?;
+                    Ok(Place::Segment(SharedWord {
+                        id: WORD_OF_OBJECT | serial,
+                        offset: part.offset + address - area.start.get(),
                     }))
                 }
                 Backing::SharedAnonymous { .. } | Backing::File(FilePart { shared: true, .. }) => {
@@ -103,7 +113,13 @@ impl Kernel {
     ///
     /// # Errors
     /// What the broker says.
-    pub fn wake_at(&mut self, cpu: &Cpu, place: Place, count: u64, bitset: u32) -> Result<u64, Errno> {
+    pub fn wake_at(
+        &mut self,
+        cpu: &'static Cpu,
+        place: Place,
+        count: u64,
+        bitset: u32,
+    ) -> Result<u64, Errno> {
         match place {
             Place::Local(key) => Ok(self.wake_futex(cpu, key, count, bitset)),
             Place::Segment(word) => self.wake_shared(cpu, word, count, bitset),

@@ -158,6 +158,8 @@ impl AddressSpace {
                 0 => Ok(()),
                 len => world.punch(&segment, len),
             },
+            // Linux could; the broker is not asked for it.
+            Backing::File(file) if mem.contents.object(file.file).is_some() => Err(Errno::EOPNOTSUPP),
             Backing::File(file) => {
                 let first = file.page(0);
                 for page in first..first + part.len() / PAGE_SIZE {

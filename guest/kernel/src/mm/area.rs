@@ -246,8 +246,8 @@ impl Area {
         }
     }
 
-    /// Where what is behind it ends, if that is before its own end: beyond is SIGBUS. (Where a file ends is asked when
-    /// it matters.)
+    /// Where what is behind it ends, if that is before its own end: beyond is SIGBUS. (Of files, which grow and shrink, it
+    /// is asked anew each time.)
     pub fn backed_end(&self) -> GuestVirt {
         let len = match &self.backing {
             Backing::Segment(part) => part.left(),

@@ -136,7 +136,7 @@ impl AddressSpace {
         Ok(start)
     }
 
-    fn gap_for_segment(&mut self, mem: &mut Memory, len: u64) -> Option<GuestVirt> {
+    pub(super) fn gap_for_segment(&mut self, mem: &mut Memory, len: u64) -> Option<GuestVirt> {
         let mut align = shared::alignment(len / PAGE_SIZE);
         while align > PAGE_SIZE {
             // Any multiple will do: what is claimed depends on nothing else.

@@ -51,6 +51,8 @@ struct Content {
     image: GuestPhys,
     /// Bytes of the image that are still the file's.
     image_len: u64,
+    /// The serial number of the object this is, or 0: then pages are the host's, and there are none here.
+    object: u64,
 }
 
 impl Content {
@@ -61,6 +63,7 @@ impl Content {
         frames: 0,
         image: GuestPhys::new(0),
         image_len: 0,
+        object: 0,
     };
 }
 
@@ -103,6 +106,27 @@ impl Contents {
     /// Its length in bytes.
     pub fn size(&self, file: FileId) -> u64 {
         self.of(file).size
+    }
+
+    /// The serial number of the object that `file` is, if it is one.
+    pub fn object(&self, file: FileId) -> Option<u64> {
+        let serial = self.of(file).object;
+        (serial != 0).then_some(serial)
+    }
+
+    /// `file` is object `serial`, of so many bytes, of which so many are in memory.
+    pub fn be_object(&mut self, file: FileId, serial: u64, size: u64, resident: u64) {
+        *self.of_mut(file) = Content {
+            object: serial,
+            size,
+            frames: u32::try_from(resident / PAGE_SIZE).unwrap_or(u32::MAX),
+            ..Content::EMPTY
+        };
+    }
+
+    /// The broker has said how long `file`, an object, is.
+    pub fn set_size(&mut self, file: FileId, size: u64) {
+        self.of_mut(file).size = size;
     }
 
     /// Frames it holds, nodes of the tree included.

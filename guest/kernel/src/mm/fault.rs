@@ -104,6 +104,11 @@ impl AddressSpace {
             return if access == Access::Write && !can_write && area.is_shared() {
                 self.allow_writing(mem, &area, page);
                 Ok(())
+            } else if access == Access::Write
+                && !can_write
+                && let Some((part, serial)) = self.shown_object(mem, &area, page)
+            {
+                self.copy_of_object(mem, world, &area, &part, serial, page)
             } else if access == Access::Write && !can_write {
                 self.unshare(mem, world, &area, page)
             } else {
@@ -129,7 +134,10 @@ impl AddressSpace {
                     self.show(mem, &area, page, gap, phys)
                 }
             }
-            Backing::File(part) => self.fault_file(mem, world, &area, &part, page, &found, access),
+            Backing::File(part) => match mem.contents.object(part.file) {
+                None => self.fault_file(mem, world, &area, &part, page, &found, access),
+                Some(serial) => self.fault_object(mem, world, &area, &part, serial, page, &found, access),
+            },
             Backing::Segment(part) => {
                 let gap = gap_around(mem, &found, area.start, area.backed_end(), page, AHEAD_IN_PLACE);
                 self.show(mem, &area, page, gap, part.start())

@@ -9,6 +9,7 @@
 use super::area::{Area, Backing, FilePart};
 use super::contents::Page;
 use super::fault::{AHEAD, Access, Fault, Found, Gap, gap_around, has_plenty};
+use super::object::cut_from;
 use super::{AddressSpace, FileId, Memory, World};
 use abi::PAGE_SIZE;
 use paging::{GuestPhys, GuestVirt, Rights, lookup};
@@ -182,8 +183,13 @@ impl AddressSpace {
     /// The page at `page`, in a shared area of a file, is there, but its leaf does not give the right to write that the
     /// area gives: it does from now on.
     pub(super) fn allow_writing(&mut self, mem: &mut Memory, area: &Area, page: GuestVirt) {
-        let rights = area.prot.rights() | Rights::COUNTED;
-        if lookup(&mem.frames, self.root, page).is_some_and(|leaf| leaf.rights.contains(Rights::COUNTED)) {
+        let counted = if mem.shows_object(area) {
+            Rights::empty()
+        } else {
+            Rights::COUNTED
+        };
+        let rights = area.prot.rights() | counted;
+        if lookup(&mem.frames, self.root, page).is_some_and(|leaf| leaf.rights.contains(counted)) {
             // A vCPU that still has the old rights faults, and finds the new ones.
             let _ = paging::edit(&mut mem.frames, self.root, page, 1, |_, leaf| {
                 Some((leaf.phys, rights))
@@ -213,9 +219,12 @@ impl AddressSpace {
             if part.file != file || first >= end {
                 continue;
             }
-            let start = area.start.add(first - part.offset);
+            let mut start = area.start.add(first - part.offset);
             let pages = (end - first).div_ceil(PAGE_SIZE);
             let end = start.add(pages * PAGE_SIZE).min(area.end);
+            if mem.shows_object(&area) {
+                start = cut_from(&area, start);
+            }
             // Files are shown in small pages only, so nothing has to be split and nothing can fail. Should it, a page
             // that stays mapped stays counted.
             let _ = match what {

@@ -37,8 +37,8 @@ impl AddressSpace {
         let mut child = AddressSpace::new(mem, self.root)?;
         child.brk_start = self.brk_start;
         child.brk = self.brk;
-        child.data_of_file = self.data_of_file;
         child.layout = self.layout;
+        child.data_of_file = self.data_of_file;
         child.lowest = self.lowest;
         child.limits = self.limits;
         if let Err(error) = self.copy_areas(mem, world, &census, &mut child) {

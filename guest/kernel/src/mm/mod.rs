@@ -14,6 +14,7 @@
 //! | [`shared`] | tables that several processes link |
 //! | [`contents`] | what is in files: their pages |
 //! | `file` | areas that show files |
+//! | [`object`] | areas that show objects: files whose pages are the host's |
 //! | `usage` | how much there is, and where: for `/proc` |
 //! | `user` | copies between a program and the kernel |
 //! | `word` | single words, for futexes |
@@ -49,6 +50,7 @@ mod file;
 mod fork;
 pub mod frames;
 mod limits;
+mod object;
 mod protect;
 mod remap;
 pub mod shared;
@@ -76,8 +78,9 @@ pub use word::Word;
 
 use abi::Errno;
 use abi::boot::{BootFlags, BootInfo};
-use area::SegmentRef;
+use area::{SegmentRef, Window};
 use contents::Contents;
+use object::Ranges;
 use paging::{Flush, GuestPhys};
 
 /// The guest's memory, shared by all address spaces.
@@ -88,6 +91,8 @@ pub struct Memory {
     pub areas: AreaPool,
     /// What is in files.
     pub contents: Contents,
+    /// Where objects are in the windows.
+    pub ranges: Ranges,
     /// The last attach's number.
     attaches: u32,
     /// For tests ([`BootFlags::TEST_WRITABLE_READ_ONLY`]): read-only attaches are writable in the tables.
@@ -101,6 +106,7 @@ impl Memory {
             frames: Frames::empty(),
             areas: AreaPool::empty(),
             contents: Contents::empty(),
+            ranges: Ranges::empty(),
             attaches: 0,
             writable_read_only: false,
         }
@@ -136,4 +142,23 @@ pub trait World {
     /// # Errors
     /// What the broker says.
     fn punch(&mut self, segment: &SegmentRef, len: u64) -> Result<(), Errno>;
+    /// Has `len` bytes of object `serial` from `offset` on, all in whole pages, appear in a window: where, and the object's
+    /// size.
+    ///
+    /// # Errors
+    /// What the broker says.
+    fn map_object(
+        &mut self,
+        serial: u64,
+        window: Window,
+        offset: u64,
+        len: u64,
+    ) -> Result<(GuestPhys, u64), Errno>;
+    /// How long object `serial` is.
+    fn object_size(&mut self, serial: u64) -> u64;
+    /// Copies bytes of object `serial` to RAM, as far as there are any.
+    ///
+    /// # Errors
+    /// What the broker says.
+    fn read_object(&mut self, serial: u64, offset: u64, to: GuestPhys, len: u64) -> Result<(), Errno>;
 }

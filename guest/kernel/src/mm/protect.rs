@@ -188,7 +188,7 @@ impl AddressSpace {
             self.drop_shown_pages(mem, world, part)?;
         }
         let mut rights = self.rights(mem, part);
-        if part.is_shared() && part.segment().is_none() {
+        if part.is_shared() && part.segment().is_none() && !mem.shows_object(part) {
             // What others use may be written; elsewhere a copy has to be made first.
             rights |= Rights::COUNTED;
         }

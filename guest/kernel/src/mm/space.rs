@@ -55,8 +55,8 @@ pub struct AddressSpace {
     pub(super) areas: AreaTree,
     pub(super) brk_start: u64,
     pub(super) brk: u64,
-    pub(super) data_of_file: u64,
     pub(super) layout: Layout,
+    pub(super) data_of_file: u64,
     /// The vCPUs that have its tables loaded, a bit each. The scheduler keeps it.
     pub loaded: u32,
     /// Where the program may map what it gives an address to: as its credentials are.
@@ -113,8 +113,8 @@ impl AddressSpace {
             areas: AreaTree::new(),
             brk_start: 0,
             brk: 0,
-            data_of_file: 0,
             layout: Layout::default(),
+            data_of_file: 0,
             loaded: 0,
             lowest: Lowest::MinAddr,
             limits: None,
@@ -209,6 +209,10 @@ impl AddressSpace {
         }
         let len = page_up(len).filter(|&len| len <= USER_END).ok_or(Errno::ENOMEM)?;
         let start = match at {
+            // As for segments, so that the tables can use large leaves.
+            Placement::Anywhere if matches!(backing, Backing::File(part) if mem.contents.object(part.file).is_some()) => {
+                self.gap_for_segment(mem, len).ok_or(Errno::ENOMEM)?
+            }
             Placement::Anywhere => self.gap(mem, len, PAGE_SIZE).ok_or(Errno::ENOMEM)?,
             Placement::Hint(hint) => self.gap_at_hint(mem, hint, len).ok_or(Errno::ENOMEM)?,
             Placement::Fixed(at) => at,

@@ -131,8 +131,8 @@ pub fn process(
     };
     let id = kernel.new_id();
     kernel.inherit(maker, number, id);
-    kernel.processes[usize::from(maker)].exceeds = false;
     kernel.inherit_files(maker.into(), number.into());
+    kernel.processes[usize::from(maker)].exceeds = false;
     let new = &mut kernel.processes[usize::from(number)];
     new.exit_signal = child.exit_signal;
     let actions = new.actions;
@@ -260,13 +260,6 @@ fn begin(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, slot: u16, extras: &
 }
 
 impl Kernel {
-    /// How many processes and threads user `user` has. One that has ended counts until it has been waited for.
-    pub fn tasks_of(&self, user: u32) -> u64 {
-        let processes = self.processes.iter();
-        let theirs = processes.filter(|process| process.pid != 0 && process.credentials.uid[0] == user);
-        theirs.map(|process| u64::from(process.threads.max(1))).sum()
-    }
-
     /// The descriptors of a task that `task` makes.
     fn descriptors_for(&mut self, task: u16, which: Descriptors) -> Result<u16, Errno> {
         let own = self.tasks[usize::from(task)].descriptors;
@@ -288,6 +281,13 @@ impl Kernel {
             }
             Memory::Shared => Ok(self.share_space(task)),
         }
+    }
+
+    /// How many processes and threads user `user` has. One that has ended counts until it has been waited for.
+    pub fn tasks_of(&self, user: u32) -> u64 {
+        let processes = self.processes.iter();
+        let theirs = processes.filter(|process| process.pid != 0 && process.credentials.uid[0] == user);
+        theirs.map(|process| u64::from(process.threads.max(1))).sum()
     }
 
     /// The address space of task `task`, which one task more uses.

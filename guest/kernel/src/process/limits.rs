@@ -1,8 +1,11 @@
 //! Resource limits (getrlimit(2)): those that count here. Others are kept and told.
 
 use super::{Process, signal, stack};
+use crate::fs::descriptor;
 use crate::mm::Limits;
 
+/// Bytes of a file that is made larger.
+pub const FSIZE: usize = 1;
 /// Bytes of private memory that can be written to.
 pub const DATA: usize = 2;
 /// Bytes of the stack.
@@ -34,7 +37,7 @@ const DEFAULT: [[u64; 2]; COUNT] = {
     limits[STACK] = [stack::SIZE, u64::MAX];
     limits[4] = [0, u64::MAX];
     limits[NPROC] = [abi::MAX_TASKS as u64; 2];
-    limits[NOFILE] = [1024, crate::fs::descriptor::MOST as u64];
+    limits[NOFILE] = [1024, descriptor::MOST as u64];
     limits[MEMLOCK] = [8 << 20; 2];
     limits[SIGPENDING] = [signal::queue::ORDINARY as u64; 2];
     limits[12] = [819_200; 2];

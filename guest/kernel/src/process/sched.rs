@@ -258,6 +258,7 @@ impl Kernel {
             | Wait::Child
             | Wait::Pause
             | Wait::Signal(_)
+            | Wait::Object
             | Wait::Stopped => {}
         }
         self.tasks[usize::from(task)].state = State::Ready;
@@ -453,6 +454,7 @@ pub fn next(mut kernel: Held<'static, Kernel>, cpu: &'static Cpu) -> *mut TrapFr
             }
             if came & 1 << (VECTOR_WAKE & 31) != 0 {
                 kernel.take_wake_ups(cpu);
+                kernel.take_notices(cpu);
             }
         }
         if let Some(task) = cpu.current_task()

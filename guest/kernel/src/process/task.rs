@@ -46,6 +46,9 @@ pub enum Wait {
     Pause,
     /// One of these signals; the call is made again then.
     Signal(u64),
+    /// Other guests, to let go of an object's pages; the call is made again then. They have a deadline, and the waiter
+    /// none: what it has begun can't be undone.
+    Object,
     /// Its process is stopped.
     Stopped,
 }

@@ -66,8 +66,11 @@ pub fn mmap(call: &mut Call<'_>) -> Result<u64, Errno> {
     let mapped = call.with_space(|space, memory, world| {
         space.map_advised(memory, world, placement, len, prot, may, backing, advice)
     });
-    call.kernel.sweep_files();
-    Ok(mapped?.get())
+    let start = mapped?;
+    if let Backing::File(_) = backing {
+        call.with_space(|space, memory, world| space.show_object(memory, world, start));
+    }
+    Ok(start.get())
 }
 
 /// What is behind a mapping of the file that the call names, and the most that mprotect may grant there.
@@ -154,10 +157,8 @@ pub fn msync(call: &mut Call<'_>) -> Result<u64, Errno> {
 /// munmap(2).
 pub fn munmap(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [address, len, ..] = call.args;
-    let unmapped =
-        call.with_space(|space, memory, world| space.unmap(memory, world, GuestVirt::new(address), len));
-    call.kernel.sweep_files();
-    unmapped.map(|()| 0)
+    call.with_space(|space, memory, world| space.unmap(memory, world, GuestVirt::new(address), len))?;
+    Ok(0)
 }
 
 /// mprotect(2).
@@ -181,9 +182,8 @@ pub fn mremap(call: &mut Call<'_>) -> Result<u64, Errno> {
             flags,
             GuestVirt::new(new),
         )
-    });
-    call.kernel.sweep_files();
-    Ok(moved?.get())
+    })?;
+    Ok(moved.get())
 }
 
 /// madvise(2).

@@ -56,7 +56,7 @@ use abi::Errno;
 use abi::boot::BootFlags;
 use credentials::Ids;
 use file::transfer::{self, Direction};
-use file::{attribute, descriptor, listing, lock, name, open, pipe, poll, random};
+use file::{attribute, descriptor, listing, lock, name, object, open, pipe, poll, random};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// What a call comes to.
@@ -298,13 +298,15 @@ fn attempt(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, frame: &mut TrapFr
         Reply::Parked | Reply::Ended => {}
         Reply::OnRegisters(work) => work(kernel, cpu, task, frame),
     }
+    // What the call has only looked at, or let go of.
+    kernel.sweep_files();
 }
 
 fn serve(call: &mut Call<'_>, which: u64) -> Reply {
     match which {
         number::READ => transfer::read(call),
         number::WRITE => transfer::write(call),
-        number::OPEN => open::open(call).into(),
+        number::OPEN => object::or_wait(call, open::open),
         number::CLOSE => open::close(call).into(),
         number::STAT => attribute::stat(call).into(),
         number::FSTAT => attribute::fstat(call).into(),
@@ -350,15 +352,15 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::FCNTL => descriptor::fcntl(call),
         number::FLOCK => lock::flock(call),
         number::FSYNC | number::FDATASYNC => attribute::fsync(call).into(),
-        number::TRUNCATE => attribute::truncate(call).into(),
-        number::FTRUNCATE => attribute::ftruncate(call).into(),
+        number::TRUNCATE => object::or_wait(call, attribute::truncate),
+        number::FTRUNCATE => object::or_wait(call, attribute::ftruncate),
         number::GETCWD => name::getcwd(call).into(),
         number::CHDIR => name::chdir(call).into(),
         number::FCHDIR => name::fchdir(call).into(),
         number::RENAME => name::rename(call).into(),
         number::MKDIR => name::mkdir(call).into(),
         number::RMDIR => name::rmdir(call).into(),
-        number::CREAT => open::creat(call).into(),
+        number::CREAT => object::or_wait(call, open::creat),
         number::LINK => name::link(call).into(),
         number::UNLINK => name::unlink(call).into(),
         number::SYMLINK => name::symlink(call).into(),
@@ -408,7 +410,7 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::EXECVE => process::execve(call),
         number::WAIT4 => process::wait4(call),
         number::WAITID => process::waitid(call),
-        number::OPENAT => open::openat(call).into(),
+        number::OPENAT => object::or_wait(call, open::openat),
         number::MKDIRAT => name::mkdirat(call).into(),
         number::MKNODAT => name::mknodat(call).into(),
         number::FCHOWNAT => attribute::fchownat(call).into(),
@@ -422,7 +424,7 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::PSELECT6 => poll::pselect6(call),
         number::PPOLL => poll::ppoll(call),
         number::UTIMENSAT => attribute::utimensat(call).into(),
-        number::FALLOCATE => attribute::fallocate(call).into(),
+        number::FALLOCATE => object::or_wait(call, attribute::fallocate),
         number::DUP3 => descriptor::dup3(call).into(),
         number::PIPE2 => pipe::pipe2(call).into(),
         number::PREADV => transfer::vectored_at(call, Direction::Read),

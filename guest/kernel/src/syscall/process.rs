@@ -58,8 +58,7 @@ pub fn parent_pid(call: &mut Call<'_>) -> u32 {
 /// execve(2).
 pub fn execve(call: &mut Call<'_>) -> Reply {
     let [path, argv, envp, ..] = call.args;
-    let made = may_execute(call, path).and_then(|()| run(call, path, argv, envp));
-    match made {
+    match run(call, path, argv, envp) {
         // Its registers are the new program's already.
         Ok(()) => Reply::Parked,
         Err(error) => Reply::Error(error),
@@ -68,8 +67,7 @@ pub fn execve(call: &mut Call<'_>) -> Reply {
 
 /// Whether the caller may run any program: as another user than before, it may not when that one has too many processes
 /// already (`do_execveat_common` in Linux, which looks at this once, when it has the name).
-fn may_execute(call: &mut Call<'_>, path: u64) -> Result<(), Errno> {
-    let _: u8 = call.read(path)?;
+fn may_execute(call: &mut Call<'_>) -> Result<(), Errno> {
     let process = call.process();
     if process.exceeds {
         let [most, _] = process.limit(limits::NPROC);
@@ -100,6 +98,7 @@ fn headers_of<'r>(memory: &Memory, file: FileId, room: &'r mut [u8; PAGE_SIZE as
 fn run(call: &mut Call<'_>, path: u64, argv: u64, envp: u64) -> Result<(), Errno> {
     ROOMS[0].with(|room| {
         let path = call.path(room, AT_FDCWD as u64, path)?;
+        may_execute(call)?;
         let mut walker = call.walker(By::Effective);
         let place = path.walk(&mut walker, room, AtEnd::Follow)?;
         let name = match place.last {
@@ -120,6 +119,10 @@ fn run(call: &mut Call<'_>, path: u64, argv: u64, envp: u64) -> Result<(), Errno
             return Err(Errno::EACCES);
         }
         walker.who.check(EXECUTE, inode)?;
+        if inode.object != 0 {
+            // As where file systems are mounted with noexec.
+            return Err(Errno::EACCES);
+        }
         if inode.writers > 0 {
             return Err(Errno::ETXTBSY);
         }

@@ -97,8 +97,14 @@ fn behind(kernel: &Kernel, area: &Area, (layout, brk): (Layout, u64)) -> (u64, (
             Name::Segment(part.key as u32),
         ),
         Backing::File(part) => {
-            let inode = kernel.files.inodes.get(part.file).number;
-            (part.offset, tree, inode, Name::File(part.file))
+            let inode = kernel.files.inodes.get(part.file);
+            let device = (0, tree.1 + kernel.files.device(part.file) as u64);
+            let number = if inode.object == 0 {
+                inode.number
+            } else {
+                inode.object
+            };
+            (part.offset, device, number, Name::File(part.file))
         }
         Backing::Image { phys, .. } => match given_at(kernel, phys) {
             Some((file, offset)) => {

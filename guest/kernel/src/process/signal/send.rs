@@ -140,7 +140,7 @@ fn look(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, signal: u32) {
         State::Running if cpu.current_task() != Some(task) => apic::send_reschedule(entry.last_cpu.into()),
         State::Parked(Wait::Stopped) if signal != SIGKILL => {}
         // Only the end of all threads is worth it, which signals that dump core don't bring about at once.
-        State::Parked(Wait::Vfork(_) | Wait::Exec) if !ends || dumps_core(signal) => {}
+        State::Parked(Wait::Vfork(_) | Wait::Exec | Wait::Object) if !ends || dumps_core(signal) => {}
         State::Parked(wait) => kernel.interrupt(cpu, task, wait),
         State::Running | State::Ready | State::Free => {}
     }
@@ -164,7 +164,7 @@ impl Kernel {
                     entry.retry = true;
                 }
                 // It ends, or has waited for nothing but to go on.
-                Wait::Vfork(_) | Wait::Exec | Wait::Stopped => {}
+                Wait::Vfork(_) | Wait::Exec | Wait::Object | Wait::Stopped => {}
             }
         }
         self.wake(cpu, task);

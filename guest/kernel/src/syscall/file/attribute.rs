@@ -1,8 +1,8 @@
 //! What files are, and changes of that: stat and its kin, access, chmod, chown, utimensat, statfs, truncate, fsync.
 
 use super::path::{AT_EMPTY_PATH, AT_FDCWD, AT_NO_AUTOMOUNT, AT_SYMLINK_NOFOLLOW, By};
-use super::transfer::RLIMIT_FSIZE;
-use super::{open, open_file, stdio};
+use super::transfer::size_of_file;
+use super::{object, open, open_file, stdio};
 use crate::fs::inode::{Kind, SET_GID, SET_UID};
 use crate::fs::open::{O_PATH, What};
 use crate::fs::permission::WRITE;
@@ -11,9 +11,11 @@ use crate::fs::walk::{AtEnd, ROOMS};
 use crate::fs::{FileId, NAME_MAX, Node};
 use crate::mm::contents::{MOST_BYTES, MOST_FILES};
 use crate::process::files::node_of;
+use crate::process::limits;
 use crate::process::signal::SIGXFSZ;
 use crate::syscall::Call;
 use crate::time;
+use abi::object as broker;
 use abi::{Errno, PAGE_SIZE};
 use zerocopy::{Immutable, IntoBytes};
 
@@ -26,6 +28,7 @@ fn status(call: &mut Call<'_>, node: Node) -> Result<Status, Errno> {
     match node {
         Node::File(file) => {
             call.walker(By::Effective).mount();
+            call.kernel.files.refresh(&mut call.kernel.memory, file);
             Ok(call.kernel.files.status(&call.kernel.memory, file, tree))
         }
         Node::Proc(node) => Ok(Status::of_proc(node, call.kernel.seen(), tree, time::realtime())),
@@ -178,6 +181,19 @@ fn change_mode(call: &mut Call<'_>, node: Node, mode: u64) -> Result<u64, Errno>
     let Some(file) = call.file_of(node)? else {
         return Ok(0);
     };
+    if call.kernel.files.is_shared(file) {
+        return Err(Errno::EPERM);
+    }
+    if let Some(serial) = call.kernel.files.object(file) {
+        return object::set(
+            call,
+            serial,
+            broker::SET_MODE,
+            mode as u32 & 0o7777,
+            (0, 0),
+            [0; 2],
+        );
+    }
     let now = time::realtime();
     let walker = call.walker(By::Effective);
     let inode = walker.files.inodes.get(file);
@@ -234,6 +250,14 @@ fn change_owner(call: &mut Call<'_>, node: Node, uid: u64, gid: u64) -> Result<u
     let Some(file) = call.file_of(node)? else {
         return Ok(0);
     };
+    if call.kernel.files.is_shared(file) {
+        return Err(Errno::EPERM);
+    }
+    if let Some(serial) = call.kernel.files.object(file) {
+        let what =
+            if uid == KEEP { 0 } else { broker::SET_UID } | if gid == KEEP { 0 } else { broker::SET_GID };
+        return object::set(call, serial, what, 0, (uid, gid), [0; 2]);
+    }
     let now = time::realtime();
     let walker = call.walker(By::Effective);
     let inode = walker.files.inodes.get(file);
@@ -325,9 +349,12 @@ pub fn utimensat(call: &mut Call<'_>) -> Result<u64, Errno> {
         return Ok(0);
     };
     let now = time::realtime();
+    let all_now = times.is_none_or(|times| times.iter().all(|[_, ns]| *ns == UTIME_NOW));
+    if let Some(serial) = call.kernel.files.object(file) {
+        return set_times(call, serial, times.filter(|_| !all_now), now);
+    }
     let walker = call.walker(By::Effective);
     let inode = walker.files.inodes.get(file);
-    let all_now = times.is_none_or(|times| times.iter().all(|[_, ns]| *ns == UTIME_NOW));
     if !walker.who.owns(inode.uid) {
         if !all_now {
             return Err(Errno::EPERM);
@@ -345,6 +372,25 @@ pub fn utimensat(call: &mut Call<'_>) -> Result<u64, Errno> {
     }
     to.changed = now;
     Ok(0)
+}
+
+/// Sets the times of an object: all to now, or as the call says.
+fn set_times(call: &mut Call<'_>, serial: u64, times: Option<[[u64; 2]; 2]>, now: u64) -> Result<u64, Errno> {
+    let Some(times) = times else {
+        return object::set(call, serial, broker::SET_NOW, 0, (0, 0), [0; 2]);
+    };
+    let mut what = 0;
+    let told = times.map(|[seconds, ns]| match ns {
+        UTIME_NOW => now,
+        ns => seconds.wrapping_mul(time::NS_PER_S).wrapping_add(ns),
+    });
+    for (bit, [_, ns]) in [broker::SET_ACCESSED, broker::SET_MODIFIED]
+        .into_iter()
+        .zip(times)
+    {
+        what |= if ns == UTIME_OMIT { 0 } else { bit };
+    }
+    object::set(call, serial, what, 0, (0, 0), told)
 }
 
 /// `struct statfs`.
@@ -422,10 +468,10 @@ pub fn fstatfs(call: &mut Call<'_>) -> Result<u64, Errno> {
 /// # Errors
 /// EFBIG, with SIGXFSZ beyond the caller's limit.
 fn check_size(call: &mut Call<'_>, file: FileId, size: u64) -> Result<(), Errno> {
-    if size <= call.kernel.memory.contents.size(file) {
+    if size <= size_of_file(call, file) {
         return Ok(());
     }
-    let [most, _] = call.process().limit(RLIMIT_FSIZE);
+    let [most, _] = call.process().limit(limits::FSIZE);
     if size > most {
         call.signal_itself(SIGXFSZ);
     }
@@ -441,6 +487,9 @@ fn check_size(call: &mut Call<'_>, file: FileId, size: u64) -> Result<(), Errno>
 /// ENOSPC, EFBIG.
 pub fn resize(call: &mut Call<'_>, file: FileId, size: u64) -> Result<(), Errno> {
     check_size(call, file, size)?;
+    if let Some(serial) = call.kernel.files.object(file) {
+        return object::resize(call, file, serial, size);
+    }
     let who = call.requester();
     call.kernel.resize_file(call.cpu, who, file, size)?;
     let now = time::realtime();
@@ -479,6 +528,11 @@ pub fn truncate(call: &mut Call<'_>) -> Result<u64, Errno> {
     walker.who.check(WRITE, inode)?;
     if open::is_run(&walker, file) {
         return Err(Errno::ETXTBSY);
+    }
+    if let Some(serial) = walker.files.object(file) {
+        walker
+            .files
+            .allow_object(&walker.who, serial, broker::OPEN_WRITE)?;
     }
     resize(call, file, size)?;
     Ok(0)
@@ -529,6 +583,14 @@ pub fn fallocate(call: &mut Call<'_>) -> Result<u64, Errno> {
         .checked_add(len)
         .filter(|end| *end <= MOST_BYTES)
         .ok_or(Errno::EFBIG)?;
+    if let Some(serial) = call.kernel.files.object(file) {
+        // Its pages come when they are touched, wherever the host has memory.
+        if mode & KEEP_SIZE != 0 || end <= size_of_file(call, file) {
+            return Ok(0);
+        }
+        check_size(call, file, end)?;
+        return object::resize(call, file, serial, end).map(|()| 0);
+    }
     let missing = (end / PAGE_SIZE).saturating_sub(offset / PAGE_SIZE);
     let memory = &mut call.kernel.memory;
     if memory.contents.held() + missing > memory.frames.total() / 2 {

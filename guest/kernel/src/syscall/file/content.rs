@@ -1,9 +1,9 @@
 //! Bytes between programs and the pages of files. They are copied from where they lie to where they are to lie; what
 //! lies in a row is copied at once, by the host where ring 0 is emulated.
 
-use super::{open_file, pipe, stdio};
+use super::{object, open_file, pipe, stdio};
 use crate::fs::FileId;
-use crate::fs::open::What;
+use crate::fs::open::{OpenFile, What};
 use crate::mm::contents::Page;
 use crate::mm::{Access, Memory, Run, World};
 use crate::syscall::Call;
@@ -212,17 +212,20 @@ pub fn send(
     let mut done = skip;
     while done < len {
         let (page, into, run) = piece(offset + done, len - done);
-        let from = match call.kernel.memory.file_page(file, page) {
-            Page::Own(frame) | Page::Image(frame) => Some(frame.add(into)),
-            Page::Hole => None,
-        };
-        let moved = match open.what {
-            What::Stdio(which) => stdio::send(call, which, from, run),
-            What::Writer(pipe) => pipe::send(call, pipe, from, run),
-            What::File(target) => send_to_file(call, target, number, from, run),
-            What::Proc(_) | What::Reader(_) => Err(Errno::EINVAL),
+        let moved = if let Some(serial) = call.kernel.files.object(file) {
+            object::with_bytes(call, serial, offset + done, run, |call, from, got| {
+                send_piece(call, (number, &open), Some(from), got)
+            })
+        } else {
+            let from = match call.kernel.memory.file_page(file, page) {
+                Page::Own(frame) | Page::Image(frame) => Some(frame.add(into)),
+                Page::Hole => None,
+            };
+            send_piece(call, (number, &open), from, run)
         };
         match moved {
+            // An object has become shorter.
+            Ok(0) => break,
             Ok(moved) => done += moved,
             // As Linux: what a pipe has room for at once is all it gets.
             Err(Errno::EAGAIN) if done > 0 && matches!(open.what, What::Writer(_)) => break,
@@ -241,6 +244,24 @@ pub fn send(
     Ok(Sent::Bytes(done))
 }
 
+/// Sends `len` bytes from `from`, or zeros, to an open file.
+fn send_piece(
+    call: &mut Call<'_>,
+    (number, open): (u16, &OpenFile),
+    from: Option<GuestPhys>,
+    len: u64,
+) -> Result<u64, Errno> {
+    if len == 0 {
+        return Ok(0);
+    }
+    match open.what {
+        What::Stdio(which) => stdio::send(call, which, from, len),
+        What::Writer(pipe) => pipe::send(call, pipe, from, len),
+        What::File(target) => send_to_file(call, target, number, from, len),
+        What::Proc(_) | What::Reader(_) => Err(Errno::EINVAL),
+    }
+}
+
 /// Copies `len` bytes from `from`, or zeros, to where the open file `number`, a regular file, is.
 fn send_to_file(
     call: &mut Call<'_>,
@@ -257,6 +278,11 @@ fn send_to_file(
         _ => return Err(Errno::EINVAL),
     }
     let offset = call.kernel.files.open.get(number).offset;
+    if let Some(serial) = call.kernel.files.object(target) {
+        let written = object::write_ram(serial, offset, from, len)?;
+        call.kernel.files.open.get_mut(number).offset = offset + written;
+        return Ok(written);
+    }
     let (page, into, len) = piece(offset, len);
     let had_image = call.kernel.memory.contents.has_image(target);
     call.with_space(|_, memory, world| {

@@ -186,7 +186,7 @@ pub fn ioctl(call: &mut Call<'_>) -> Result<u64, Errno> {
             if call.kernel.files.inodes.get(file).kind != Kind::Regular {
                 return Err(Errno::ENOTTY);
             }
-            let left = call.kernel.memory.contents.size(file).wrapping_sub(open.offset);
+            let left = super::transfer::size_of_file(call, file).wrapping_sub(open.offset);
             call.write(to, &(left as u32))?;
             Ok(0)
         }

@@ -84,6 +84,12 @@ fn next_in_tree(walker: &mut Walker<'_>, directory: FileId, after: u64, hint: &m
         }
         _ => {}
     }
+    if walker.files.is_shared(directory) {
+        let mut listed = Listed::new(0, 0, Kind::Regular.entry_type());
+        let next = walker.files.list_objects(after - 2, &mut listed.name)?;
+        (listed.number, listed.place, listed.len) = (next.serial, next.cursor + 2, next.len);
+        return Some(listed);
+    }
     let place = |name: &Name| u64::from(name.order) + FIRST;
     let mut at = if *hint != 0 {
         walker.files.names.get(*hint).next

@@ -1,6 +1,7 @@
 //! Locks on files: fcntl's F_SETLK and its kin, flock.
 
 use super::open_file;
+use super::transfer::size_of_file;
 use crate::fs::lock::{Kind, Lock, Owner};
 use crate::fs::open::{O_PATH, OpenFile, What};
 use crate::process::task::Wait;
@@ -38,11 +39,11 @@ struct Flock {
 }
 
 /// The first byte a program's structure means, and the first one after.
-fn range(call: &Call<'_>, open: &OpenFile, flock: &Flock) -> Result<(u64, u64), Errno> {
+fn range(call: &mut Call<'_>, open: &OpenFile, flock: &Flock) -> Result<(u64, u64), Errno> {
     let base = match (flock.whence, open.what) {
         (0, _) => 0,
         (1, _) => open.offset as i64,
-        (2, What::File(file)) => call.kernel.memory.contents.size(file) as i64,
+        (2, What::File(file)) => size_of_file(call, file) as i64,
         _ => return Err(Errno::EINVAL),
     };
     let start = base.checked_add(flock.start).ok_or(Errno::EOVERFLOW)?;

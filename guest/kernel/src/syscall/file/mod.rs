@@ -11,6 +11,7 @@
 //! | `listing` | getdents64 |
 //! | `transfer` | read, write and their kin, lseek, sendfile |
 //! | `content` | bytes between programs and files |
+//! | `object` | bytes between programs and files in `/dev/shm`, which are the group's |
 //! | `stdio` | bytes between programs and the command's stdin, stdout and stderr |
 //! | `pipe` | pipe; bytes between programs and pipes |
 //! | `procfs` | bytes between programs and `/proc` |
@@ -23,6 +24,7 @@ pub mod descriptor;
 pub mod listing;
 pub mod lock;
 pub mod name;
+pub mod object;
 pub mod open;
 pub mod path;
 pub mod pipe;

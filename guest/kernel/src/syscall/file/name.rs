@@ -321,7 +321,7 @@ fn target<'r>(walker: &mut Walker<'_>, room: &'r mut Room, node: Node) -> Result
         }
         Node::Proc(link) => match link.jump(walker.seen) {
             Some(Some(there)) => {
-                walker.check_proc(link, crate::fs::permission::READ)?;
+                walker.check_look(link)?;
                 walker.mount();
                 Ok(describe(walker, there, to))
             }
@@ -343,7 +343,7 @@ fn target<'r>(walker: &mut Walker<'_>, room: &'r mut Room, node: Node) -> Result
 /// What a path is called that leads to `node`: a path, or what Linux says of what has none.
 fn describe<'r>(walker: &Walker<'_>, node: Node, to: &'r mut [u8]) -> &'r [u8] {
     const GONE: &[u8] = b" (deleted)";
-    match node {
+    match walker.opened(node) {
         Node::File(file) => {
             let gone = walker.files.inodes.get(file).links == 0;
             let room = to.len() - if gone { GONE.len() } else { 0 };

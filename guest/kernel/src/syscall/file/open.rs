@@ -9,6 +9,7 @@ use crate::fs::open::{
     O_PATH, O_RDONLY, O_RDWR, O_TMPFILE, O_TRUNC, O_WRONLY, What,
 };
 use crate::fs::permission::{EXECUTE, READ, WRITE};
+use crate::fs::proc::File;
 use crate::fs::tree::{Entry, New};
 use crate::fs::walk::{AtEnd, Last, ROOMS, Walker};
 use crate::fs::{FileId, Node, descriptor::Descriptor};
@@ -16,6 +17,7 @@ use crate::process::limits;
 use crate::syscall::Call;
 use crate::time;
 use abi::Errno;
+use abi::object::{OPEN_CREATE, OPEN_EXCLUSIVE, OPEN_READ, OPEN_WRITE};
 
 /// What of the flags of open(2) an open file keeps.
 const KEPT: u32 = O_ACCMODE | CHANGEABLE | O_PATH | O_DIRECTORY | O_NOFOLLOW | O_LARGEFILE;
@@ -168,6 +170,13 @@ impl Opening {
         if self.has(O_TRUNC) { access | WRITE } else { access }
     }
 
+    /// The same, as the broker has it.
+    fn rights(&self) -> u64 {
+        let wanted = self.wanted();
+        let read = if wanted & READ != 0 { OPEN_READ } else { 0 };
+        read | if wanted & WRITE != 0 { OPEN_WRITE } else { 0 }
+    }
+
     /// Opens what is at `place`, or makes it.
     fn open(&self, walker: &mut Walker<'_>, place: &crate::fs::walk::Place<'_>) -> Result<What, Errno> {
         let create = self.has(O_CREAT);
@@ -202,6 +211,9 @@ impl Opening {
             Node::Proc(node) if node.is_directory() && self.wanted() & WRITE != 0 => Err(Errno::EISDIR),
             Node::Proc(node) => {
                 walker.check_proc(node, self.wanted())?;
+                if let Some(File::Maps | File::Environment) = node.file() {
+                    walker.check_look(node)?;
+                }
                 Ok(What::Proc(node))
             }
             Node::Open(open) => match (walker.files.open.get(open).what, self.flags & O_ACCMODE) {
@@ -227,6 +239,10 @@ impl Opening {
         walker.who.check(wanted, inode)?;
         if self.has(O_NOATIME) && !walker.who.owns(inode.uid) {
             return Err(Errno::EPERM);
+        }
+        if let Some(serial) = walker.files.object(file) {
+            walker.files.allow_object(&walker.who, serial, self.rights())?;
+            return Ok(What::File(file));
         }
         match inode.kind {
             Kind::Device(Device::Tty) => Err(Errno::ENXIO),
@@ -254,6 +270,17 @@ impl Opening {
             // Nothing can be made in /proc: a name that is not there is not there.
             return Err(Errno::ENOENT);
         };
+        if walker.files.is_shared(directory) {
+            // Another guest may make it meanwhile.
+            let exclusive = if self.has(O_EXCL) { OPEN_EXCLUSIVE } else { 0 };
+            let flags = self.rights() | OPEN_CREATE | exclusive;
+            let Walker {
+                files, memory, who, ..
+            } = walker;
+            return files
+                .open_object(memory, who, name, flags, self.mode)
+                .map(What::File);
+        }
         let at = Entry {
             directory,
             name,
@@ -280,6 +307,9 @@ impl Opening {
             return Err(Errno::ENOTDIR);
         }
         walker.who.check(WRITE | EXECUTE, inode)?;
+        if walker.files.is_shared(directory) {
+            return Err(Errno::EOPNOTSUPP);
+        }
         // A number that no path gives.
         let number = number_of(hash(self.now, b"unnamed"));
         let owner = (walker.who.uid, walker.who.gid);

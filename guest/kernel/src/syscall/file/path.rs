@@ -102,7 +102,8 @@ impl Call<'_> {
             who: match by {
                 By::Effective => Who::new(credentials),
                 By::Real => Who::real(credentials),
-            },
+            }
+            .in_process(processes[own].pid),
             boot,
         }
     }

@@ -2,16 +2,19 @@
 //! files beside this one move them.
 
 use super::content::Region;
-use super::{content, open_file, pipe, procfs, random, stdio};
+use super::{content, object, open_file, pipe, procfs, random, stdio};
 use crate::fs::FileId;
 use crate::fs::device::Device;
 use crate::fs::inode::{Kind, SET_GID, SET_UID};
 use crate::fs::open::{O_APPEND, O_NOATIME, OpenFile, What};
 use crate::mm::contents::MOST_BYTES;
+use crate::process::limits;
 use crate::process::signal::SIGXFSZ;
+use crate::process::task::Wait;
 use crate::syscall::{Attempt, Call, Reply, number};
 use crate::time;
 use abi::Errno;
+use abi::object::AT_END;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Most bytes one call moves (Linux's MAX_RW_COUNT).
@@ -21,8 +24,6 @@ const MOST_VECTORS: u64 = 1024;
 const MOST_SENT: u64 = 16 << 20;
 /// How many vectors of an array are kept at hand.
 const AT_HAND: usize = 8;
-/// The limit of a file's size (getrlimit(2)).
-pub const RLIMIT_FSIZE: usize = 1;
 /// How old the time of the last read may be before it is set again although nothing was written (mount(8), relatime).
 const DAY_NS: u64 = 24 * 3600 * 1_000_000_000;
 
@@ -278,6 +279,11 @@ fn read_file<B: Buffers>(
         Kind::Device(device) => return read_device(call, device, buffers),
         Kind::Link | Kind::Free => return Err(Errno::EINVAL),
     }
+    if let Some(serial) = call.kernel.files.object(file) {
+        return each(call, buffers, |call, region, done| {
+            object::read(call, serial, offset + done, region)
+        });
+    }
     let got = each(call, buffers, |call, region, done| {
         content::read(call, file, offset + done, region)
     })?;
@@ -321,6 +327,9 @@ fn write_to<B: Buffers>(call: &mut Call<'_>, fd: u64, buffers: &B, at: At) -> Re
         What::Stdio(which) => stdio::write(call, which, &open, buffers),
         What::Writer(pipe) => pipe::write(call, pipe, &open, buffers),
         What::Reader(_) => Reply::Error(Errno::EBADF),
+        What::File(file) if call.kernel.files.object(file).is_some() => {
+            write_object(call, file, number, &open, buffers, at)
+        }
         What::File(file) => {
             let offset = if open.flags & O_APPEND != 0 {
                 call.kernel.memory.contents.size(file)
@@ -350,7 +359,7 @@ fn write_file<B: Buffers>(call: &mut Call<'_>, file: FileId, buffers: &B, offset
         Kind::Device(device) => return write_device(call, device, buffers),
         _ => return Err(Errno::EINVAL),
     }
-    let [most, _] = call.process().limit(RLIMIT_FSIZE);
+    let [most, _] = call.process().limit(limits::FSIZE);
     let done = each(call, buffers, |call, region, done| {
         let at = offset + done;
         let room = most.min(MOST_BYTES).saturating_sub(at);
@@ -376,6 +385,56 @@ fn write_file<B: Buffers>(call: &mut Call<'_>, file: FileId, buffers: &B, offset
         }
     }
     Ok(done)
+}
+
+/// As [`write_file`], for an object, whose end only the broker knows.
+fn write_object<B: Buffers>(
+    call: &mut Call<'_>,
+    file: FileId,
+    number: u16,
+    open: &OpenFile,
+    buffers: &B,
+    at: At,
+) -> Reply {
+    let Some(serial) = call.kernel.files.object(file) else {
+        return Reply::Error(Errno::EBADF);
+    };
+    let append = open.flags & O_APPEND != 0;
+    let start = at.or(open.offset);
+    let [most, _] = call.process().limit(limits::FSIZE);
+    let mut end = start;
+    call.kernel.files.refused = None;
+    let done = each(call, buffers, |call, region, done| {
+        let mut from = start + done;
+        if append {
+            call.kernel.files.refresh(&mut call.kernel.memory, file);
+            from = call.kernel.memory.contents.size(file);
+        }
+        let room = most.min(MOST_BYTES).saturating_sub(from);
+        if room == 0 {
+            if from >= most {
+                call.signal_itself(SIGXFSZ);
+            }
+            return Err(Errno::EFBIG);
+        }
+        let region = Region {
+            len: region.len.min(room),
+            ..region
+        };
+        let (written, after) = object::write(call, serial, if append { AT_END } else { from }, region)?;
+        end = after;
+        Ok(written)
+    });
+    match done {
+        Err(Errno::EAGAIN) if call.kernel.files.refused.take().is_some() => call.wait(Wait::Object, 0, None),
+        Err(error) => Reply::Error(error),
+        Ok(done) => {
+            if done > 0 {
+                moved_on(call, number, at, end);
+            }
+            Reply::Value(done)
+        }
+    }
 }
 
 fn write_device<B: Buffers>(call: &mut Call<'_>, device: Device, buffers: &B) -> Result<u64, Errno> {
@@ -489,6 +548,12 @@ const SEEK_END: u64 = 2;
 const SEEK_DATA: u64 = 3;
 const SEEK_HOLE: u64 = 4;
 
+/// How long a regular file is now.
+pub fn size_of_file(call: &mut Call<'_>, file: FileId) -> u64 {
+    call.kernel.files.refresh(&mut call.kernel.memory, file);
+    call.kernel.memory.contents.size(file)
+}
+
 /// lseek(2).
 pub fn lseek(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [fd, offset, whence, ..] = call.args;
@@ -505,7 +570,7 @@ pub fn lseek(call: &mut Call<'_>) -> Result<u64, Errno> {
         _ => Kind::Free,
     };
     let size = match (open.what, kind) {
-        (What::File(file), Kind::Regular) => Some(call.kernel.memory.contents.size(file)),
+        (What::File(file), Kind::Regular) => Some(size_of_file(call, file)),
         // A directory has places for its names only.
         (_, Kind::Directory) => None,
         // Devices stay where they are.
@@ -555,7 +620,7 @@ pub fn sendfile(call: &mut Call<'_>) -> Reply {
     } else {
         0
     };
-    let left = call.kernel.memory.contents.size(file).saturating_sub(offset);
+    let left = size_of_file(call, file).saturating_sub(offset);
     let len = len.min(left).min(MOST_SENT);
     let sent = content::send(call, file, offset, len, skip, to);
     match sent {
