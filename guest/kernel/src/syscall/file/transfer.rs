@@ -302,10 +302,7 @@ fn read_device<B: Buffers>(call: &mut Call<'_>, device: Device, buffers: &B) -> 
     match device {
         Device::Null => Ok(0),
         Device::Zero | Device::Full => each(call, buffers, |call, region, _| {
-            call.with_space(|space, memory, world| {
-                space.clear_out(memory, world, region.address, region.len)
-            })?;
-            Ok(region.len)
+            call.with_space(|space, memory, world| space.clear_out(memory, world, region.address, region.len))
         }),
         Device::Random | Device::Urandom => each(call, buffers, |call, region, _| random::fill(call, region)),
         Device::Tty => Err(Errno::ENXIO),
