@@ -21,8 +21,8 @@ Examples:
   tombolo run ./server : -n 3 ./client 42     one guest with one program, three with another
   tombolo run --help                          all options, and what exit statuses mean
 
-All guests of one command share their System V segments: shmget with the same
-key finds the same memory.";
+All guests of one command share their System V segments and /dev/shm: shmget with
+the same key finds the same memory, and so does shm_open with the same name.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
