@@ -164,7 +164,18 @@ mod tests {
 
     #[test]
     fn a_name_is_absolute_and_plain() {
-        for name in ["", "a", "/", "/a/", "//a", "/a//b", "/a/./b", "/..", "/a\0b", "/dev/shm/a"] {
+        for name in [
+            "",
+            "a",
+            "/",
+            "/a/",
+            "//a",
+            "/a//b",
+            "/a/./b",
+            "/..",
+            "/a\0b",
+            "/dev/shm/a",
+        ] {
             let error = GuestFile::from_bytes(name, *b"").unwrap_err();
             assert_eq!(error.exit_status(), 125, "{name:?}");
         }

@@ -273,7 +273,7 @@ impl Files {
 
     /// Lets go of object `serial`, which was `file`: nobody uses it here, and no area shows it.
     pub(super) fn release_object(&mut self, memory: &mut Memory, file: FileId, serial: u64) {
-        while let Some(range) = memory.ranges.take(file) {
+        while let Some(range) = memory.take_range(file) {
             if let Err(error) = tell(Call::ObjectUnmap, &[range.gpa.get()]) {
                 panic!("the broker refuses to unmap a range of object {serial}: {error}");
             }

@@ -19,6 +19,8 @@ use std::ops::Bound::{Excluded, Unbounded};
 pub(super) const MOST_MADE: u32 = 4096;
 /// Most objects that a guest may hold; one more is ENFILE.
 pub(super) const MOST_HELD: u32 = 4096;
+/// Most names that a guest may have made and that are still there; one more is ENOSPC.
+pub(super) const MOST_NAMES: u32 = 16384;
 /// Most ranges of objects that a guest may have in its windows; one more is ENOMEM.
 pub(super) const MOST_RANGES: u32 = 4096;
 /// Most names of one object, as on Linux's larger file systems.
@@ -27,12 +29,15 @@ const MOST_LINKS: u32 = 65_000;
 struct Name {
     serial: u64,
     order: u64,
+    /// The guest that made it.
+    maker: u32,
 }
 
 /// What a guest has.
 #[derive(Default)]
 struct Counts {
     made: u32,
+    names: u32,
     held: u32,
     ranges: u32,
 }
@@ -107,7 +112,7 @@ impl Directory {
     /// ENOSPC, ENFILE.
     pub(super) fn check_make(&self, guest: u32) -> Result<(), Errno> {
         match self.of.get(&guest) {
-            Some(counts) if counts.made >= MOST_MADE => Err(Errno::ENOSPC),
+            Some(counts) if counts.made >= MOST_MADE || counts.names >= MOST_NAMES => Err(Errno::ENOSPC),
             Some(counts) if counts.held >= MOST_HELD => Err(Errno::ENFILE),
             _ => Ok(()),
         }
@@ -124,10 +129,11 @@ impl Directory {
         now: u64,
     ) -> u64 {
         let serial = store.serial;
-        self.of.entry(life.creator_guest).or_default().made += 1;
+        let maker = life.creator_guest;
+        self.of.entry(maker).or_default().made += 1;
         let object = Object::new(who, name, mode, store, life, now);
         self.objects.insert(serial, object);
-        self.enter(name, serial, now);
+        self.enter(name, serial, maker, now);
         serial
     }
 
@@ -188,6 +194,7 @@ impl Directory {
                 counts,
                 Counts {
                     made: 0,
+                    names: 0,
                     held: 0,
                     ranges: 0
                 }
@@ -197,18 +204,22 @@ impl Directory {
         }
     }
 
-    fn enter(&mut self, name: &[u8], serial: u64, now: u64) {
+    /// A name that guest `maker` has made, and that is free.
+    fn enter(&mut self, name: &[u8], serial: u64, maker: u32, now: u64) {
+        self.of.entry(maker).or_default().names += 1;
         self.last_order += 1;
         let order = self.last_order;
         self.order.insert(order, name.to_vec());
-        self.names.insert(name.to_vec(), Name { serial, order });
+        let entry = Name { serial, order, maker };
+        self.names.insert(name.to_vec(), entry);
         self.changed = now;
     }
 
     /// Takes a name away; the object, if that was the end of it.
     fn leave(&mut self, name: &[u8], now: u64) -> Option<Object> {
-        let Name { serial, order } = self.names.remove(name)?;
+        let Name { serial, order, maker } = self.names.remove(name)?;
         self.order.remove(&order);
+        self.uncount(maker, |counts| counts.names -= 1);
         self.changed = now;
         let object = self.objects.get_mut(&serial)?;
         object.links -= 1;
@@ -230,17 +241,22 @@ impl Directory {
         now: u64,
     ) -> Result<(), Errno> {
         let taken = self.names.contains_key(name);
+        let full = self
+            .of
+            .get(&guest)
+            .is_some_and(|counts| counts.names >= MOST_NAMES);
         let object = self.held(guest, serial)?;
         match object.links {
             _ if taken => return Err(Errno::EEXIST),
             _ if !object.may_link(who) => return Err(Errno::EPERM),
             0 => return Err(Errno::ENOENT),
             MOST_LINKS.. => return Err(Errno::EMLINK),
+            _ if full => return Err(Errno::ENOSPC),
             _ => {}
         }
         object.links += 1;
         object.changed = now;
-        self.enter(name, serial, now);
+        self.enter(name, serial, guest, now);
         Ok(())
     }
 
@@ -304,10 +320,11 @@ impl Directory {
         }
         let gone = other.and_then(|_| self.leave(to, now));
         // It keeps the number of its names: one goes, one comes.
-        if let Some(Name { order, .. }) = self.names.remove(from) {
+        if let Some(Name { order, maker, .. }) = self.names.remove(from) {
             self.order.remove(&order);
+            self.uncount(maker, |counts| counts.names -= 1);
+            self.enter(to, serial, maker, now);
         }
-        self.enter(to, serial, now);
         if let Some(object) = self.objects.get_mut(&serial) {
             object.changed = now;
         }
