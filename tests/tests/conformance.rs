@@ -27,6 +27,11 @@ fn shmctl_answers_as_linux_does() {
 }
 
 #[test]
+fn structures_have_the_layout_linux_gives_them() {
+    conforms("conf_layout.c", 130);
+}
+
+#[test]
 fn identifiers_are_those_linux_gives() {
     conforms("conf_ids.c", 330);
 }
@@ -72,7 +77,7 @@ fn changes_of_mappings_count_as_on_linux() {
 
 #[test]
 fn what_mremap_leaves_behind_is_what_linux_leaves() {
-    conforms("conf_remap.c", 270);
+    conforms("conf_remap.c", 440);
 }
 
 #[test]
@@ -93,6 +98,20 @@ fn forced_removal_takes_what_it_takes_on_linux() {
 #[test]
 fn limits_hold_as_on_linux() {
     conforms("conf_limits.c", 60);
+}
+
+#[test]
+fn resource_limits_hold_as_on_linux() {
+    conforms("conf_rlimit.c", 300);
+}
+
+#[test]
+fn attaches_that_page_tables_can_not_hold_are_placed_as_on_linux() {
+    let run = Run::with("conf_large.c", Toolchain::Musl)
+        .memory(16 << 20)
+        .compare();
+    run.expect_all(0);
+    assert!(run.stdout(0, 0).lines().count() >= 35, "{run:?}");
 }
 
 #[test]

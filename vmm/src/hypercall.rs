@@ -10,7 +10,7 @@ mod serve;
 pub use object::ObjectCall;
 pub use serve::{Service, ServiceParts};
 
-use crate::broker::{FutexRequeue, FutexWait, FutexWake, ProcFile, Shared, SharedWord};
+use crate::broker::{FutexRequeue, FutexWait, FutexWake, ProcFile, Room, Shared, SharedWord};
 use crate::outcome::Tables;
 use crate::window::WindowKind;
 use abi::hypercall::{
@@ -132,8 +132,7 @@ pub enum Hypercall {
     ShmAttach {
         id: i32,
         flags: u32,
-        room: u64,
-        no_room: Errno,
+        rooms: [Room; 2],
     },
     ShmDetach {
         id: i32,
@@ -267,11 +266,7 @@ pub fn decode(request: &Request) -> Result<(Call, Hypercall), Errno> {
         Call::ShmAttach => Hypercall::ShmAttach {
             id: a0 as i32,
             flags: a1 as u32,
-            room: a2,
-            no_room: i32::try_from(a3)
-                .ok()
-                .and_then(Errno::from_raw)
-                .ok_or(Errno::EINVAL)?,
+            rooms: [room(a2, a3)?, room(a4, a5)?],
         },
         Call::ShmDetach => Hypercall::ShmDetach {
             id: a0 as i32,
@@ -381,6 +376,14 @@ fn buffer(gpa: u64, len: u64) -> Result<Buffer, Errno> {
     Ok(Buffer {
         gpa: GuestPhys::new(gpa),
         len,
+    })
+}
+
+fn room(bytes: u64, errno: u64) -> Result<Room, Errno> {
+    let errno = i32::try_from(errno).ok().and_then(Errno::from_raw);
+    Ok(Room {
+        bytes,
+        errno: errno.ok_or(Errno::EINVAL)?,
     })
 }
 

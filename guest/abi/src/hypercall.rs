@@ -137,7 +137,8 @@ calls! {
     ShmGet = 16,
     /// shmat's host half. args: id, flags ([`crate::ipc::SHM_RDONLY`], [`crate::ipc::SHM_EXEC`]), how many
     /// bytes there is room for at the address asked for, and the errno if the segment (rounded up to pages) is
-    /// larger than that: found out after Linux's checks of id and permission, before anything is counted.
+    /// larger than that; how many it may have otherwise, and the errno if it is larger than that, which is looked at
+    /// next. Both are found out after Linux's checks of id and permission, before anything is counted.
     /// Result: the key the segment was made with, as a u32; out: GPA of the segment in the window that serves the
     /// flags, size in bytes (not rounded; of a
     /// segment of huge pages: rounded up to those).

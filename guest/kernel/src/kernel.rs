@@ -139,6 +139,10 @@ impl Kernel {
         };
         let space = &mut self.spaces[space];
         space.lowest = lowest;
+        // Rarely: few processes set any.
+        if process.limits_set != 0 || space.limits.is_some() {
+            space.limits = process.memory_limits();
+        }
         work(space, &mut self.memory, &mut world)
     }
 

@@ -48,6 +48,15 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 const NS_PER_S: i64 = 1_000_000_000;
 
+/// How large a segment may be to be attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes, in whole pages.
+    pub bytes: u64,
+    /// What is said of a larger one.
+    pub errno: Errno,
+}
+
 /// Where an attached segment lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attached {
@@ -67,18 +76,17 @@ pub trait SegmentService: FutexService + ObjectService {
     /// Linux's, in Linux's order (`shm::Registry::get`).
     fn shmget(&self, guest: u32, caller: &Caller<'_>, key: i32, size: u64, flags: u32) -> Result<u64, Errno>;
 
-    /// The host's half of `shmat(2)`; see [`abi::hypercall::Call::ShmAttach`] for `room` and `no_room`.
+    /// The host's half of `shmat(2)`; see [`abi::hypercall::Call::ShmAttach`] for `rooms`, looked at in their order.
     ///
     /// # Errors
-    /// EINVAL (id), EACCES (permission, or the guest's policy), `no_room`, ENOMEM (window full, too many splices).
+    /// EINVAL (id), EACCES (permission, or the guest's policy), a room's, ENOMEM (window full, too many splices).
     fn attach(
         &self,
         guest: u32,
         caller: &Caller<'_>,
         id: i32,
         flags: u32,
-        room: u64,
-        no_room: Errno,
+        rooms: &[Room],
     ) -> Result<Attached, Errno>;
 
     /// `count` more attaches of what the guest has attached in that window already (fork, a split by mprotect).
@@ -394,8 +402,7 @@ impl SegmentService for Broker {
         caller: &Caller<'_>,
         id: i32,
         flags: u32,
-        room: u64,
-        no_room: Errno,
+        rooms: &[Room],
     ) -> Result<Attached, Errno> {
         let which = if flags & SHM_RDONLY != 0 {
             Kind::ReadOnly
@@ -414,14 +421,14 @@ impl SegmentService for Broker {
             }
             let memory = segment.backing.memory();
             // Rounded up to its pages; no file is longer than `i64::MAX`.
-            if memory.pages * PAGE_SIZE > room {
+            if let Some(room) = rooms.iter().find(|room| memory.pages * PAGE_SIZE > room.bytes) {
                 // Linux holds it while it looks for room, which may end it.
                 table.registry.hold(id)?;
                 let released = table.registry.release(id);
                 let released = self.record(&mut table, released);
                 drop(table);
                 drop(released);
-                return Err(no_room);
+                return Err(room.errno);
             }
             // An attach of huge pages covers the last one whole.
             let size = if segment.huge {

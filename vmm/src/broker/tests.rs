@@ -26,7 +26,7 @@ const LAYOUT: WindowLayout = WindowLayout {
     ro_base: 1 << 37,
     size: 4 << 30,
 };
-const ROOM: u64 = u64::MAX;
+const ROOM: &[Room] = &[];
 const ROOT: Caller<'static> = Caller {
     pid: 0,
     task: 0,
@@ -137,8 +137,7 @@ impl Group {
             .unwrap() as i32
     }
     fn attach(&self, guest: u32, id: i32, flags: u32) -> Result<Attached, Errno> {
-        self.broker
-            .attach(guest, &process(guest, 5), id, flags, ROOM, Errno::EINVAL)
+        self.broker.attach(guest, &process(guest, 5), id, flags, ROOM)
     }
     fn detach(&self, guest: u32, id: i32, window: WindowKind, count: u64) -> Result<(), Errno> {
         self.broker.detach(guest, &process(guest, 6), id, window, count)
@@ -327,10 +326,7 @@ fn a_process_id_of_another_guest_is_not_believed() {
         .shmget(1, &process(0, 5), IPC_PRIVATE, 4096, 0o666)
         .unwrap() as i32;
     assert_eq!(group.stat(id).unwrap().cpid as u32, group_pid(1, 1));
-    group
-        .broker
-        .attach(1, &process(1, 44), id, 0, ROOM, Errno::EINVAL)
-        .unwrap();
+    group.broker.attach(1, &process(1, 44), id, 0, ROOM).unwrap();
     assert_eq!(group.stat(id).unwrap().lpid as u32, group_pid(1, 44));
     group
         .broker
@@ -348,12 +344,17 @@ fn permission_is_checked_before_room_and_room_before_anything_is_counted() {
         egid: 1000,
         ..process(0, 5)
     };
-    let attach = |caller, room| group.broker.attach(0, caller, id, 0, room, Errno::EINVAL);
-    assert_eq!(attach(&stranger, 0), Err(Errno::EACCES));
-    assert_eq!(attach(&ROOT, 8191), Err(Errno::EINVAL));
+    let attach = |caller, bytes, more| {
+        let (first, second) = (Errno::EINVAL, Errno::ENOMEM);
+        let rooms = [(bytes, first), (more, second)].map(|(bytes, errno)| Room { bytes, errno });
+        group.broker.attach(0, caller, id, 0, &rooms)
+    };
+    assert_eq!(attach(&stranger, 0, 0), Err(Errno::EACCES));
+    assert_eq!(attach(&ROOT, 8191, 0), Err(Errno::EINVAL));
+    assert_eq!(attach(&ROOT, 8192, 8191), Err(Errno::ENOMEM));
     let status = group.stat(id).unwrap();
     assert_eq!((status.nattch, status.atime, status.lpid), (0, 0, 0));
-    assert!(attach(&ROOT, 8192).is_ok());
+    assert!(attach(&ROOT, 8192, 8192).is_ok());
 }
 
 #[test]

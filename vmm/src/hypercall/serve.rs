@@ -202,13 +202,8 @@ impl Service {
             Hypercall::ProcessStart { index, pid } => ledger.process_started(index, pid).map(|()| 0),
             Hypercall::Random { into } => self.random(into),
             Hypercall::ShmGet { key, size, flags, .. } => segments.shmget(guest, &caller, key, size, flags),
-            Hypercall::ShmAttach {
-                id,
-                flags,
-                room,
-                no_room,
-            } => {
-                let attached = segments.attach(guest, &caller, id, flags, room, no_room)?;
+            Hypercall::ShmAttach { id, flags, rooms } => {
+                let attached = segments.attach(guest, &caller, id, flags, &rooms)?;
                 ledger.attached();
                 request.out = [attached.gpa, attached.size];
                 Ok(u64::from(attached.key as u32))

@@ -22,7 +22,7 @@ fn decoded(call: Call, args: [u64; 6]) -> Result<Hypercall, Errno> {
 fn every_call_has_a_meaning() {
     for call in Call::ALL {
         let args = if *call == Call::ShmAttach {
-            [0, 0, 0, 22, 0, 0]
+            [0, 0, 0, 22, 0, 12]
         } else if *call == Call::SwitchFpu {
             [FPU_NONE, FPU_INITIAL, 0, 0, 0, 0]
         } else if matches!(call, Call::ObjectList | Call::ObjectName) {
@@ -47,12 +47,20 @@ fn arguments_are_taken_as_linux_means_them() {
         })
     );
     assert_eq!(
-        decoded(Call::ShmAttach, [7, 0o10000, 4096, 12, 0, 0]),
+        decoded(Call::ShmAttach, [7, 0o10000, 4096, 12, 8192, 1]),
         Ok(Hypercall::ShmAttach {
             id: 7,
             flags: 0o10000,
-            room: 4096,
-            no_room: Errno::ENOMEM
+            rooms: [
+                Room {
+                    bytes: 4096,
+                    errno: Errno::ENOMEM
+                },
+                Room {
+                    bytes: 8192,
+                    errno: Errno::EPERM
+                }
+            ]
         })
     );
     for (said, memlock) in [(0, None), (1, Some(0)), (u64::MAX, Some(u64::MAX - 1))] {
@@ -174,8 +182,9 @@ fn what_means_nothing_is_refused() {
         (Call::Random, [0, abi::PAGE_SIZE + 1, 0, 0, 0, 0], Errno::EINVAL),
         (Call::Copy, [MAX_BULK as u64 + 1, 0, 0, 0, 0, 0], Errno::EINVAL),
         (Call::Zero, [u64::MAX, 0, 0, 0, 0, 0], Errno::EINVAL),
-        (Call::ShmAttach, [0, 0, 0, 0, 0, 0], Errno::EINVAL),
-        (Call::ShmAttach, [0, 0, 0, 4096, 0, 0], Errno::EINVAL),
+        (Call::ShmAttach, [0, 0, 0, 0, 0, 12], Errno::EINVAL),
+        (Call::ShmAttach, [0, 0, 0, 4096, 0, 12], Errno::EINVAL),
+        (Call::ShmAttach, [0, 0, 0, 12, 0, 0], Errno::EINVAL),
         (Call::ShmDetach, [0, 2, 1, 0, 0, 0], Errno::EINVAL),
         (Call::ShmAttachMore, [0, u64::MAX, 1, 0, 0, 0], Errno::EINVAL),
         (Call::FutexWait, [0, 0, 0, 1, 256, 0], Errno::EINVAL),

@@ -87,7 +87,7 @@ impl Kernel {
                         offset: part.offset + address - area.start.get(),
                     }))
                 }
-                Backing::SharedAnonymous | Backing::File(FilePart { shared: true, .. }) => {
+                Backing::SharedAnonymous { .. } | Backing::File(FilePart { shared: true, .. }) => {
                     match space.run(memory, world, address, 4, access)? {
                         Run::Ram(gpa, _) => Ok(Place::Local(FutexKey::Shared(gpa.get()))),
                         Run::Segment(_) => Err(Errno::EFAULT),

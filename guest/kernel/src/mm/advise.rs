@@ -169,7 +169,7 @@ impl AddressSpace {
                 }
                 Ok(())
             }
-            Backing::SharedAnonymous => {
+            Backing::SharedAnonymous { .. } => {
                 let pages = part.len() / PAGE_SIZE;
                 for_each_leaf(&mem.frames, self.root, part.start, pages, |leaf| {
                     let from = leaf.virt.max(part.start);

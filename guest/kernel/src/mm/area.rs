@@ -131,7 +131,11 @@ pub enum Backing {
     /// A part of a file in the tree.
     File(FilePart),
     /// Zeros at first; what fork shares rather than copies (`MAP_SHARED | MAP_ANONYMOUS`).
-    SharedAnonymous,
+    SharedAnonymous {
+        /// How many bytes from the area's start on there are: no more than when it was mapped, for how long the area may
+        /// be. What comes after is SIGBUS.
+        len: u64,
+    },
 }
 
 impl Backing {
@@ -139,7 +143,10 @@ impl Backing {
     #[must_use]
     pub fn advanced(self, by: u64) -> Backing {
         match self {
-            Backing::Anonymous | Backing::SharedAnonymous => self,
+            Backing::Anonymous => self,
+            Backing::SharedAnonymous { len } => Backing::SharedAnonymous {
+                len: len.saturating_sub(by),
+            },
             Backing::Image { phys, len } => Backing::Image {
                 phys: phys.add(by),
                 len: len.saturating_sub(by),
@@ -174,6 +181,8 @@ bitflags! {
         const LARGE = 32;
         /// Never in large pages (`MADV_NOHUGEPAGE`; and `MAP_STACK`, as Linux since 6.7: little of a stack is used).
         const SMALL = 64;
+        /// Nobody's advice: it is a stack, and grows down when what is below it is touched.
+        const GROWS = 128;
     }
 }
 
@@ -219,10 +228,21 @@ impl Area {
     /// Whether processes that have it after a fork see each other's writes.
     pub const fn is_shared(&self) -> bool {
         match self.backing {
-            Backing::Segment(_) | Backing::SharedAnonymous => true,
+            Backing::Segment(_) | Backing::SharedAnonymous { .. } => true,
             Backing::File(part) => part.shared,
             Backing::Anonymous | Backing::Image { .. } => false,
         }
+    }
+
+    /// Where what is behind it ends, if that is before its own end: beyond is SIGBUS. (Of files, which grow and shrink, it
+    /// is asked anew each time.)
+    pub fn backed_end(&self) -> GuestVirt {
+        let len = match &self.backing {
+            Backing::Segment(part) => part.left(),
+            Backing::SharedAnonymous { len } => *len,
+            Backing::Anonymous | Backing::Image { .. } | Backing::File(_) => return self.end,
+        };
+        self.start.add(len.min(self.len()))
     }
 
     /// The part of it in `[start, end)`, which it contains.

@@ -42,22 +42,18 @@ impl AddressSpace {
         next.saturating_sub(at.get())
     }
 
-    /// Whether an attach of `pages` pages at `at` will have the areas and page tables it needs: to be asked before
-    /// the broker counts it. As long as nothing else happens in between, a positive answer stays right.
+    /// Whether an attach at `at` will have the areas it needs, and may be there: to be asked before the broker counts
+    /// it. As long as nothing else happens in between, a positive answer stays right.
     ///
     /// # Errors
     /// ENOMEM if not; EPERM for an address below the lowest the program may map.
-    pub fn can_attach(&self, mem: &Memory, at: Place, pages: u64) -> Result<(), Errno> {
+    pub fn can_attach(&self, mem: &Memory, at: Place) -> Result<(), Errno> {
         if let Place::Free(at) | Place::Replacing(at) = at {
-            check_fixed(
-                at.align_down(PAGE_SIZE),
-                pages.saturating_mul(PAGE_SIZE),
-                self.lowest,
-            )?;
+            check_fixed(at.align_down(PAGE_SIZE), PAGE_SIZE, self.lowest)?;
         }
         // One for the attach, one should what it replaces get a hole.
         let areas = 1 + usize::from(matches!(at, Place::Replacing(_)));
-        if mem.areas.available() < areas || mem.frames.free_frames() < most_tables(pages) {
+        if mem.areas.available() < areas {
             return Err(Errno::ENOMEM);
         }
         Ok(())
@@ -68,8 +64,8 @@ impl AddressSpace {
     /// are detached after that, so the counts are never lower in between than at the end.
     ///
     /// # Errors
-    /// ENOMEM for no room, areas or tables; EINVAL for a crooked address; EPERM below the lowest address; what
-    /// the broker says to a hole in an attach. Then nothing has changed, and the caller has the attach uncounted.
+    /// ENOMEM for no room, no areas, or no table where a large leaf is cut; EINVAL for a crooked address; EPERM below
+    /// the lowest address; what the broker says to a hole in an attach. Then nothing has changed, and the caller has the attach uncounted.
     pub fn attach_replacing(
         &mut self,
         mem: &mut Memory,
@@ -80,18 +76,17 @@ impl AddressSpace {
     ) -> Result<GuestVirt, Errno> {
         let len = segment.mapped_size();
         check_fixed(at, len, self.lowest)?;
-        // After this only the broker can object.
-        self.can_attach(mem, Place::Replacing(at), len / PAGE_SIZE)?;
+        self.can_attach(mem, Place::Replacing(at))?;
         self.clear(mem, world, at, at.add(len))?;
         self.attach(mem, world, Some(at), segment, prot)
     }
 
-    /// Maps `segment`, all of it and at once. The broker has counted the attach; if this fails, the caller
-    /// has it uncounted. Where the kernel may choose, segments of 2 MiB and more get an address at which the
+    /// Maps `segment`, all of it and at once if there are frames for the tables; else its pages come when they are
+    /// touched. The broker has counted the attach; if this fails, the caller has it uncounted. Where the kernel may choose, segments of 2 MiB and more get an address at which the
     /// tables can use 2 MiB leaves.
     ///
     /// # Errors
-    /// EINVAL if something is mapped there or the address is crooked; ENOMEM for no room, areas or tables;
+    /// EINVAL if something is mapped there or the address is crooked; ENOMEM for no room or areas;
     /// EPERM below the lowest address programs may map. Then nothing has changed.
     pub fn attach(
         &mut self,
@@ -129,22 +124,8 @@ impl AddressSpace {
             backing: Backing::Segment(SegmentRef { attach, ..segment }),
             advice: Advice::empty(),
         };
-        let rights = self.rights(mem, &area);
-        let mut space = shm::Space {
-            memory: &mut mem.frames,
-            root: self.root,
-        };
-        if let Err(error) = shm::up_shmat(
-            &mut space,
-            PageList::Run(segment.start()),
-            len / PAGE_SIZE,
-            start,
-            rights,
-        ) {
-            mem.frames.release();
-            return Err(error);
-        }
         self.areas.insert(&mut mem.areas, area)?;
+        self.map_fragment(mem, &area, &segment, start);
         mem.attaches = attach;
         Ok(start)
     }
@@ -206,24 +187,20 @@ impl AddressSpace {
         world.detached(part);
     }
 
-    /// Maps what `area`, a fragment of an attach, shows of its segment at `to` as well.
-    pub(super) fn map_fragment(
-        &mut self,
-        mem: &mut Memory,
-        area: &Area,
-        part: &SegmentRef,
-        to: GuestVirt,
-    ) -> Result<(), Errno> {
+    /// Maps what `area`, a fragment of an attach, shows of its segment at `to`, if there are frames for all the tables
+    /// that could take. If not, that is no error: pages that are missing come when they are touched.
+    pub(super) fn map_fragment(&mut self, mem: &mut Memory, area: &Area, part: &SegmentRef, to: GuestVirt) {
         let pages = area.len().min(part.left()) / PAGE_SIZE;
+        if mem.frames.free_frames() < most_tables(pages) {
+            return;
+        }
         let rights = self.rights(mem, area);
         let mut space = shm::Space {
             memory: &mut mem.frames,
             root: self.root,
         };
-        let mapped = shm::up_shmat(&mut space, PageList::Run(part.start()), pages, to, rights);
-        if mapped.is_err() {
+        if shm::up_shmat(&mut space, PageList::Run(part.start()), pages, to, rights).is_err() {
             mem.frames.release();
         }
-        mapped
     }
 }

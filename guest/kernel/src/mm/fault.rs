@@ -43,7 +43,7 @@ pub enum Fault {
     NotAllowed,
     /// There is no memory for it.
     OutOfMemory,
-    /// The attach reaches beyond its segment (mremap): SIGBUS.
+    /// The area reaches beyond what is behind it, which mremap does: SIGBUS.
     BeyondEnd,
 }
 
@@ -94,7 +94,7 @@ impl AddressSpace {
         addr: GuestVirt,
         access: Access,
     ) -> Result<(), Fault> {
-        let area = *self.areas.find(&mem.areas, addr).ok_or(Fault::NotMapped)?;
+        let area = self.area_for(mem, addr).ok_or(Fault::NotMapped)?;
         if !area.prot.allows(access) {
             return Err(Fault::NotAllowed);
         }
@@ -115,8 +115,11 @@ impl AddressSpace {
                 Ok(())
             };
         }
+        if page >= area.backed_end() {
+            return Err(Fault::BeyondEnd);
+        }
         match area.backing {
-            Backing::Anonymous | Backing::SharedAnonymous => {
+            Backing::Anonymous | Backing::SharedAnonymous { .. } => {
                 self.fault_anonymous(mem, world, &area, page, &found)
             }
             Backing::Image { phys, len } => {
@@ -136,11 +139,7 @@ impl AddressSpace {
                 Some(serial) => self.fault_object(mem, world, &area, &part, serial, page, &found, access),
             },
             Backing::Segment(part) => {
-                let end = area.start.add(part.left()).min(area.end);
-                if page >= end {
-                    return Err(Fault::BeyondEnd);
-                }
-                let gap = gap_around(mem, &found, area.start, end, page, AHEAD_IN_PLACE);
+                let gap = gap_around(mem, &found, area.start, area.backed_end(), page, AHEAD_IN_PLACE);
                 self.show(mem, &area, page, gap, part.start())
             }
         }
@@ -155,16 +154,17 @@ impl AddressSpace {
         page: GuestVirt,
         found: &Found,
     ) -> Result<(), Fault> {
+        let end = area.backed_end();
         if let Found::NoTable = found
             && !area.advice.contains(Advice::SMALL)
         {
             let block = page.align_down(LARGE_PAGE_SIZE);
-            let inside = block >= area.start && block.add(LARGE_PAGE_SIZE) <= area.end;
+            let inside = block >= area.start && block.add(LARGE_PAGE_SIZE) <= end;
             if inside && has_plenty(mem) && self.fill_large(mem, world, area, block) {
                 return Ok(());
             }
         }
-        let gap = gap_around(mem, found, area.start, area.end, page, AHEAD);
+        let gap = gap_around(mem, found, area.start, end, page, AHEAD);
         self.fill(mem, world, area, page, gap)
     }
 

@@ -8,6 +8,7 @@
 //! | [`space`] | [`AddressSpace`]: making and ending one, mmap, brk |
 //! | `unmap`, `protect`, `remap`, `advise` | munmap, mprotect, mremap, madvise |
 //! | `fault` | pages appear when they are touched |
+//! | [`limits`] | how much of it there may be, and how stacks grow |
 //! | `fork` | two processes share what they had in common, until one writes |
 //! | `attach` | shmat and shmdt |
 //! | [`contents`] | what is in files: their pages |
@@ -44,6 +45,7 @@ mod fault;
 mod file;
 mod fork;
 pub mod frames;
+mod limits;
 mod object;
 mod protect;
 mod remap;
@@ -62,6 +64,7 @@ pub use contents::FileId;
 pub use fault::{Access, Fault};
 pub use file::Taken;
 pub use frames::Frames;
+pub use limits::Limits;
 pub use space::{AddressSpace, Placement};
 pub use tree::AreaPool;
 pub use usage::{Layout, MemoryUse};

@@ -74,10 +74,9 @@ impl AddressSpace {
         prot: Prot,
     ) -> Result<(), Errno> {
         affordable(mem, &area.backing, prot, end.get() - start.get())?;
-        let part = Area {
-            prot,
-            ..area.part(start, end)
-        };
+        let part = area.part(start, end);
+        self.may_become(mem, &part, prot)?;
+        let part = Area { prot, ..part };
         self.recast(mem, world, area, &part)
     }
 

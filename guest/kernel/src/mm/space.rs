@@ -7,7 +7,7 @@
 
 use super::area::{Advice, Area, Backing, Prot};
 use super::tree::AreaTree;
-use super::{Layout, Memory, World};
+use super::{Layout, Limits, Memory, World};
 use abi::memory::{DIRECT_MAP, KERNEL_VIRT, MMAP_MIN_ADDR, USER_END};
 use abi::{Errno, PAGE_SIZE};
 use paging::{GuestPhys, GuestVirt, TableMemory, TableMemoryMut, clear_range, root_index};
@@ -56,10 +56,13 @@ pub struct AddressSpace {
     pub(super) brk_start: u64,
     pub(super) brk: u64,
     pub(super) layout: Layout,
+    pub(super) data_of_file: u64,
     /// The vCPUs that have its tables loaded, a bit each. The scheduler keeps it.
     pub loaded: u32,
     /// Where the program may map what it gives an address to: as its credentials are.
     pub lowest: Lowest,
+    /// What it may have, if the process has set that.
+    pub limits: Option<Limits>,
 }
 
 /// `value` rounded up to whole pages, if that is a number.
@@ -111,8 +114,10 @@ impl AddressSpace {
             brk_start: 0,
             brk: 0,
             layout: Layout::default(),
+            data_of_file: 0,
             loaded: 0,
             lowest: Lowest::MinAddr,
+            limits: None,
         })
     }
 
@@ -219,6 +224,15 @@ impl AddressSpace {
             return Err(Errno::EEXIST);
         }
         affordable(mem, &backing, prot, len)?;
+        let area = Area {
+            start,
+            end,
+            prot,
+            may,
+            backing,
+            advice,
+        };
+        self.may_replace(mem, &area)?;
         if let Placement::Fixed(_) = at {
             // One for the new area, one should it make a hole in an old one.
             if mem.areas.available() < 2 {
@@ -226,22 +240,14 @@ impl AddressSpace {
             }
             self.clear(mem, world, start, end)?;
         }
-        self.insert(
-            mem,
-            Area {
-                start,
-                end,
-                prot,
-                may,
-                backing,
-                advice,
-            },
-        )?;
+        self.insert(mem, area)?;
         Ok(start)
     }
 
-    /// Says where the program ends: its break starts there.
-    pub fn set_program_end(&mut self, end: GuestVirt) {
+    /// Says where the program ends: its break starts there. `data` bytes of it are its file's last segment: they count
+    /// with the break for RLIMIT_DATA.
+    pub fn set_program_end(&mut self, end: GuestVirt, data: u64) {
+        self.data_of_file = data;
         self.brk_start = end.align_down(PAGE_SIZE).get();
         if self.brk_start < end.get() {
             self.brk_start += PAGE_SIZE;
@@ -252,6 +258,11 @@ impl AddressSpace {
     /// brk: moves the break to `brk` if it can, and returns where it is then.
     pub fn set_break(&mut self, mem: &mut Memory, world: &mut impl World, brk: u64) -> u64 {
         if self.brk_start == 0 || brk < self.brk_start || brk > USER_END {
+            return self.brk;
+        }
+        // Wherever it was before (check_data_rlimit in Linux).
+        let [most, _] = self.held_to().data;
+        if (brk - self.brk_start).saturating_add(self.data_of_file) > most {
             return self.brk;
         }
         let round = |value: u64| GuestVirt::new(value + PAGE_SIZE - 1).align_down(PAGE_SIZE);
@@ -287,6 +298,7 @@ impl AddressSpace {
             backing: Backing::Anonymous,
             advice: Advice::empty(),
         };
+        self.may_have(mem, &area, len)?;
         self.insert(mem, area)
     }
 

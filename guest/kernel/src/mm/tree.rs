@@ -374,6 +374,22 @@ impl AreaTree {
         best
     }
 
+    /// The last area that starts before `addr`.
+    pub fn last_before<'p>(&self, pool: &'p AreaPool, addr: GuestVirt) -> Option<&'p Area> {
+        let mut best = None;
+        let mut at = self.root;
+        while at != 0 {
+            let node = pool.node(at);
+            if node.area.start < addr {
+                best = Some(&node.area);
+                at = node.right;
+            } else {
+                at = node.left;
+            }
+        }
+        best
+    }
+
     /// The area that ends exactly at `addr`.
     pub fn ending_at<'p>(&self, pool: &'p AreaPool, addr: GuestVirt) -> Option<&'p Area> {
         self.find(pool, GuestVirt::new(addr.get().wrapping_sub(1)))

@@ -4,6 +4,7 @@
 //! failure changes nothing. Then the process's other threads end, and the last of them, or the caller if it is alone,
 //! changes the memory.
 
+use super::signal::send;
 use super::task::{NAME, Wait};
 use super::{Fate, exit, load, signal, stack};
 use crate::arch::context::Context;
@@ -128,7 +129,12 @@ pub fn exec(call: &mut Call<'_>, image: Image<'_>, argv: u64, envp: u64) -> Resu
             envc,
             strings: &room[..used],
         };
-        let made = make(call.kernel, call.cpu, number, &given)?;
+        let made = make(call.kernel, call.cpu, number, &given).inspect_err(|error| {
+            // Linux finds out when there is no way back.
+            if *error == Errno::ENOMEM && call.process().memory_limits().is_some() {
+                send::force_fault(call.kernel, call.task, signal::SIGSEGV);
+            }
+        })?;
         if let Err(error) = call.kernel.unshare_descriptors(call.cpu, call.task) {
             let who = call.requester();
             let space = call.kernel.spaces.add(made.space);
@@ -160,6 +166,7 @@ pub fn make(kernel: &mut Kernel, cpu: &'static Cpu, number: u16, given: &Given<'
     };
     let image = &given.image;
     let mut space = AddressSpace::new(memory, GuestPhys::new(*kernel_root))?;
+    space.limits = process.memory_limits();
     let filled = load::load(&mut space, memory, &mut world, &image.source).and_then(|loaded| {
         let told = stack::Told {
             argc: given.argc,

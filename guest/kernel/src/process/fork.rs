@@ -8,15 +8,12 @@ use super::signal::queue::Pending;
 use super::signal::stack::SignalStack;
 use super::signal::stop::News;
 use super::task::{NONE, Task, Wait};
-use super::{Fate, NO_INDEX, NOBODY, Process, actions};
+use super::{Fate, NO_INDEX, NOBODY, actions, limits};
 use crate::arch::context::Context;
 use crate::arch::cpu::Cpu;
 use crate::kernel::Kernel;
 use abi::Errno;
 use abi::memory::USER_END;
-
-/// The limit of processes and threads of a user (getrlimit(2)).
-const RLIMIT_NPROC: usize = 6;
 
 /// How a child gets its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +132,7 @@ pub fn process(
     let id = kernel.new_id();
     kernel.inherit(maker, number, id);
     kernel.inherit_files(maker.into(), number.into());
+    kernel.processes[usize::from(maker)].exceeds = false;
     let new = &mut kernel.processes[usize::from(number)];
     new.exit_signal = child.exit_signal;
     let actions = new.actions;
@@ -192,6 +190,7 @@ pub fn thread(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, extras: &Extras
         }
     };
     let id = kernel.new_id();
+    kernel.process(task).exceeds = false;
     let new = Task {
         process: kernel.tasks[usize::from(task)].process,
         space: kernel.share_space(task),
@@ -215,18 +214,9 @@ fn may_make(kernel: &mut Kernel, task: u16, extras: &Extras) -> Result<(), Errno
     }
     // Unless it has been set, the limit is as large as the tables. Root has none (kernel/fork.c, copy_process).
     let user = process.credentials.uid[0];
-    if process.limits_set & 1 << RLIMIT_NPROC != 0 && user != 0 && !process.credentials.is_privileged() {
-        let [most, _] = process.limit(RLIMIT_NPROC);
-        let processes = &kernel.processes;
-        let of_user = |process: &Process| process.pid != 0 && process.credentials.uid[0] == user;
-        // One that has ended counts until it has been waited for.
-        let count = |process: &Process| u64::from(process.threads.max(1));
-        let there: u64 = processes
-            .iter()
-            .filter(|process| of_user(process))
-            .map(count)
-            .sum();
-        if there >= most {
+    if process.limits_set & 1 << limits::NPROC != 0 && user != 0 && !process.credentials.is_privileged() {
+        let [most, _] = process.limit(limits::NPROC);
+        if kernel.tasks_of(user) >= most {
             return Err(Errno::EAGAIN);
         }
     }
@@ -293,6 +283,13 @@ impl Kernel {
         }
     }
 
+    /// How many processes and threads user `user` has. One that has ended counts until it has been waited for.
+    pub fn tasks_of(&self, user: u32) -> u64 {
+        let processes = self.processes.iter();
+        let theirs = processes.filter(|process| process.pid != 0 && process.credentials.uid[0] == user);
+        theirs.map(|process| u64::from(process.threads.max(1))).sum()
+    }
+
     /// The address space of task `task`, which one task more uses.
     fn share_space(&mut self, task: u16) -> u16 {
         let space = self.tasks[usize::from(task)].space;
@@ -326,6 +323,7 @@ impl Kernel {
         (to.ran, to.children_ran) = (0, 0);
         to.wants_barriers = from.wants_barriers;
         to.actions = from.actions;
+        to.exceeds = from.exceeds;
         to.limits_set = from.limits_set;
         if from.limits_set != 0 {
             to.limits = from.limits;

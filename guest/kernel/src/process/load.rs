@@ -133,12 +133,15 @@ pub fn load(
         // Without PT_GNU_STACK Linux makes the stack of x86-64 programs not executable.
         executable_stack: false,
     };
+    let mut file_data = 0;
     for program_header in elf.segments().ok_or(Errno::ENOEXEC)? {
         match program_header.p_type {
             PT_INTERP => return Err(Errno::ENOEXEC),
             PT_GNU_STACK => loaded.executable_stack = program_header.p_flags & PF_X != 0,
             PT_LOAD if program_header.p_memsz > 0 => {
                 let segment = segment(&program_header, base, source.len())?;
+                // Segments rise: the last one's (mm->start_data and end_data in Linux).
+                file_data = segment.file_end - segment.start;
                 if segment.start < loaded.end {
                     return Err(Errno::ENOEXEC);
                 }
@@ -155,7 +158,7 @@ pub fn load(
     if loaded.end == 0 || loaded.entry >= USER_END {
         return Err(Errno::ENOEXEC);
     }
-    space.set_program_end(GuestVirt::new(loaded.end));
+    space.set_program_end(GuestVirt::new(loaded.end), file_data);
     Ok(loaded)
 }
 

@@ -37,7 +37,7 @@ pub fn mmap(call: &mut Call<'_>) -> Result<u64, Errno> {
     let all = Prot::READ | Prot::WRITE | Prot::EXECUTE;
     let (backing, may) = match (flags & MAP_ANONYMOUS != 0, flags & MAP_TYPE) {
         (false, _) => file_behind(call, len, prot, flags)?,
-        (true, MAP_SHARED) => (Backing::SharedAnonymous, all),
+        (true, MAP_SHARED) => (shared_anonymous(len), all),
         (true, MAP_PRIVATE) => (Backing::Anonymous, all),
         _ => return Err(Errno::EINVAL),
     };
@@ -71,6 +71,13 @@ pub fn mmap(call: &mut Call<'_>) -> Result<u64, Errno> {
         })?;
     }
     Ok(start.get())
+}
+
+/// New memory that forks share. Of a length there can't be, others say so.
+fn shared_anonymous(len: u64) -> Backing {
+    Backing::SharedAnonymous {
+        len: len.checked_next_multiple_of(PAGE_SIZE).unwrap_or(0),
+    }
 }
 
 /// What is behind a mapping of the file that the call names, and the most that mprotect may grant there.
@@ -116,7 +123,7 @@ fn file_behind(call: &mut Call<'_>, len: u64, prot: Prot, flags: u64) -> Result<
     };
     match (call.kernel.files.inodes.get(file).kind, shared) {
         (Kind::Regular, _) => {}
-        (Kind::Device(Device::Zero), true) => return Ok((Backing::SharedAnonymous, may)),
+        (Kind::Device(Device::Zero), true) => return Ok((shared_anonymous(len), may)),
         (Kind::Device(Device::Zero), false) => return Ok((Backing::Anonymous, may)),
         _ => return Err(Errno::ENODEV),
     }

@@ -16,7 +16,7 @@ use crate::process::signal::info::{CLD_CONTINUED, CLD_EXITED, CLD_KILLED, CLD_ST
 use crate::process::signal::stop::News;
 use crate::process::signal::{SIGCHLD, SIGCONT};
 use crate::process::task::{Wait, name_of};
-use crate::process::{exec, exit};
+use crate::process::{exec, exit, limits};
 use abi::boot::GpaRange;
 use abi::{Errno, PAGE_SIZE};
 use zerocopy::{Immutable, IntoBytes};
@@ -65,6 +65,21 @@ pub fn execve(call: &mut Call<'_>) -> Reply {
     }
 }
 
+/// Whether the caller may run any program: as another user than before, it may not when that one has too many processes
+/// already (`do_execveat_common` in Linux, which looks at this once, when it has the name).
+fn may_execute(call: &mut Call<'_>) -> Result<(), Errno> {
+    let process = call.process();
+    if process.exceeds {
+        let [most, _] = process.limit(limits::NPROC);
+        let user = process.credentials.uid[0];
+        if call.kernel.tasks_of(user) > most {
+            return Err(Errno::EAGAIN);
+        }
+        call.process().exceeds = false;
+    }
+    Ok(())
+}
+
 /// For the first bytes of a program, in which its headers are.
 static HEADERS: Lent<[u8; PAGE_SIZE as usize]> = Lent::new([0; PAGE_SIZE as usize]);
 
@@ -83,6 +98,7 @@ fn headers_of<'r>(memory: &Memory, file: FileId, room: &'r mut [u8; PAGE_SIZE as
 fn run(call: &mut Call<'_>, path: u64, argv: u64, envp: u64) -> Result<(), Errno> {
     ROOMS[0].with(|room| {
         let path = call.path(room, AT_FDCWD as u64, path)?;
+        may_execute(call)?;
         let mut walker = call.walker(By::Effective);
         let place = path.walk(&mut walker, room, AtEnd::Follow)?;
         let name = match place.last {

@@ -114,7 +114,7 @@ fn behind(kernel: &Kernel, area: &Area, (layout, brk): (Layout, u64)) -> (u64, (
             None => nothing(Name::Part("[vdso]")),
         },
         // On Linux shared anonymous memory is a file, of a device of its own.
-        Backing::SharedAnonymous => (0, SEGMENTS, 1, Name::Part("/dev/zero (deleted)")),
+        Backing::SharedAnonymous { .. } => (0, SEGMENTS, 1, Name::Part("/dev/zero (deleted)")),
         Backing::Anonymous => {
             let within = |from: u64, to: u64| area.start.get() < to && from < area.end.get();
             nothing(if within(layout.brk, brk) {

@@ -4,8 +4,9 @@ use super::text::Text;
 use crate::kernel::Kernel;
 use crate::mm::MemoryUse;
 use crate::mm::{AddressSpace, Memory};
+use crate::process::NOBODY;
+use crate::process::limits::COUNT;
 use crate::process::task::{NAME, State, Task, threads_of};
-use crate::process::{LIMITS, NOBODY};
 use crate::syscall::usage;
 use crate::time;
 use abi::PAGE_SIZE;
@@ -296,7 +297,7 @@ pub fn strings(kernel: &mut Kernel, number: usize, which: Strings, text: &mut Te
 
 /// `/proc/PID/limits`.
 pub fn limits(kernel: &mut Kernel, number: usize, text: &mut Text<'_>) {
-    const NAMES: [(&str, &str); LIMITS] = [
+    const NAMES: [(&str, &str); COUNT] = [
         ("cpu time", "seconds"),
         ("file size", "bytes"),
         ("data size", "bytes"),

@@ -4,6 +4,7 @@ mod attach_cases;
 mod fork;
 mod fork_cases;
 mod frames;
+mod limits;
 mod model;
 mod object;
 mod operations;

@@ -81,7 +81,7 @@ impl Mapping {
         let start = area.start.get() / PAGE_SIZE;
         let behind = match area.backing {
             Backing::Anonymous => Behind::Zeros,
-            Backing::SharedAnonymous => unreachable!("shared memory is tested with forks"),
+            Backing::SharedAnonymous { .. } => unreachable!("shared memory is tested with forks"),
             Backing::File(_) => unreachable!("files are tested with the tree"),
             Backing::Image { phys, len } => {
                 let into = (phys.get() - FILE.get()) / PAGE_SIZE;

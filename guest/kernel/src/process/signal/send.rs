@@ -7,12 +7,9 @@ use crate::arch::apic;
 use crate::arch::context::Context;
 use crate::arch::cpu::Cpu;
 use crate::kernel::Kernel;
-use crate::process::Fate;
 use crate::process::task::{NONE, State, Task, Wait, threads_of};
+use crate::process::{Fate, limits};
 use abi::Errno;
-
-/// The limit of signals a user may have sent to its processes and not taken (getrlimit(2)).
-const RLIMIT_SIGPENDING: usize = 11;
 
 /// To whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +60,7 @@ pub fn send_for(
         Claim::None
     };
     let uid = process.credentials.uid[0];
-    let [limit, _] = process.limit(RLIMIT_SIGPENDING);
+    let [limit, _] = process.limit(limits::SIGPENDING);
     let pending = match target {
         Target::Task(task) => &mut kernel.tasks[usize::from(task)].pending,
         Target::Process(number) => &mut kernel.processes[usize::from(number)].pending,

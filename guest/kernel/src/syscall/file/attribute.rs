@@ -1,7 +1,7 @@
 //! What files are, and changes of that: stat and its kin, access, chmod, chown, utimensat, statfs, truncate, fsync.
 
 use super::path::{AT_EMPTY_PATH, AT_FDCWD, AT_NO_AUTOMOUNT, AT_SYMLINK_NOFOLLOW, By};
-use super::transfer::{RLIMIT_FSIZE, size_of_file};
+use super::transfer::size_of_file;
 use super::{object, open, open_file, stdio};
 use crate::fs::inode::{Kind, SET_GID, SET_UID};
 use crate::fs::open::{O_PATH, What};
@@ -11,6 +11,7 @@ use crate::fs::walk::{AtEnd, ROOMS};
 use crate::fs::{FileId, NAME_MAX, Node};
 use crate::mm::contents::{MOST_BYTES, MOST_FILES};
 use crate::process::files::node_of;
+use crate::process::limits;
 use crate::process::signal::SIGXFSZ;
 use crate::syscall::Call;
 use crate::time;
@@ -470,7 +471,7 @@ fn check_size(call: &mut Call<'_>, file: FileId, size: u64) -> Result<(), Errno>
     if size <= size_of_file(call, file) {
         return Ok(());
     }
-    let [most, _] = call.process().limit(RLIMIT_FSIZE);
+    let [most, _] = call.process().limit(limits::FSIZE);
     if size > most {
         call.signal_itself(SIGXFSZ);
     }

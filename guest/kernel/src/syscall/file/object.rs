@@ -4,7 +4,7 @@
 //! the kernel's own.
 
 use super::content::Region;
-use super::transfer::{At, Buffers, RLIMIT_FSIZE, each, moved_on};
+use super::transfer::{At, Buffers, each, moved_on};
 use crate::arch::lent::{Lent, gpa_of};
 use crate::fs::FileId;
 use crate::fs::open::{O_APPEND, OpenFile};
@@ -12,6 +12,7 @@ use crate::fs::permission::Who;
 use crate::hypercall::{self, Requester};
 use crate::mm::contents::MOST_BYTES;
 use crate::mm::{Access, Run};
+use crate::process::limits;
 use crate::process::signal::SIGXFSZ;
 use crate::process::task::Wait;
 use crate::syscall::{Attempt, Call, Reply};
@@ -168,7 +169,7 @@ pub fn write_from<B: Buffers>(
     };
     let append = open.flags & O_APPEND != 0;
     let start = at.or(open.offset);
-    let [most, _] = call.process().limit(RLIMIT_FSIZE);
+    let [most, _] = call.process().limit(limits::FSIZE);
     let mut end = start;
     call.kernel.files.refused = None;
     let done = each(call, buffers, |call, region, done| {

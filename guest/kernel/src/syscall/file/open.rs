@@ -13,13 +13,12 @@ use crate::fs::proc::File;
 use crate::fs::tree::{Entry, New};
 use crate::fs::walk::{AtEnd, Last, ROOMS, Walker};
 use crate::fs::{FileId, Node, descriptor::Descriptor};
+use crate::process::limits;
 use crate::syscall::Call;
 use crate::time;
 use abi::Errno;
 use abi::object::{OPEN_CREATE, OPEN_EXCLUSIVE, OPEN_READ, OPEN_WRITE};
 
-/// The limit of descriptors (getrlimit(2)).
-const RLIMIT_NOFILE: usize = 7;
 /// What of the flags of open(2) an open file keeps.
 const KEPT: u32 = O_ACCMODE | CHANGEABLE | O_PATH | O_DIRECTORY | O_NOFOLLOW | O_LARGEFILE;
 
@@ -45,14 +44,14 @@ pub fn install(call: &mut Call<'_>, open: u16, from: u32, close_on_exec: bool) -
 /// # Errors
 /// EMFILE.
 pub fn free_descriptor(call: &mut Call<'_>, from: u32) -> Result<u32, Errno> {
-    let [most, _] = call.process().limit(RLIMIT_NOFILE);
+    let [most, _] = call.process().limit(limits::NOFILE);
     let most = u32::try_from(most).unwrap_or(u32::MAX);
     call.descriptors().lowest_free(from, most)
 }
 
 /// How many descriptors the process may have.
 pub fn most_descriptors(call: &mut Call<'_>) -> u64 {
-    call.process().limit(RLIMIT_NOFILE)[0]
+    call.process().limit(limits::NOFILE)[0]
 }
 
 /// open(2).

@@ -8,6 +8,7 @@ use crate::fs::device::Device;
 use crate::fs::inode::{Kind, SET_GID, SET_UID};
 use crate::fs::open::{O_APPEND, O_NOATIME, OpenFile, What};
 use crate::mm::contents::MOST_BYTES;
+use crate::process::limits;
 use crate::process::signal::SIGXFSZ;
 use crate::syscall::{Attempt, Call, Reply, number};
 use crate::time;
@@ -21,8 +22,6 @@ const MOST_VECTORS: u64 = 1024;
 const MOST_SENT: u64 = 16 << 20;
 /// How many vectors of an array are kept at hand.
 const AT_HAND: usize = 8;
-/// The limit of a file's size (getrlimit(2)).
-pub const RLIMIT_FSIZE: usize = 1;
 /// How old the time of the last read may be before it is set again although nothing was written (mount(8), relatime).
 const DAY_NS: u64 = 24 * 3600 * 1_000_000_000;
 
@@ -303,10 +302,7 @@ fn read_device<B: Buffers>(call: &mut Call<'_>, device: Device, buffers: &B) -> 
     match device {
         Device::Null => Ok(0),
         Device::Zero | Device::Full => each(call, buffers, |call, region, _| {
-            call.with_space(|space, memory, world| {
-                space.clear_out(memory, world, region.address, region.len)
-            })?;
-            Ok(region.len)
+            call.with_space(|space, memory, world| space.clear_out(memory, world, region.address, region.len))
         }),
         Device::Random | Device::Urandom => each(call, buffers, |call, region, _| random::fill(call, region)),
         Device::Tty => Err(Errno::ENXIO),
@@ -360,7 +356,7 @@ fn write_file<B: Buffers>(call: &mut Call<'_>, file: FileId, buffers: &B, offset
         Kind::Device(device) => return write_device(call, device, buffers),
         _ => return Err(Errno::EINVAL),
     }
-    let [most, _] = call.process().limit(RLIMIT_FSIZE);
+    let [most, _] = call.process().limit(limits::FSIZE);
     let done = each(call, buffers, |call, region, done| {
         let at = offset + done;
         let room = most.min(MOST_BYTES).saturating_sub(at);
