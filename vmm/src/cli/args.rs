@@ -22,8 +22,8 @@ Examples:
   tombolo run --help                          all options, and what exit statuses mean
   tombolo litmus                              do guests see memory as x86 promises?
 
-All guests of one command share their System V segments: shmget with the same
-key finds the same memory.";
+All guests of one command share their System V segments and /dev/shm: shmget with
+the same key finds the same memory, and so does shm_open with the same name.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
