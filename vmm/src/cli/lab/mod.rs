@@ -85,6 +85,11 @@ impl Lab {
         &self.cpus
     }
 
+    /// The program's file.
+    pub(super) fn program_bytes(&self) -> &[u8] {
+        self.program.bytes()
+    }
+
     /// The signal that ended the command's work, if one came.
     pub(super) fn signal(&self) -> Option<i32> {
         lock(&self.running).signal
