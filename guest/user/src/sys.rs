@@ -140,14 +140,19 @@ pub fn futex_wait(word: &AtomicU32, value: u32) -> Result<(), Errno> {
     .map(|_| ())
 }
 
-/// `futex(2)`, FUTEX_WAKE of one waiter: how many there were.
+/// `futex(2)`, FUTEX_WAKE of at most `count` waiters: how many there were.
 ///
 /// # Errors
 /// As in the manual page.
-pub fn futex_wake(word: &AtomicU32) -> Result<u64, Errno> {
+pub fn futex_wake(word: &AtomicU32, count: u32) -> Result<u64, Errno> {
     const FUTEX_WAKE: u64 = 1;
     // SAFETY: the kernel looks for waiters of the address and does not touch what is there.
-    unsafe { call6(FUTEX, [word.as_ptr() as u64, FUTEX_WAKE, 1, 0, 0, 0]) }
+    unsafe {
+        call6(
+            FUTEX,
+            [word.as_ptr() as u64, FUTEX_WAKE, u64::from(count), 0, 0, 0],
+        )
+    }
 }
 
 /// `sched_setaffinity(2)` of the calling thread: from now on it runs on `cpu` only.

@@ -127,24 +127,32 @@ pub(super) fn many(task: &Task) -> Result<(), Failure> {
     result
 }
 
-/// Attaches the segment that all guests attach, counts itself, and tells how long the attach took.
+/// Attaches the segment that all of `COUNT` guests attach, and tells how long the attach took.
 pub(super) fn meet(task: &Task) -> Result<(), Failure> {
     let id = sys::shmget(task.key, 4096, IPC_CREAT | 0o600).map_err(failed("shmget"))?;
     let (segment, time) = Attached::timed(id, 4096).map_err(failed("shmat"))?;
-    segment.count(0);
-    // All hold their attach until all have one.
-    while segment.load(0, Ordering::Acquire) < task.count as u64 {
-        sys::sleep(core::time::Duration::from_millis(5));
-    }
+    // All hold their attach until all have one, and until all have seen that they are counted.
+    gather(task, &segment, 0)?;
     let attaches = sys::shm_stat(id).map_err(failed("shmctl"))?.nattch;
-    segment.count(8);
-    while segment.load(8, Ordering::Acquire) < task.count as u64 {
-        sys::sleep(core::time::Duration::from_millis(5));
-    }
+    gather(task, &segment, 64)?;
     if attaches != task.count as u64 {
         return Err(Failure::Wrong("not all attaches are counted"));
     }
     task.tell("attach", &mut [time], 1);
+    Ok(())
+}
+
+/// Sleeps until all have come here: a counter at `place`, and behind it the word that the last sets.
+fn gather(task: &Task, segment: &Attached, place: usize) -> Result<(), Failure> {
+    let all_here = segment.word32(place + 8);
+    if segment.count(place) + 1 == task.count as u64 {
+        all_here.store(1, Ordering::Release);
+        sys::futex_wake(all_here, i32::MAX as u32).map_err(failed("futex"))?;
+    }
+    while all_here.load(Ordering::Acquire) == 0 {
+        // EAGAIN and EINTR: look again.
+        let _ = sys::futex_wait(all_here, 0);
+    }
     Ok(())
 }
 

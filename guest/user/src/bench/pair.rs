@@ -108,7 +108,7 @@ fn play_wake(task: &Task, segment: &Attached, me: usize) -> Result<(), Failure> 
             let _ = sys::futex_wait(bell, is);
         }
         bell.store(mine + 1, Ordering::Release);
-        sys::futex_wake(bell).map_err(failed("futex"))?;
+        sys::futex_wake(bell, 1).map_err(failed("futex"))?;
         if round >= warm_up {
             times[round - warm_up] = tsc() - began;
         }
@@ -143,7 +143,7 @@ fn one_way(task: &Task, segment: &Attached, me: usize, times: &mut [u64]) -> Res
             until(|| tsc() > asleep)?;
             segment.store(RUNG, tsc(), Ordering::Relaxed);
             bell.store(before + 1, Ordering::Release);
-            sys::futex_wake(bell).map_err(failed("futex"))?;
+            sys::futex_wake(bell, 1).map_err(failed("futex"))?;
         }
     }
     if me == 1 {

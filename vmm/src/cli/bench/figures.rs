@@ -57,9 +57,11 @@ impl Figure {
         self.over(place, |run| run.median)
     }
 
-    /// Median of the runs' 99th percentiles, picoseconds.
+    /// Median of the runs' 99th percentiles, picoseconds; `None` where a run has so few samples that it is the largest.
     pub(super) fn p99(&self, place: Place) -> Option<f64> {
-        self.over(place, |run| run.p99)
+        const FEWEST: u64 = 50;
+        let enough = self.runs.get(&place)?.iter().all(|run| run.samples >= FEWEST);
+        enough.then(|| self.over(place, |run| run.p99))?
     }
 
     /// How a place compares with native, round by round: of times, or of bandwidths.
@@ -135,7 +137,7 @@ pub(super) mod tests {
             least: median * 900,
             median: median * 1000,
             p99: median * 2000,
-            samples: 10,
+            samples: 100,
         };
         Figure {
             group: Group::HandOff,

@@ -22,6 +22,7 @@ use figures::{Figure, Run};
 use machine::Machine;
 use plan::{Experiment, Extent, Place};
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, Write};
 use std::time::Instant;
 use tombolo::clock::Clock;
@@ -49,6 +50,11 @@ struct Findings {
 /// What kept a program from running, or the result from being written.
 pub(super) fn run(args: &BenchArgs) -> Result<u8> {
     let began = Instant::now();
+    // Before minutes of measuring, not after them.
+    let page = match &args.html {
+        Some(path) => Some(File::create(path).with_context(|| path.display().to_string())?),
+        None => None,
+    };
     let lab = Lab::new("bench")?;
     let measured = measure(&lab, args);
     if let Some(signal) = lab.signal() {
@@ -56,8 +62,9 @@ pub(super) fn run(args: &BenchArgs) -> Result<u8> {
     }
     let mut findings = measured?;
     findings.seconds = began.elapsed().as_secs_f64();
-    if let Some(path) = &args.html {
-        std::fs::write(path, html::page(&findings)).with_context(|| path.display().to_string())?;
+    if let Some(mut page) = page {
+        page.write_all(html::page(&findings).as_bytes())
+            .context("the page")?;
     }
     let text = match args.format {
         Format::Text => show::text(&findings, Style::of(&io::stdout())),

@@ -54,7 +54,7 @@ pub(super) enum Place {
     Threads,
     /// Two vCPUs of a guest, or one.
     OneGuest,
-    /// Two guests.
+    /// Two guests; as many as there are, where it says so.
     Guests,
 }
 
@@ -66,7 +66,7 @@ impl Place {
             Place::NativeAgain => "native again",
             Place::Threads => "native threads",
             Place::OneGuest => "one guest",
-            Place::Guests => "two guests",
+            Place::Guests => "guests",
         }
     }
 }
