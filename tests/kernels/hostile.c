@@ -114,7 +114,7 @@ static void futexes(const struct boot *boot, volatile struct request *r, uint64_
     uint64_t state = seed;
     int64_t id = ask(r, 16, 0x707, 1 << 16, 01600, 0, 0, 0);
     if (id < 0) id = ask(r, 16, 0x707, 0, 0, 0, 0, 0);
-    ask(r, 17, id, 0, -1ull, 22, 0, 0);
+    ask(r, 17, id, 0, -1ull, 22, -1ull, 12);
     volatile uint64_t *tasks = (volatile uint64_t *)(0xffff800000000000 + boot->tasks);
     for (int task = 0; task < 300; task++) ask(r, 25, id, task % 8 * 4, 0, 1 + task, task, 0);
     for (int i = 0; i < 2000; i++) {

@@ -1,6 +1,7 @@
 /* Every system call that takes a pointer, with every kind of bad pointer. One line a call: the error for each kind. */
 #include "common.h"
 #include <poll.h>
+#include <sys/uio.h>
 #include <sys/resource.h>
 
 static char *edge, *none, *constant, *gone, *segment_end, *read_only_segment;
@@ -100,6 +101,57 @@ int main(void) {
     CALL(SYS_shmctl, 2, 112, WRITES, keyed, IPC_STAT, 0);
     CALL(SYS_arch_prctl, 1, 8, WRITES, 0x1003, 0);
     shmctl(keyed, IPC_RMID, NULL);
+
+    char name[] = "/tmp/badXXXXXX";
+    int file = mkstemp(name), directory = open("/", O_RDONLY), zero = open("/dev/zero", O_RDONLY), null = open("/dev/null", O_WRONLY), ends[2];
+    need(file >= 3 && directory >= 3 && zero >= 3 && null >= 3 && pipe(ends) == 0, "files");
+    need(write(file, "0123456789", 10) == 10 && write(ends[1], "piped", 5) == 5, "bytes in them");
+    CALL(SYS_read, 1, 5, WRITES, zero, 0, 5);
+    CALL(SYS_pread64, 1, 5, WRITES, file, 0, 5, 0);
+    CALL(SYS_read, 1, 3, WRITES, ends[0], 0, 3);
+    CALL(SYS_pwrite64, 1, 5, READS, file, 0, 5, 0);
+    CALL(SYS_write, 1, 5, READS, ends[1], 0, 5);
+    CALL(SYS_readv, 1, 16, READS, zero, 0, 1);
+    CALL(SYS_preadv, 1, 16, READS, file, 0, 1, 0);
+    CALL(SYS_pwritev, 1, 16, READS, file, 0, 1, 0);
+    CALL(SYS_sendfile, 2, 8, WRITES, null, file, 0, 5);
+    CALL(SYS_open, 0, 1, READS, 0, O_RDONLY);
+    CALL(SYS_openat, 1, 1, READS, AT_FDCWD, 0, O_CREAT | O_RDWR, 0600);
+    CALL(SYS_stat, 0, 1, READS, 0, (long)edge);
+    CALL(SYS_stat, 1, 144, WRITES, (long)name, 0);
+    CALL(SYS_statx, 1, 1, READS, AT_FDCWD, 0, 0, 0xfff, (long)edge);
+    CALL(SYS_statx, 4, 256, WRITES, AT_FDCWD, (long)name, 0, 0xfff, 0);
+    CALL(SYS_statfs, 1, 120, WRITES, (long)name, 0);
+    CALL(SYS_fstatfs, 1, 120, WRITES, file, 0);
+    CALL(SYS_access, 0, 1, READS, 0, R_OK);
+    CALL(SYS_chdir, 0, 1, READS, 0);
+    CALL(SYS_mkdir, 0, 1, READS, 0, 0700);
+    CALL(SYS_rmdir, 0, 1, READS, 0);
+    CALL(SYS_unlink, 0, 1, READS, 0);
+    CALL(SYS_rename, 0, 1, READS, 0, (long)name);
+    CALL(SYS_rename, 1, 1, READS, (long)name, 0);
+    CALL(SYS_link, 1, 1, READS, (long)name, 0);
+    CALL(SYS_symlink, 0, 1, READS, 0, (long)"/tmp/never");
+    CALL(SYS_symlink, 1, 1, READS, (long)name, 0);
+    CALL(SYS_chmod, 0, 1, READS, 0, 0600);
+    CALL(SYS_chown, 0, 1, READS, 0, 0, 0);
+    CALL(SYS_truncate, 0, 1, READS, 0, 0);
+    CALL(SYS_utimensat, 2, 32, READS, AT_FDCWD, (long)name, 0, 0);
+    CALL(SYS_readlinkat, 2, 2, WRITES, AT_FDCWD, (long)"/proc/self/exe", 0, 2);
+    CALL(SYS_getdents64, 1, 100, WRITES, directory, 0, 100);
+    CALL(SYS_pipe2, 0, 8, WRITES, 0, 0);
+    CALL(SYS_fcntl, 2, 32, WRITES, file, F_GETLK, 0);
+    CALL(SYS_fcntl, 2, 32, READS, file, F_SETLK, 0);
+    CALL(SYS_ioctl, 2, 4, WRITES, ends[0], 0x541b, 0);
+    CALL(SYS_select, 1, 8, WRITES, 1, 0, 0, 0, (long)&none_at_all);
+    CALL(SYS_select, 4, 16, READS, 0, 0, 0, 0, 0);
+    CALL(SYS_pselect6, 4, 16, READS, 0, 0, 0, 0, 0, 0);
+    CALL(SYS_pselect6, 5, 16, READS, 0, 0, 0, 0, (long)&none_at_all, 0);
+    CALL(SYS_ppoll, 0, 8, WRITES, 0, 1, (long)&none_at_all, 0, 8);
+    CALL(SYS_ppoll, 3, 8, READS, 0, 0, (long)&none_at_all, 0, 8);
+    CALL(SYS_execve, 0, 1, READS, 0, 0, 0);
+    CALL(SYS_execve, 1, 8, READS, (long)"/proc/self/exe", 0, 0);
+    unlink(name);
     says("and it still works", nanosleep(&none_at_all, NULL));
     return 0;
 }

@@ -105,6 +105,48 @@ static void kinds(int kind) {
     attaches("at the end", id);
 }
 
+/* Shared memory and attaches, longer than what is behind them: in place, moved, and at a second place. */
+static void longer(int kind) {
+    enum { SIZE = 16, LONG = 700 };
+    char *p = FREE_PLACE, *to = FREE_PLACE + 4096 * PAGE, *q;
+    printf("--- %s, longer than it is\n", kind == SEGMENT ? "segment" : "shared");
+    for (int way = 0; way < 5; way++) {
+        int from = way == 3 ? 2 : 0, has = 4 - from;
+        p = fresh(kind);
+        if (way == 0) q = remap(p, 4 * PAGE, LONG * PAGE, 0, 0);
+        else if (way == 1) q = remap(p, 4 * PAGE, LONG * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+        else if (way == 2) q = remap(p, 0, LONG * PAGE, MREMAP_MAYMOVE, 0);
+        else if (way == 3) q = remap(p + 2 * PAGE, 0, LONG * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+        else q = remap(p, 4 * PAGE, SIZE * PAGE, MREMAP_MAYMOVE, 0);
+        int length = way == 4 ? SIZE : LONG;
+        printf("way %d: %s\n", way, placed(q));
+        pages("has", q, has + 1);
+        printf("its last page: store %s\n", store(q + (has - 1) * PAGE));
+        static const int beyond[] = {0, 1, 11, 508, 695};
+        for (int i = 0; i < 5 && has + beyond[i] < length; i++)
+            printf("page %d: load %s, store %s\n", beyond[i], load(q + (has + beyond[i]) * PAGE), store(q + (has + beyond[i]) * PAGE));
+        says("populate", madvise(q, (has + 1) * PAGE, 22 /* MADV_POPULATE_READ */));
+        says("populate what there is", madvise(q, has * PAGE, 23 /* MADV_POPULATE_WRITE */));
+        says("rights beyond", mprotect(q + (has + 1) * PAGE, PAGE, PROT_READ));
+        AS_CHILD {
+            pages("in a child", q, has + 3);
+            *q = 'C';
+            printf("beyond: %s\n", store(q + has * PAGE));
+        }
+        printf("a child's byte: %c\n", *q);
+        /* Longer still, and a part of what is beyond by itself. */
+        char *r = remap(q + (has + 2) * PAGE, PAGE, 3 * PAGE, MREMAP_MAYMOVE, 0);
+        printf("beyond, by itself: %s\n", placed(r));
+        if (r != MAP_FAILED) {
+            printf("then %s\n", load(r));
+            munmap(r, 3 * PAGE);
+        }
+        munmap(q, length * PAGE);
+        munmap(p, 4 * PAGE);
+        attaches("then", id);
+    }
+}
+
 /* Before and after a fork; of the program's own data; of large pages. */
 static void others(void) {
     for (int kind = 0; kind < 2; kind++) {
@@ -159,6 +201,7 @@ static void others(void) {
 int main(void) {
     id = made(IPC_PRIVATE, 4 * PAGE, 0600);
     for (int kind = 0; kind < 3; kind++) kinds(kind);
+    longer(SHARED), longer(SEGMENT);
     others();
     removed(id);
     return 0;

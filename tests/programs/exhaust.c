@@ -1,6 +1,7 @@
 /* Takes all there is of something, checks the error, gives it back, and takes again.
  * usage: exhaust processes|segments|attaches|frames|tables|descriptors LIMIT */
 #include "conf.h"
+#include <sys/utsname.h>
 
 /* Processes, or MiB of a process: a guest has few anyway; a whole Linux must not be taken down. */
 static long limit;
@@ -113,7 +114,15 @@ static void attachments(void) {
     removed(id);
 }
 
+/* A guest has no more memory than it should take. */
+static int in_a_guest(void) {
+    struct utsname names;
+    need(uname(&names) == 0, "uname");
+    return strcmp(names.nodename, "tombolo") == 0;
+}
+
 static void frugal(void) {
+    if (in_a_guest()) return;
     rlim_t bytes = limit << 20;
     need(setrlimit(RLIMIT_AS, &(struct rlimit){bytes, bytes}) == 0, "setrlimit");
 }

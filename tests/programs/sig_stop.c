@@ -83,6 +83,8 @@ static void going_on(void) {
     say_waitid("waitid for going on, looking only", WCONTINUED | WNOWAIT);
     say_waitid("waitid for going on", WCONTINUED);
     say_waitid("waitid again", WCONTINUED | WNOHANG);
+    /* Who waits may be answered before the child runs, and it is the child that tells. */
+    while (!tellings) nap(500);
     tell_told("going on");
     holds("it counts again", goes_on());
     kill(the_child, SIGCONT);

@@ -148,12 +148,12 @@ impl Captured {
 }
 
 impl Output for Captured {
-    fn write(&self, guest: u32, process: u32, descriptor: u32, bytes: &[u8]) -> Result<(), Errno> {
+    fn write(&self, guest: u32, process: u32, descriptor: u32, bytes: &[u8]) -> Result<usize, Errno> {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         written
             .entry((guest, process, descriptor))
             .or_default()
             .extend_from_slice(bytes);
-        Ok(())
+        Ok(bytes.len())
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! A [`Run`] names a program of `tests/programs` and how many copies of it run where. [`Run::go`] runs it in guests,
 //! [`Run::natively`] on Linux with the same environment, [`Run::compare`] does both and wants the same transcript.
+//! [`conforms`] compares line by line, for programs with a line a case.
 //! What came of each copy is in
 //! [`Finished`]. `compile` builds the programs, `native` is Linux's side, `command` builds
 //! and runs the command `tombolo`, `footprint` finds what a run has left behind in this process.
@@ -13,6 +14,7 @@
 
 mod command;
 mod compile;
+mod conform;
 mod finished;
 mod footprint;
 mod native;
@@ -20,6 +22,7 @@ mod run;
 
 pub use command::{Command, CommandResult};
 pub use compile::{Toolchain, hostile_kernel, program};
+pub use conform::conforms;
 pub use finished::{Finished, ProcessResult};
 pub use footprint::alone;
 pub use native::busybox;

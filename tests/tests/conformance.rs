@@ -3,42 +3,8 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
-use std::time::Duration;
-use tests::{Run, Toolchain, program};
+use tests::{Run, Toolchain, conforms, program};
 use tombolo::guest_file::GuestFile;
-
-/// Runs `source` on the host and in a guest; the transcripts must agree line by line and have at least `least` lines.
-fn conforms(source: &str, least: usize) {
-    for toolchain in [Toolchain::Musl, Toolchain::Glibc] {
-        let run = Run::with(source, toolchain).timeout(Duration::from_secs(300));
-        let native = run.natively().remove(&(0, 0)).expect("one copy");
-        let linux = String::from_utf8_lossy(&native.stdout).into_owned();
-        let complaints = String::from_utf8_lossy(&native.stderr).into_owned();
-        assert_eq!(native.status, Some(0), "{source} on Linux: {complaints}");
-        let guest = run.go();
-        let there = String::from_utf8_lossy(&guest.processes[&(0, 0)].stdout).into_owned();
-        let complaints = guest.stderr(0, 0);
-        let (expected, got): (Vec<_>, Vec<_>) = (linux.lines().collect(), there.lines().collect());
-        assert!(expected.len() >= least, "{source}: {} cases", expected.len());
-        for (number, line) in expected.iter().enumerate() {
-            let theirs = got.get(number).copied().unwrap_or("(nothing)");
-            let before = &expected[number.saturating_sub(5)..number];
-            assert_eq!(
-                theirs,
-                *line,
-                "{source}, {toolchain:?}: line {} in a guest (left) and on Linux (right), after {before:#?}\n{complaints}",
-                number + 1
-            );
-        }
-        assert_eq!(
-            got.len(),
-            expected.len(),
-            "{source}: more lines in a guest: {:?}",
-            &got[expected.len()..]
-        );
-        guest.expect_all(0);
-    }
-}
 
 #[test]
 fn shmget_decides_as_linux_does() {
@@ -58,6 +24,11 @@ fn shmdt_removes_what_linux_removes() {
 #[test]
 fn shmctl_answers_as_linux_does() {
     conforms("conf_shmctl.c", 580);
+}
+
+#[test]
+fn structures_have_the_layout_linux_gives_them() {
+    conforms("conf_layout.c", 130);
 }
 
 #[test]
@@ -106,7 +77,7 @@ fn changes_of_mappings_count_as_on_linux() {
 
 #[test]
 fn what_mremap_leaves_behind_is_what_linux_leaves() {
-    conforms("conf_remap.c", 270);
+    conforms("conf_remap.c", 440);
 }
 
 #[test]
@@ -127,6 +98,20 @@ fn forced_removal_takes_what_it_takes_on_linux() {
 #[test]
 fn limits_hold_as_on_linux() {
     conforms("conf_limits.c", 60);
+}
+
+#[test]
+fn resource_limits_hold_as_on_linux() {
+    conforms("conf_rlimit.c", 300);
+}
+
+#[test]
+fn attaches_that_page_tables_can_not_hold_are_placed_as_on_linux() {
+    let run = Run::with("conf_large.c", Toolchain::Musl)
+        .memory(16 << 20)
+        .compare();
+    run.expect_all(0);
+    assert!(run.stdout(0, 0).lines().count() >= 35, "{run:?}");
 }
 
 #[test]

@@ -40,6 +40,27 @@ fn transcript(processes: &BTreeMap<(u32, u32), ProcessResult>) -> Vec<(u64, Stri
     lines
 }
 
+/// A line in parts: before and after the number that says how much of something is in memory, and that number.
+fn parts(line: &str) -> Option<(&str, u64, &str)> {
+    let (before, rest) = line.split_once(" resident ")?;
+    let end = rest
+        .find(|digit: char| !digit.is_ascii_digit())
+        .unwrap_or(rest.len());
+    Some((before, rest[..end].parse().ok()?, &rest[end..]))
+}
+
+/// Whether a guest's line is Linux's but for less that is in memory. A host short of memory, or one that always looks for
+/// some to spare (DAMON), takes back pages of segments that have been read and never written: they are zeros, and come
+/// back when they are read again. Natively nothing has the time for that.
+fn tells_less_resident(linux: &str, guest: &str) -> bool {
+    match (parts(linux), parts(guest)) {
+        (Some((before, there, after)), Some((also_before, here, also_after))) => {
+            (before, after) == (also_before, also_after) && here < there
+        }
+        _ => false,
+    }
+}
+
 /// Where the transcripts of `operations` operations part, if they do.
 fn difference(seed: u64, operations: u64, guests: u32) -> Option<(u64, String)> {
     let run = run(seed, operations, guests);
@@ -67,8 +88,28 @@ fn difference(seed: u64, operations: u64, guests: u32) -> Option<(u64, String)> 
         start.elapsed().as_secs_f64()
     );
     let got = transcript(&finished.processes);
-    let part = (0..expected.len().max(got.len())).find(|&i| expected.get(i) != got.get(i));
+    let mut taken_back = 0;
+    let part = (0..expected.len().max(got.len())).find(|&i| {
+        let (linux, guest) = (expected.get(i), got.get(i));
+        match (linux, guest) {
+            (Some((_, linux)), Some((_, guest))) if tells_less_resident(linux, guest) => {
+                taken_back += 1;
+                false
+            }
+            _ => linux != guest,
+        }
+    });
+    println!(
+        "of {} lines {taken_back} tell of less in memory than on Linux",
+        got.len()
+    );
     let Some(part) = part else {
+        // Now and then a page that nobody has written; otherwise what is in memory is a fact like others.
+        assert!(
+            taken_back * 10 <= got.len(),
+            "{taken_back} of {} lines tell of less in memory than on Linux",
+            got.len()
+        );
         finished.expect_all(0);
         return None;
     };

@@ -28,7 +28,7 @@ struct Looker(Mutex<Seen>);
 impl Observer for Looker {
     fn after_hypercall(&self, view: &GuestView<'_>, guest: u32, call: Call, request: &Request) {
         let mut seen = self.0.lock().expect("no look panics");
-        if call == Call::ShmAttach && request.result == 0 {
+        if call == Call::ShmAttach && request.result >= 0 {
             let read_only = request.args[1] as u32 & SHM_RDONLY != 0;
             seen.segments
                 .insert((guest, request.args[0] as i32, read_only), request.out[0]);
@@ -154,7 +154,7 @@ struct Places(Mutex<BTreeMap<u64, u32>>);
 
 impl Observer for Places {
     fn after_hypercall(&self, _: &GuestView<'_>, _: u32, call: Call, request: &Request) {
-        if call == Call::ShmAttach && request.result == 0 {
+        if call == Call::ShmAttach && request.result >= 0 {
             *self
                 .0
                 .lock()

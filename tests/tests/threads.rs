@@ -44,6 +44,28 @@ fn which_words_are_one_futex_and_what_becomes_of_waiters_is_as_on_linux() {
     as_on_linux("thread_futex.c", &[1, 2], 50);
 }
 
+/// A guest has 256 tasks and 16 vCPUs at most: a process that is alone there makes 255 threads beside its first.
+#[test]
+fn a_guest_has_256_threads_on_16_vcpus() {
+    for toolchain in [Toolchain::Musl, Toolchain::Glibc] {
+        let run = Run::with("thread_crowd.c", toolchain)
+            .vcpus(16)
+            .args(["255", "20"])
+            .timeout(Duration::from_secs(150))
+            .compare();
+        assert_eq!(
+            run.stdout(0, 0),
+            "together 255\ntotal 5100\nsum of parts 652800\n"
+        );
+    }
+    // One more is one too many, and says so as Linux does where it has no more to give.
+    let run = Run::with("thread_crowd.c", Toolchain::Musl)
+        .args(["256", "1"])
+        .go();
+    assert_eq!(run.stdout(0, 0), "thread 256: Resource temporarily unavailable\n");
+    assert_eq!(run.status(0, 0), Some(1));
+}
+
 #[test]
 fn rusts_threads_and_what_they_wait_by_work_as_on_linux() {
     for vcpus in [1, 3] {

@@ -44,7 +44,7 @@ fn main() -> anyhow::Result<()> {
         guests: vec![guest; number("GUESTS", 1) as usize],
         timeout: Some(std::time::Duration::from_secs(number("TIMEOUT", 10).into())),
         stdin: Stdin::Inherit,
-        output: Arc::new(HostOutput),
+        output: Arc::new(HostOutput::new()?),
         limits: Default::default(),
         kernel: None,
         observer: None,

@@ -54,12 +54,12 @@ const PLACES: [Place; 5] = [
 struct Captured(Mutex<Vec<u8>>);
 
 impl Output for Captured {
-    fn write(&self, _guest: u32, _process: u32, _descriptor: u32, bytes: &[u8]) -> Result<(), abi::Errno> {
+    fn write(&self, _guest: u32, _process: u32, _descriptor: u32, bytes: &[u8]) -> Result<usize, abi::Errno> {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .extend_from_slice(bytes);
-        Ok(())
+        Ok(bytes.len())
     }
 }
 

@@ -13,6 +13,7 @@ use abi::boot::BootFlags;
 use abi::memory::{WINDOW_CHUNK, WindowLayout};
 use abi::{Errno, MAX_GUESTS, MAX_TASKS, MAX_VCPUS};
 use std::collections::BTreeSet;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,12 +113,19 @@ pub enum InjectedFault {
 
 /// Takes what programs write to their descriptors 1 and 2.
 pub trait Output: Send + Sync {
-    /// Bytes from process `process` of guest `guest`, for `descriptor` 1 or 2. All of them are taken, in
-    /// the order of the calls.
+    /// Bytes from process `process` of guest `guest`, for `descriptor` 1 or 2: how many of them are taken. It must
+    /// not wait: the caller is a vCPU whose kernel may hold its lock.
     ///
     /// # Errors
-    /// The error the program's write returns, such as EPIPE.
-    fn write(&self, guest: u32, process: u32, descriptor: u32, bytes: &[u8]) -> Result<(), Errno>;
+    /// EAGAIN if none is taken now; then [`Output::awaited`] says what to wait for. Otherwise the error the
+    /// program's write returns, such as EPIPE.
+    fn write(&self, guest: u32, process: u32, descriptor: u32, bytes: &[u8]) -> Result<usize, Errno>;
+
+    /// What becomes writable when `descriptor`, 1 or 2, takes bytes again; `None` if it takes some now.
+    fn awaited(&self, descriptor: u32) -> Option<BorrowedFd<'_>> {
+        let _ = descriptor;
+        None
+    }
 }
 
 impl GroupConfig {

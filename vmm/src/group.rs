@@ -81,11 +81,7 @@ impl Group {
         let broker = Arc::new(Broker::with_clock(config.limits, {
             let clock = Arc::clone(&clock);
             // No guest asks before its clock has been read.
-            move || {
-                clock
-                    .get()
-                    .map_or(0, |clock| (clock.realtime(tsc()) / 1_000_000_000) as i64)
-            }
+            move || clock.get().map_or(0, |clock| clock.realtime(tsc()) as i64)
         }));
         let around = Surroundings {
             host,
@@ -221,6 +217,7 @@ impl Group {
             kvm,
             guests: outcomes,
             segments: self.broker.history(),
+            objects: self.broker.object_history(),
             elapsed_ns: self.started.elapsed().as_nanos() as u64,
             first_failure: self.first_failure.get().copied(),
             stopped: self.stopper.request(),

@@ -4,17 +4,20 @@
 //! turns the copy into a value whose numbers are in range; [`Service`] carries it out. Whether a buffer lies in
 //! RAM is asked where the bytes are copied. No answer to a guest is ever a panic: errors are [`Errno`]s.
 
+mod object;
 mod serve;
 
+pub use object::ObjectCall;
 pub use serve::{Service, ServiceParts};
 
-use crate::broker::{FutexRequeue, FutexWait, FutexWake, ProcFile, SegmentWord};
+use crate::broker::{FutexRequeue, FutexWait, FutexWake, ProcFile, Room, Shared, SharedWord};
 use crate::outcome::Tables;
 use crate::window::WindowKind;
 use abi::hypercall::{
     BulkEntry, Call, FPU_INITIAL, FPU_MOST, FPU_NONE, FPU_TASKS, MAX_BULK, MAX_GROUPS, MAX_WRITE,
     REQUEUE_COMPARE, Request, STDIO_FSTAT, STDIO_TERMIOS, STDIO_WINSIZE, WINDOW_RO, WINDOW_RW,
 };
+use abi::object::WORD_OF_OBJECT;
 use abi::{Errno, MAX_TASKS};
 use paging::GuestPhys;
 use shm::Setting;
@@ -91,6 +94,9 @@ pub enum Hypercall {
         text: Buffer,
         process: u32,
     },
+    WriteReady {
+        descriptor: u32,
+    },
     Read {
         into: Buffer,
     },
@@ -126,8 +132,7 @@ pub enum Hypercall {
     ShmAttach {
         id: i32,
         flags: u32,
-        room: u64,
-        no_room: Errno,
+        rooms: [Room; 2],
     },
     ShmDetach {
         id: i32,
@@ -171,6 +176,8 @@ pub enum Hypercall {
         task: u32,
     },
     Tables(Tables),
+    /// About objects.
+    Object(ObjectCall),
 }
 
 /// Gives a request its meaning.
@@ -181,6 +188,9 @@ pub fn decode(request: &Request) -> Result<(Call, Hypercall), Errno> {
     let call = Call::from_raw(request.call).ok_or(Errno::ENOSYS)?;
     if request.group_count as usize > MAX_GROUPS {
         return Err(Errno::EINVAL);
+    }
+    if let Some(object) = ObjectCall::decode(call, request)? {
+        return Ok((call, Hypercall::Object(object)));
     }
     let [a0, a1, a2, a3, a4, a5] = request.args;
     let hypercall = match call {
@@ -209,7 +219,10 @@ pub fn decode(request: &Request) -> Result<(Call, Hypercall), Errno> {
             text: buffer(a1, a2)?,
             process: small(a3)?,
         },
-        Call::Write => return Err(Errno::EBADF),
+        Call::WriteReady if a0 == 1 || a0 == 2 => Hypercall::WriteReady {
+            descriptor: a0 as u32,
+        },
+        Call::Write | Call::WriteReady => return Err(Errno::EBADF),
         // A longer buffer is a shorter read.
         Call::Read => Hypercall::Read {
             into: buffer(a0, a1.min(MAX_WRITE))?,
@@ -253,11 +266,7 @@ pub fn decode(request: &Request) -> Result<(Call, Hypercall), Errno> {
         Call::ShmAttach => Hypercall::ShmAttach {
             id: a0 as i32,
             flags: a1 as u32,
-            room: a2,
-            no_room: i32::try_from(a3)
-                .ok()
-                .and_then(Errno::from_raw)
-                .ok_or(Errno::EINVAL)?,
+            rooms: [room(a2, a3)?, room(a4, a5)?],
         },
         Call::ShmDetach => Hypercall::ShmDetach {
             id: a0 as i32,
@@ -319,6 +328,23 @@ pub fn decode(request: &Request) -> Result<(Call, Hypercall), Errno> {
             open_files: a3,
         }),
         Call::ShmMakerEnded => Hypercall::ShmMakerEnded { task: a0 as u32 },
+        // Decoded above.
+        Call::ObjectOpen
+        | Call::ObjectStat
+        | Call::ObjectSet
+        | Call::ObjectResize
+        | Call::ObjectRead
+        | Call::ObjectWrite
+        | Call::ObjectLink
+        | Call::ObjectUnlink
+        | Call::ObjectRename
+        | Call::ObjectList
+        | Call::ObjectMap
+        | Call::ObjectUnmap
+        | Call::ObjectNotice
+        | Call::ObjectAck
+        | Call::ObjectRelease
+        | Call::ObjectName => return Err(Errno::ENOSYS),
     };
     Ok((call, hypercall))
 }
@@ -353,6 +379,14 @@ fn buffer(gpa: u64, len: u64) -> Result<Buffer, Errno> {
     })
 }
 
+fn room(bytes: u64, errno: u64) -> Result<Room, Errno> {
+    let errno = i32::try_from(errno).ok().and_then(Errno::from_raw);
+    Ok(Room {
+        bytes,
+        errno: errno.ok_or(Errno::EINVAL)?,
+    })
+}
+
 fn window(value: u64) -> Result<WindowKind, Errno> {
     match value {
         WINDOW_RW => Ok(WindowKind::ReadWrite),
@@ -361,11 +395,13 @@ fn window(value: u64) -> Result<WindowKind, Errno> {
     }
 }
 
-fn word(id: u64, offset: u64) -> SegmentWord {
-    SegmentWord {
-        id: id as i32,
-        offset,
-    }
+fn word(id: u64, offset: u64) -> SharedWord {
+    // Sign-extended or not: an id that is negative means no segment.
+    let of = match id & WORD_OF_OBJECT {
+        0 => Shared::Segment(id as i32),
+        _ => Shared::Object(id & !WORD_OF_OBJECT),
+    };
+    SharedWord { of, offset }
 }
 
 fn task(value: u64) -> Result<u32, Errno> {

@@ -17,7 +17,7 @@ use crate::inspect::Observer;
 use crate::kvm::{KvmHost, Vm};
 use crate::ledger::Ledger;
 use crate::memory::GuestRam;
-use crate::outcome::{GuestEnd, GuestOutcome, KvmKind, VcpuOutcome};
+use crate::outcome::{GuestEnd, GuestFault, GuestOutcome, KvmKind, VcpuOutcome};
 use crate::vcpu::kick::Kick;
 use crate::vcpu::{self, StopReason, Vcpu};
 use abi::memory::WindowLayout;
@@ -80,6 +80,8 @@ enum Event {
     },
     /// Somebody outside wants the machine to end.
     Asked,
+    /// Somebody outside has found out that the guest does what it must not, or does not do what it must.
+    Faulty(GuestFault),
 }
 
 impl Machine {
@@ -159,7 +161,9 @@ impl Machine {
     /// Where its tasks' wake-ups go.
     #[must_use]
     pub fn inbox(&self) -> Inbox {
-        Inbox::new(Arc::clone(&self.vm) as Arc<dyn Reach>, self.tasks)
+        let stop = self.stop();
+        let end = move |fault| stop.fail(fault);
+        Inbox::new(Arc::clone(&self.vm) as Arc<dyn Reach>, self.tasks, Box::new(end))
     }
 
     /// What ends it from outside.
@@ -279,6 +283,10 @@ impl Machine {
                 Some(Event::Asked) => {
                     end.get_or_insert(GuestEnd::Stopped);
                 }
+                Some(Event::Faulty(fault)) => {
+                    end.get_or_insert(GuestEnd::Fault(fault));
+                    self.kick.stop();
+                }
                 // Can't be: this machine holds a sender itself.
                 None => break,
             }
@@ -288,6 +296,12 @@ impl Machine {
 }
 
 impl Stop {
+    /// Ends the guest for something it did, or did not do. Returns at once.
+    pub(crate) fn fail(&self, fault: GuestFault) {
+        let _ = self.events.send(Event::Faulty(fault));
+        self.kick.stop();
+    }
+
     /// Makes the guest end, whatever it does. Returns at once; may be called more than once, from any thread.
     pub fn stop(&self) {
         // The supervisor hears of it first, so that this, and not a vCPU's answer, is how the guest ended.

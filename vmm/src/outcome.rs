@@ -1,7 +1,7 @@
 //! What became of a run: plain data, made by [`crate::group::Group::wait`], shown by the command and
 //! written as JSON by `--report`. Field names are the report's keys.
 
-use crate::broker::SegmentLife;
+use crate::broker::{ObjectLife, SegmentLife};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,6 +15,8 @@ pub struct Outcome {
     pub guests: Vec<GuestOutcome>,
     /// Every segment that was.
     pub segments: Vec<SegmentLife>,
+    /// Every shared memory object (`/dev/shm`) that was.
+    pub objects: Vec<ObjectLife>,
     /// Wall time from start to end, nanoseconds.
     pub elapsed_ns: u64,
     /// The process (guest, process) that was the first to end with a non-zero status.
@@ -72,7 +74,7 @@ pub struct GuestOutcome {
     /// What was in use in its kernel's tables at the same moments, where tests ask for it
     /// ([`abi::boot::BootFlags::TEST_COUNT_TABLES`]).
     pub tables: Option<(Tables, Tables)>,
-    /// Ranges of its windows that still showed a segment at the end.
+    /// Ranges of its windows that still showed something at the end, and objects it still held, together.
     pub window_ranges: u64,
 }
 
@@ -136,6 +138,16 @@ pub enum GuestFault {
         gpa: u64,
         /// The instruction.
         rip: u64,
+    },
+    /// It kept pages of an object that had become smaller.
+    #[error(
+        "did not give back pages of shared memory object {object}, which became smaller, in {waited_ms} ms"
+    )]
+    NoAnswer {
+        /// The object's number.
+        object: u64,
+        /// How long it had.
+        waited_ms: u64,
     },
     /// A vCPU triple-faulted or shut down.
     #[error("vCPU {vcpu} triple-faulted at {rip:#x}")]

@@ -149,6 +149,43 @@ impl Window {
         pages: u64,
         page_size: u64,
     ) -> Result<GuestPhys, Errno> {
+        self.splice_part(
+            which,
+            &Part {
+                fd,
+                offset: 0,
+                pages,
+                page_size,
+                may_lack: page_size > PAGE_SIZE,
+            },
+        )
+    }
+
+    /// Makes `pages` pages of `fd` from `offset` on, which is a multiple of 4 KiB, appear in a free range of a window.
+    /// `fd` may be shorter, and may become so: then there is nothing to touch.
+    ///
+    /// # Errors
+    /// As [`Window::splice`].
+    pub fn splice_range(
+        &mut self,
+        which: WindowKind,
+        fd: BorrowedFd<'_>,
+        offset: u64,
+        pages: u64,
+    ) -> Result<GuestPhys, Errno> {
+        self.splice_part(
+            which,
+            &Part {
+                fd,
+                offset,
+                pages,
+                page_size: PAGE_SIZE,
+                may_lack: true,
+            },
+        )
+    }
+
+    fn splice_part(&mut self, which: WindowKind, part: &Part<'_>) -> Result<GuestPhys, Errno> {
         let Window {
             read_write,
             read_only,
@@ -158,7 +195,7 @@ impl Window {
             WindowKind::ReadWrite => read_write,
             WindowKind::ReadOnly => read_only,
         };
-        half.splice(&**registrar, fd, pages, page_size)
+        half.splice(&**registrar, part)
     }
 
     /// Takes out what [`Window::splice`] put at `gpa`: the pages are gone from the guest when this returns.
@@ -231,12 +268,22 @@ impl Word<'_> {
     }
 }
 
+/// What is to be spliced.
+struct Part<'a> {
+    fd: BorrowedFd<'a>,
+    /// From where on, in bytes.
+    offset: u64,
+    pages: u64,
+    page_size: u64,
+    may_lack: bool,
+}
+
 /// What is spliced somewhere.
 struct Splice {
     /// Bytes.
     len: u64,
-    /// Its pages are huge ones, which may not all have been reserved.
-    huge: bool,
+    /// There may be no page where one is touched: huge ones may not all have been reserved, an object may end there.
+    may_lack: bool,
     ticket: Ticket,
 }
 
@@ -283,14 +330,10 @@ impl Half {
         })
     }
 
-    fn splice(
-        &mut self,
-        registrar: &dyn SlotRegistrar,
-        fd: BorrowedFd<'_>,
-        pages: u64,
-        page_size: u64,
-    ) -> Result<GuestPhys, Errno> {
-        let len = pages
+    fn splice(&mut self, registrar: &dyn SlotRegistrar, part: &Part<'_>) -> Result<GuestPhys, Errno> {
+        let Part { fd, page_size, .. } = *part;
+        let len = part
+            .pages
             .checked_mul(PAGE_SIZE)
             .filter(|&len| len != 0)
             .ok_or(Errno::ENOMEM)?;
@@ -326,7 +369,7 @@ impl Half {
                     protection,
                     MapFlags::SHARED | MapFlags::FIXED,
                     fd,
-                    0,
+                    part.offset,
                 )
             }
             .map(drop)
@@ -338,8 +381,15 @@ impl Half {
             self.ranges.give_back(offset, len);
             return Err(Errno::ENOMEM);
         }
-        let huge = page_size > PAGE_SIZE;
-        self.splices.insert(offset, Splice { len, huge, ticket });
+        let may_lack = part.may_lack;
+        self.splices.insert(
+            offset,
+            Splice {
+                len,
+                may_lack,
+                ticket,
+            },
+        );
         Ok(GuestPhys::new(self.gpa + offset))
     }
 
@@ -388,9 +438,9 @@ impl Half {
             return Err(Errno::EFAULT);
         }
         let at = self.host.wrapping_add(offset as usize);
-        if splice.huge {
-            // Of a segment made with SHM_NORESERVE there may be no page left, and touching it would be a SIGBUS for
-            // this whole process; this asks without one (madvise(2), since Linux 5.14).
+        if splice.may_lack {
+            // Of a segment of huge pages made with SHM_NORESERVE there may be no page left, an object may end before, and
+            // touching it would be a SIGBUS for this whole process; this asks without one (madvise(2), since Linux 5.14).
             let page = at.wrapping_sub((offset % PAGE_SIZE) as usize).cast();
             // SAFETY: a page within a splice of this window; its contents are not changed.
             unsafe { madvise(page, PAGE_SIZE as usize, Advice::LinuxPopulateRead) }

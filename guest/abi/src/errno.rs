@@ -31,6 +31,8 @@ errnos! {
     EINTR = 4;
     /// Input/output error.
     EIO = 5;
+    /// No such device or address.
+    ENXIO = 6;
     /// Argument list too long.
     E2BIG = 7;
     /// Exec format error.
@@ -51,6 +53,8 @@ errnos! {
     EBUSY = 16;
     /// File exists.
     EEXIST = 17;
+    /// Invalid cross-device link.
+    EXDEV = 18;
     /// No such device.
     ENODEV = 19;
     /// Not a directory.
@@ -65,10 +69,18 @@ errnos! {
     EMFILE = 24;
     /// Inappropriate ioctl for device.
     ENOTTY = 25;
+    /// Text file busy.
+    ETXTBSY = 26;
+    /// File too large.
+    EFBIG = 27;
     /// No space left on device.
     ENOSPC = 28;
     /// Illegal seek.
     ESPIPE = 29;
+    /// Read-only file system.
+    EROFS = 30;
+    /// Too many links.
+    EMLINK = 31;
     /// Broken pipe.
     EPIPE = 32;
     /// Result out of range.
@@ -77,8 +89,12 @@ errnos! {
     EDEADLK = 35;
     /// File name too long.
     ENAMETOOLONG = 36;
+    /// No locks available.
+    ENOLCK = 37;
     /// Function not implemented.
     ENOSYS = 38;
+    /// Directory not empty.
+    ENOTEMPTY = 39;
     /// Too many levels of symbolic links.
     ELOOP = 40;
     /// Identifier removed.

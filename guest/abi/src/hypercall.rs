@@ -109,7 +109,8 @@ calls! {
     /// in ring 3; args\[2\]: TSC at the kernel's entry.
     Ready = 1,
     /// Bytes for the command's stdout or stderr. args: descriptor (1 or 2), GPA, length (to [`MAX_WRITE`]),
-    /// process index (as in `BootProcess::index`). Result: bytes taken, or the host descriptor's errno (EPIPE …).
+    /// process index (as in `BootProcess::index`). Result: bytes taken, which may be fewer, or the host descriptor's
+    /// errno (EPIPE …); EAGAIN when it takes none now: the event interrupt comes when that has changed.
     Write = 2,
     /// Bytes of the command's stdin. args: GPA, length. Result: bytes, 0 at the end, EAGAIN when there are none
     /// yet: the event interrupt comes when that has changed. Guests other than the first read the end at once.
@@ -136,8 +137,10 @@ calls! {
     ShmGet = 16,
     /// shmat's host half. args: id, flags ([`crate::ipc::SHM_RDONLY`], [`crate::ipc::SHM_EXEC`]), how many
     /// bytes there is room for at the address asked for, and the errno if the segment (rounded up to pages) is
-    /// larger than that: found out after Linux's checks of id and permission, before anything is counted.
-    /// Result 0; out: GPA of the segment in the window that serves the flags, size in bytes (not rounded; of a
+    /// larger than that; how many it may have otherwise, and the errno if it is larger than that, which is looked at
+    /// next. Both are found out after Linux's checks of id and permission, before anything is counted.
+    /// Result: the key the segment was made with, as a u32; out: GPA of the segment in the window that serves the
+    /// flags, size in bytes (not rounded; of a
     /// segment of huge pages: rounded up to those).
     /// nattch +1.
     ShmAttach = 17,
@@ -177,8 +180,12 @@ calls! {
     LoadFpu = 41,
     /// Nothing to do here but wait for another vCPU: the host may run something else first. Result 0.
     Yield = 24,
+    /// Would [`Call::Write`] take something? args: descriptor (1 or 2), process index. Result 1 (bytes, or an error)
+    /// or EAGAIN as [`Call::Write`].
+    WriteReady = 48,
 
-    /// A task waits for a word of a segment that this guest has attached. args: id, offset in bytes, the value the
+    /// A task waits for a word of a segment that this guest has attached, or of an object of which it has a range that
+    /// shows the word ([`crate::object::WORD_OF_OBJECT`] + serial number for the id). args: id, offset in bytes, the value the
     /// word must have, bitset, task slot. Result 0: it is queued, until its wake bit is set ([`crate::tasks`]) or
     /// [`Call::FutexCancel`]; EAGAIN: the word has another value. Comparing and queueing are one step for every waker.
     /// The interrupt comes to the vCPU that asked.
@@ -200,6 +207,53 @@ calls! {
     /// What is in use in the kernel's tables ([`crate::boot::BootFlags::TEST_COUNT_TABLES`]). args: areas of memory,
     /// processes (ended ones nobody has waited for included), tasks, open files. No answer.
     Tables = 30,
+
+    // Objects: [`crate::object`] says what they are. Names are GPA and length in RAM. Rights are those of the request's
+    // user as far as the guest is believed; what a guest holds by a request it holds until ObjectRelease.
+    /// Holds an object, with rights. args: flags ([`crate::object::OPEN_READ`] …), serial number (then there is no name)
+    /// or 0, name's GPA, length, mode for one that is made. Result: 1 if it was made, else 0; its
+    /// [`ObjectStatus`](crate::object::ObjectStatus) in the payload. Without OPEN_READ and OPEN_WRITE nobody is asked.
+    /// ENOENT, EEXIST, EACCES, ENFILE, ENOSPC; EBADF for a number the guest does not hold.
+    ObjectOpen = 50,
+    /// args: serial number, or 0 for the directory. Result 0, the status in the payload. EBADF.
+    ObjectStat = 51,
+    /// chmod, chown, utimensat. args: serial number, what ([`crate::object::SET_MODE`] …), mode, uid (low half) and gid
+    /// (high half), time of access, time of modification. Result 0. EPERM, EACCES, EBADF.
+    ObjectSet = 52,
+    /// The size changes, or there is room for so much at least. args: serial number, size, and the number that an
+    /// earlier EAGAIN gave in out\[0\], or 0. Result 0; EAGAIN, out\[0\] as said (0: nothing has begun); ENOSPC, EFBIG,
+    /// EBADF.
+    ObjectResize = 53,
+    /// args: serial number, offset, GPA, length (to [`MAX_WRITE`]). Result: bytes, 0 at the end. EBADF, EFAULT.
+    ObjectRead = 54,
+    /// args: serial number, offset ([`crate::object::AT_END`]: the end), GPA, length (to [`MAX_WRITE`]). Result: bytes;
+    /// out\[0\]: the offset after them. EAGAIN, ENOSPC, EFBIG, EBADF, EFAULT.
+    ObjectWrite = 55,
+    /// Another name. args: serial number, name's GPA, length. Result 0. EEXIST, EPERM, EMLINK, ENOENT, EBADF.
+    ObjectLink = 56,
+    /// A name goes. args: GPA, length. Result 0. ENOENT, EPERM.
+    ObjectUnlink = 57,
+    /// args: old name's GPA, length, new name's GPA, length, flags ([`crate::object::RENAME_NOREPLACE`] …). Result 0.
+    /// ENOENT, EEXIST, EPERM.
+    ObjectRename = 58,
+    /// The next name. args: 0, or what out\[0\] was for the last one; GPA, length of room for a name (255 at least).
+    /// Result: the name's length, 0 when there is none left; out: for the next request, the object's serial number.
+    ObjectList = 59,
+    /// A range of an object appears. args: serial number, window ([`WINDOW_RW`] or [`WINDOW_RO`]), offset, length (both
+    /// in whole pages). Result 0; out: GPA, the object's size. EBADF, EACCES, ENOMEM.
+    ObjectMap = 60,
+    /// A range disappears. args: GPA. Result 0. The pages must be in no page table.
+    ObjectUnmap = 61,
+    /// Which object is to shrink? Result 1, out: serial number and size: pages past it go from all page tables, then
+    /// ObjectAck follows; or 0. Asked again without that, the answer is the same.
+    ObjectNotice = 62,
+    /// args: serial number. Result 0, also if nobody waited for it.
+    ObjectAck = 63,
+    /// The guest does not hold an object any longer. args: serial number. EBUSY while ranges of it are there; EBADF.
+    ObjectRelease = 64,
+    /// A name that leads to an object, or the last one that did. args: serial number, GPA, length of room for a name.
+    /// Result: its length; out\[0\]: 1 if it does. EBADF.
+    ObjectName = 65,
 }
 
 /// [`Call::SaveFpu`], [`Call::LoadFpu`]: most bytes.

@@ -2,7 +2,7 @@
 //!
 //! Everything two sides must agree on is here and nowhere else: the memory map ([`memory`]), what the VMM
 //! tells the kernel at boot ([`boot`]), how the kernel asks the host for something ([`hypercall`]), how it
-//! dies ([`epitaph`]), what both know of its tasks ([`tasks`]), how both tell the time ([`clock`]), and the Linux x86-64
+//! dies ([`epitaph`]), what both know of its tasks ([`tasks`]), what shared memory objects are ([`object`]), how both tell the time ([`clock`]), and the Linux x86-64
 //! numbers that programs use ([`errno`], [`ipc`]). The crate knows no other crate of the workspace, allocates nothing and holds no
 //! code beyond constants, plain structures and their conversions.
 //!
@@ -17,13 +17,14 @@ pub mod errno;
 pub mod hypercall;
 pub mod ipc;
 pub mod memory;
+pub mod object;
 pub mod tasks;
 
 pub use errno::Errno;
 
 /// Version of everything in this crate. The kernel image carries it in its [`boot::KernelHeader`], the VMM
 /// writes it to [`boot::BootInfo`]; either side refuses a mismatch with a clear error.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Size of a page and of a frame, in bytes.
 pub const PAGE_SIZE: u64 = 4096;

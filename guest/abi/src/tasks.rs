@@ -9,6 +9,8 @@
 //!   [`crate::boot::VECTOR_WAKE`], unless the waker is this guest itself: that kernel is told in the answer. The kernel
 //!   takes the bits by exchanging the word with 0, and looks at all words whenever it looks. There is one bit a task,
 //!   and a task has at most one wait, so nothing overflows.
+//! * **Notices.** The same for [`TaskPage::notices`]: bits are set, and if the word was 0 before, the interrupt comes to
+//!   vCPU 0. What they mean is said in [`crate::object`].
 //! * **Records.** The kernel writes a task's [`TaskRecord`] when the task registers a robust list, and clears its
 //!   `robust_list` when that list no longer counts. The host reads them once, when the guest is dead.
 
@@ -24,7 +26,12 @@ pub struct TaskPage {
     pub woken: [u64; WAKE_WORDS],
     /// A record for each.
     pub tasks: [TaskRecord; MAX_TASKS],
+    /// What the host wants the kernel to look after ([`crate::object::NOTICE_SHRINK`] …), a bit each.
+    pub notices: u64,
 }
+
+/// Offset of [`TaskPage::notices`].
+pub const NOTICES: u64 = offset_of!(TaskPage, notices) as u64;
 
 /// Words of wake bits.
 pub const WAKE_WORDS: usize = MAX_TASKS / 64;

@@ -17,6 +17,7 @@ use abi::hypercall::{
     SLOTS,
 };
 use abi::memory::VCPU_HYPERCALL;
+use core::mem::offset_of;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// On whose behalf a request is made.
@@ -104,27 +105,39 @@ pub fn payload<T: FromBytes>() -> T {
     unsafe { (&raw const (*slot(SLOT)).payload).cast::<T>().read_unaligned() }
 }
 
+/// Puts piece number `index`, below [`MAX_BULK`], into the next request's payload.
+fn set_piece(index: usize, piece: BulkEntry) {
+    debug_assert!(index < MAX_BULK);
+    // SAFETY: as in `send`; a payload has room for that many.
+    unsafe {
+        let to = (&raw mut (*slot(SLOT)).payload).cast::<u64>().add(index * 3);
+        to.write_volatile(piece.to);
+        to.add(1).write_volatile(piece.from);
+        to.add(2).write_volatile(piece.len);
+    }
+}
+
+const _: () = assert!(size_of::<BulkEntry>() == 24 && offset_of!(Request, payload) % 8 == 0);
+
 /// Has the host copy ([`Call::Copy`]) or clear ([`Call::Zero`]) RAM, [`MAX_BULK`] pieces a request. Only RAM the
 /// kernel owns is named, so the host can't refuse.
 pub fn bulk(which: Call, entries: impl Iterator<Item = BulkEntry>) {
     let mut count = 0;
-    let mut pieces = [BulkEntry::default(); MAX_BULK];
-    let flush = |pieces: &[BulkEntry; MAX_BULK], count: usize| {
-        set_payload(pieces);
+    let flush = |count: usize| {
         if let Err(error) = call(which, Requester::default(), &[count as u64]) {
             panic!("the host refuses to {which:?} {count} pieces of RAM: {error}");
         }
     };
     for entry in entries {
-        pieces[count] = entry;
+        set_piece(count, entry);
         count += 1;
         if count == MAX_BULK {
-            flush(&pieces, count);
+            flush(count);
             count = 0;
         }
     }
     if count > 0 {
-        flush(&pieces, count);
+        flush(count);
     }
 }
 

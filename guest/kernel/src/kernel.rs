@@ -6,6 +6,7 @@ use crate::arch::lock::{BigLock, Held};
 use crate::arch::signal_frame::is_reachable;
 use crate::arch::trap::Trap;
 use crate::arch::{apic, context, given, machine, probe};
+use crate::fs::Files;
 use crate::futex::{self, Futexes};
 use crate::hypercall::{self, Requester};
 use crate::mm::space::Lowest;
@@ -22,7 +23,6 @@ use crate::process::slots::Slots;
 use crate::process::spaces::Spaces;
 use crate::process::task::{self, State, Task, Tasks};
 use crate::process::{Process, Processes, exit, start};
-use crate::syscall::procfs::{OpenFile, OpenFiles};
 use crate::timers::Timers;
 use crate::{log, process, syscall, time};
 use abi::MAX_TASKS;
@@ -60,8 +60,10 @@ pub struct Kernel {
     pub timers: Timers,
     /// Who waits for which word.
     pub futexes: Futexes,
-    /// Open files.
-    pub open_files: OpenFiles,
+    /// Files, and what is open.
+    pub files: Files,
+    /// Tasks that wait for pipes or poll, a bit each; a bit may be out of date.
+    pub file_waiters: [u64; MAX_TASKS / 64],
     /// Processes that have not ended.
     pub alive: u32,
     /// Numbers for processes and threads.
@@ -93,7 +95,8 @@ pub static KERNEL: BigLock<Kernel> = BigLock::new(Kernel {
     signals: Queue::empty(),
     timers: Timers::empty(),
     futexes: Futexes::new(),
-    open_files: [OpenFile::NONE; size_of::<OpenFiles>() / size_of::<OpenFile>()],
+    files: Files::empty(),
+    file_waiters: [0; MAX_TASKS / 64],
     alive: 0,
     ids: Ids::new(),
     randoms: 0,
@@ -136,19 +139,35 @@ impl Kernel {
         };
         let space = &mut self.spaces[space];
         space.lowest = lowest;
+        // Rarely: few processes set any.
+        if process.limits_set != 0 || space.limits.is_some() {
+            space.limits = process.memory_limits();
+        }
         work(space, &mut self.memory, &mut world)
     }
 
     /// Tells the host how many frames are free and how many processes live; in tests, what else is in use.
     pub fn report_usage(&self) {
-        let args = [self.memory.frames.free_frames(), u64::from(self.alive)];
+        self.report(0);
+    }
+
+    /// As [`Kernel::report_usage`], when all processes have ended. The tree is taken down for it; what is left in the
+    /// tables of files then has been forgotten, and counts like a frame.
+    pub fn report_end(&mut self) {
+        self.files.unmount(&mut self.memory);
+        self.report(self.files.in_use());
+    }
+
+    fn report(&self, left: u64) {
+        let free = self.memory.frames.free_frames().saturating_sub(left);
+        let args = [free, u64::from(self.alive)];
         let _ = hypercall::call(Call::Usage, Requester::default(), &args);
         if self.flags.contains(BootFlags::TEST_COUNT_TABLES) {
             let tables = [
                 MOST_AREAS - self.memory.areas.available(),
                 self.processes.iter().filter(|process| process.pid != 0).count(),
                 self.tasks.iter().filter(|task| task.state != State::Free).count(),
-                self.open_files.iter().filter(|file| file.is_open()).count(),
+                usize::from(self.files.open.live()),
             ];
             let args = tables.map(|count| count as u64);
             let _ = hypercall::call(Call::Tables, Requester::default(), &args);
@@ -207,6 +226,7 @@ fn probed(cpu: &'static Cpu, frame: &TrapFrame) -> *mut TrapFrame {
     let mut kernel = KERNEL.lock(cpu);
     let boot = kernel.boot();
     kernel.memory.init(boot);
+    kernel.files.init();
     kernel.sched.init();
     kernel.report_usage();
     let facts = [

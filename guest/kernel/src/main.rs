@@ -10,6 +10,7 @@
 //! | `mm` | frames, areas, address spaces, user memory |
 //! | `process` | tasks, scheduling, loading and ending programs |
 //! | `syscall` | the Linux system calls, a file for each family |
+//! | `fs` | files, what is open, pipes, `/proc` |
 //! | `shm` | shmget, shmat, shmdt, shmctl: the guest's half |
 //! | `futex` | who waits for which word |
 //! | `robust` | the locks of threads that end |
@@ -29,6 +30,7 @@
 
 mod arch;
 mod epitaph;
+mod fs;
 mod futex;
 mod hypercall;
 mod kernel;

@@ -9,9 +9,9 @@
 use crate::hypercall::{self, Requester};
 use crate::mm::Place;
 use crate::mm::area::{Prot, SegmentRef, Window};
+use crate::process::limits;
 use crate::syscall::Call;
 use abi::Errno;
-use abi::LARGE_PAGE_SIZE;
 use abi::hypercall::Call as Host;
 use abi::ipc::{
     IPC_CREAT, IPC_INFO, IPC_PRIVATE, IPC_SET, IPC_STAT, SHM_EXEC, SHM_INFO, SHM_RDONLY, SHM_REMAP, SHM_RND,
@@ -19,12 +19,6 @@ use abi::ipc::{
 };
 use abi::memory::USER_END;
 use paging::{GuestPhys, GuestVirt};
-
-/// The limit of locked memory (getrlimit(2)).
-const RLIMIT_MEMLOCK: usize = 8;
-
-/// Page tables above those that hold the leaves, for an attach of any size; and one at either end of it.
-const FRAMES_FOR_UPPER_TABLES: u64 = 8;
 
 /// Asks the broker something it checks permissions for.
 fn ask(call: &mut Call<'_>, what: Host, args: &[u64]) -> Result<u64, Errno> {
@@ -72,42 +66,38 @@ fn address(shmaddr: u64, flags: u32) -> Result<Option<u64>, Errno> {
     }
 }
 
-/// How many bytes there are for the attach, and the error if they are too few: what is checked after id and
-/// permission, in Linux's order (do_shmat, get_unmapped_area).
-fn room(call: &mut Call<'_>, at: Option<u64>, flags: u32) -> (u64, Errno) {
-    let (room, why) = call.with_space(|space, memory, _| match at {
-        // A segment that would end beyond the last address of all is EINVAL before it is too much. How large it
-        // is only the broker knows: a page is the least.
-        Some(at) if at >= 0u64.wrapping_sub(SHMLBA) && flags & SHM_REMAP == 0 => (0, Errno::EINVAL),
-        Some(at) if at >= USER_END => (0, Errno::ENOMEM),
-        Some(at) => {
-            let start = GuestVirt::new(at);
-            let (place, free) = if flags & SHM_REMAP != 0 {
-                (Place::Replacing(start), USER_END - at)
-            } else {
-                (Place::Free(start), space.room_at(memory, Some(start)))
-            };
-            let may = space.can_attach(memory, place, 1);
-            match may {
-                Err(Errno::EPERM) if free > 0 => (0, Errno::EPERM),
-                Err(Errno::ENOMEM) if free > 0 => (0, Errno::ENOMEM),
-                _ if at + free >= USER_END => (free, Errno::ENOMEM),
-                _ => (free, Errno::EINVAL),
+/// How many bytes there may be for the attach, and the error if they are too few: what is checked after id and
+/// permission, in Linux's order. First the place as such (do_shmat), then all that mmap would say.
+fn rooms(call: &mut Call<'_>, at: Option<u64>, flags: u32) -> [(u64, Errno); 2] {
+    let replaces = flags & SHM_REMAP != 0;
+    call.with_space(|space, memory, _| {
+        let start = at.map(GuestVirt::new);
+        let first = match at {
+            // A segment that would end beyond the last address of all is EINVAL before it is too much. How large it
+            // is only the broker knows: a page is the least.
+            Some(at) if at >= 0u64.wrapping_sub(SHMLBA) && !replaces => (0, Errno::EINVAL),
+            Some(at) if at >= USER_END => (0, Errno::ENOMEM),
+            Some(at) if replaces => (USER_END - at, Errno::ENOMEM),
+            Some(at) => match space.room_at(memory, start) {
+                free if at + free >= USER_END => (free, Errno::ENOMEM),
+                free => (free, Errno::EINVAL),
+            },
+            None => (space.room_at(memory, None), Errno::ENOMEM),
+        };
+        let place = match start {
+            None => Place::Chosen,
+            Some(at) if replaces => Place::Replacing(at),
+            Some(at) => Place::Free(at),
+        };
+        let second = match space.can_attach(memory, place) {
+            Ok(()) => {
+                let replaced = start.filter(|_| replaces);
+                (space.may_attach(memory, replaced), Errno::ENOMEM)
             }
-        }
-        None if space.can_attach(memory, Place::Chosen, 1).is_err() => (0, Errno::ENOMEM),
-        None => (space.room_at(memory, None), Errno::ENOMEM),
-    });
-    // What the page tables there are frames for could map.
-    let frames = call.kernel.memory.frames.free_frames();
-    let tables = frames
-        .saturating_sub(FRAMES_FOR_UPPER_TABLES)
-        .saturating_mul(LARGE_PAGE_SIZE);
-    if tables < room {
-        (tables, Errno::ENOMEM)
-    } else {
-        (room, why)
-    }
+            Err(errno) => (0, errno),
+        };
+        [first, second]
+    })
 }
 
 /// shmat(2).
@@ -118,13 +108,11 @@ pub fn attach(call: &mut Call<'_>) -> Result<u64, Errno> {
         return Err(Errno::EINVAL);
     }
     let at = address(shmaddr, flags)?;
-    let (room, no_room) = room(call, at, flags);
+    let [(room, no_room), (most, too_much)] = rooms(call, at, flags);
+    let [no_room, too_much] = [no_room, too_much].map(|errno| errno.raw() as u64);
     let wanted = u64::from(flags & (SHM_RDONLY | SHM_EXEC));
-    ask(
-        call,
-        Host::ShmAttach,
-        &[id as u64, wanted, room, no_room.raw() as u64],
-    )?;
+    let args = [id as u64, wanted, room, no_room, most, too_much];
+    let key = ask(call, Host::ShmAttach, &args)?;
     let [gpa, size] = hypercall::out();
 
     let (window, mut prot) = if flags & SHM_RDONLY != 0 {
@@ -138,6 +126,7 @@ pub fn attach(call: &mut Call<'_>) -> Result<u64, Errno> {
         id,
         window,
         attach: 0,
+        key: key as u32 as i32,
         gpa,
         size,
         offset: 0,
@@ -180,7 +169,7 @@ pub fn control(call: &mut Call<'_>) -> Result<u64, Errno> {
         hypercall::set_payload(&wanted);
     }
     // What the caller may lock; one more, so that 0 can mean that a kernel does not say.
-    let [memlock, _] = call.process().limit(RLIMIT_MEMLOCK);
+    let [memlock, _] = call.process().limit(limits::MEMLOCK);
     let result = ask(
         call,
         Host::ShmControl,

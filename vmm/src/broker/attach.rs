@@ -1,17 +1,18 @@
-//! What one guest has attached: which segments, in which of its windows, where, and how often.
+//! What one guest has attached: which segments and which ranges of objects, in which of its windows, where, and how
+//! often.
 //!
 //! Invariant: a segment is spliced into a window exactly while the guest holds an attach of it there. Counts are
 //! the guest's own word as far as they go up (to [`MAX_COUNT`]), and exact when they go down: a guest that lies
 //! about them harms no other.
 
 use super::WindowKind;
-use super::futex::Key;
+use super::futex::{Key, Shared, SharedWord};
 use super::memory::{self, Kept, Memory};
 use crate::window::{Window, Word};
 use abi::{Errno, PAGE_SIZE, group_pid, guest_of_pid};
 use paging::GuestPhys;
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// Most attaches of one segment that a guest may hold in one window. More than its tasks could ever have, and so
 /// few that all guests' together can't overflow nattch.
@@ -52,21 +53,38 @@ pub(super) struct Found<'a> {
     _kept: Option<Kept>,
 }
 
-/// A segment in a window.
+/// A range of an object in a window.
+#[derive(Clone, Copy, Debug)]
+struct Range {
+    serial: u64,
+    which: WindowKind,
+    /// Where it starts in the object, in bytes.
+    offset: u64,
+    /// Bytes.
+    len: u64,
+}
+
+/// A segment, or a range of an object, in a window.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Spliced {
     /// Which window.
     pub(super) which: WindowKind,
     /// Where it lies.
     pub(super) gpa: GuestPhys,
-    holding: Holding,
+    /// Bytes there.
+    len: u64,
+    /// The serial number, and where this starts.
+    start: Key,
 }
 
 impl Spliced {
     /// By what the word at a guest-physical address is known, if it lies in this segment.
     pub(super) fn key(&self, gpa: GuestPhys) -> Option<Key> {
-        let offset = gpa.get().checked_sub(self.gpa.get())?;
-        self.holding.key(offset).ok()
+        let into = gpa.get().checked_sub(self.gpa.get())?;
+        (into.is_multiple_of(4) && into < self.len).then_some(Key {
+            offset: self.start.offset + into,
+            ..self.start
+        })
     }
 }
 
@@ -75,6 +93,8 @@ pub(super) struct Home {
     /// `None` once the guest is gone.
     window: Option<Window>,
     holdings: BTreeMap<(i32, WindowKind), Holding>,
+    /// By guest-physical address.
+    ranges: BTreeMap<u64, Range>,
 }
 
 impl Home {
@@ -82,6 +102,7 @@ impl Home {
         Home {
             window: Some(window),
             holdings: BTreeMap::new(),
+            ranges: BTreeMap::new(),
         }
     }
 
@@ -161,29 +182,101 @@ impl Home {
         Ok(())
     }
 
-    /// The word at `offset` in segment `id`, and by what it is known everywhere.
+    /// Shows a range of an object.
     ///
     /// # Errors
-    /// EINVAL if the guest has not attached the segment; EFAULT if the word does not lie in it, or the host has no page
-    /// for it.
-    pub(super) fn word(&self, id: i32, offset: u64) -> Result<Found<'_>, Errno> {
-        let (which, holding) = self.holding(id).ok_or(Errno::EINVAL)?;
-        let key = holding.key(offset)?;
-        let kept = memory::keep(holding.page_size);
-        let window = self.window.as_ref().ok_or(Errno::EINVAL)?;
+    /// ENOMEM; EINVAL if the guest is gone.
+    pub(super) fn map_object(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        serial: u64,
+        which: WindowKind,
+        offset: u64,
+        len: u64,
+    ) -> Result<GuestPhys, Errno> {
+        let window = self.window.as_mut().ok_or(Errno::EINVAL)?;
+        let gpa = window.splice_range(which, fd, offset, len / PAGE_SIZE)?;
+        let range = Range {
+            serial,
+            which,
+            offset,
+            len,
+        };
+        self.ranges.insert(gpa.get(), range);
+        Ok(gpa)
+    }
+
+    /// Shows it no longer. The object it was of.
+    ///
+    /// # Errors
+    /// EINVAL if there is none.
+    pub(super) fn unmap_object(&mut self, gpa: u64) -> Result<u64, Errno> {
+        let Range { serial, which, .. } = self.ranges.remove(&gpa).ok_or(Errno::EINVAL)?;
+        if let Some(window) = &mut self.window {
+            window.unsplice(which, GuestPhys::new(gpa))?;
+        }
+        Ok(serial)
+    }
+
+    /// The word, and by what it is known everywhere.
+    ///
+    /// # Errors
+    /// EINVAL if the guest has not attached the segment; EFAULT if the word does not lie in it, no range of the object
+    /// shows it, or the host has no page for it.
+    pub(super) fn word(&self, word: SharedWord) -> Result<Found<'_>, Errno> {
+        let key = self.key(word)?;
+        let (which, gpa, kept) = match word.of {
+            Shared::Segment(id) => {
+                let (which, holding) = self.holding(id).ok_or(Errno::EINVAL)?;
+                (which, holding.gpa, memory::keep(holding.page_size))
+            }
+            Shared::Object(serial) => {
+                let (gpa, range) = self.range(serial, word.offset).ok_or(Errno::EFAULT)?;
+                // What has been cut off must not be touched.
+                let kept = Some(memory::keep_objects());
+                return Ok(Found {
+                    key,
+                    word: self
+                        .window()?
+                        .word(range.which, gpa.add(word.offset - range.offset))?,
+                    _kept: kept,
+                });
+            }
+        };
         Ok(Found {
             key,
-            word: window.word(which, holding.gpa.add(offset))?,
+            word: self.window()?.word(which, gpa.add(word.offset))?,
             _kept: kept,
         })
     }
 
-    /// By what the word at `offset` in segment `id` is known.
+    /// By what the word is known.
     ///
     /// # Errors
     /// As [`Home::word`], which also reaches it.
-    pub(super) fn key(&self, id: i32, offset: u64) -> Result<Key, Errno> {
-        self.holding(id).ok_or(Errno::EINVAL)?.1.key(offset)
+    pub(super) fn key(&self, word: SharedWord) -> Result<Key, Errno> {
+        match word.of {
+            Shared::Segment(id) => self.holding(id).ok_or(Errno::EINVAL)?.1.key(word.offset),
+            Shared::Object(serial) if word.offset.is_multiple_of(4) => {
+                self.range(serial, word.offset).ok_or(Errno::EFAULT)?;
+                Ok(Key {
+                    segment: serial,
+                    offset: word.offset,
+                })
+            }
+            Shared::Object(_) => Err(Errno::EFAULT),
+        }
+    }
+
+    /// A range that shows what is at `offset` in an object.
+    fn range(&self, serial: u64, offset: u64) -> Option<(GuestPhys, &Range)> {
+        let shows = |range: &Range| range.serial == serial && offset.wrapping_sub(range.offset) < range.len;
+        let (gpa, range) = self.ranges.iter().find(|(_, range)| shows(range))?;
+        Some((GuestPhys::new(*gpa), range))
+    }
+
+    fn window(&self) -> Result<&Window, Errno> {
+        self.window.as_ref().ok_or(Errno::EINVAL)
     }
 
     /// The aligned 32-bit word at a guest-physical address of a window, if something lies there.
@@ -193,6 +286,9 @@ impl Home {
 
     /// Keeps what [`Home::word_at`] finds where it is.
     pub(super) fn keep(&self) -> Option<Kept> {
+        if !self.ranges.is_empty() {
+            return Some(memory::keep_objects());
+        }
         let page_sizes = self.holdings.values().map(|holding| holding.page_size);
         memory::keep(page_sizes.max().unwrap_or(PAGE_SIZE))
     }
@@ -202,9 +298,22 @@ impl Home {
         let spliced = |(&(_, which), holding): (&(i32, WindowKind), &Holding)| Spliced {
             which,
             gpa: holding.gpa,
-            holding: *holding,
+            len: holding.len,
+            start: Key {
+                segment: holding.serial,
+                offset: 0,
+            },
         };
-        self.holdings.iter().map(spliced)
+        let ranges = self.ranges.iter().map(|(&gpa, range)| Spliced {
+            which: range.which,
+            gpa: GuestPhys::new(gpa),
+            len: range.len,
+            start: Key {
+                segment: range.serial,
+                offset: range.offset,
+            },
+        });
+        self.holdings.iter().map(spliced).chain(ranges)
     }
 
     fn holding(&self, id: i32) -> Option<(WindowKind, &Holding)> {
@@ -225,6 +334,7 @@ impl Home {
     /// The guest is gone: unmaps its windows and says what it held.
     pub(super) fn leave(&mut self) -> Vec<(i32, Holding)> {
         self.window = None;
+        self.ranges.clear();
         std::mem::take(&mut self.holdings)
             .into_iter()
             .map(|((id, _), holding)| (id, holding))

@@ -1,17 +1,20 @@
-//! What segments are made of: how much memory one may ask for, ordinary and huge pages, sealed memfds.
+//! What segments are made of: how much memory one may ask for; ordinary, large and huge pages.
 //!
 //! A segment's memory has no name in any file system, so nothing outlives the process, and no size but the one it
-//! was made with: it is sealed against growing, shrinking and further seals. Pages come when first touched; huge
-//! pages are reserved when the segment is made, so that touching them can't fail.
+//! was made with: a memfd is sealed against growing, shrinking and further seals; a file on large pages
+//! ([`LargePages`]), which can't be, has a descriptor that never leaves the broker. Pages come when first touched;
+//! huge pages are reserved when the segment is made, so that touching them can't fail.
 
+use super::large::LargePages;
 use crate::window::reserve_huge_pages;
-use abi::{Errno, PAGE_SIZE};
+use abi::{Errno, LARGE_PAGE_SIZE, PAGE_SIZE};
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::fs::{fallocate, fcntl_add_seals, fstat, ftruncate, memfd_create};
+use serde::Serialize;
 use shm::{Credentials, NewSegment};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Where a huge page's size stands in memfd_create's flags (`MFD_HUGE_SHIFT`).
 const MFD_HUGE_SHIFT: u32 = 26;
@@ -128,8 +131,8 @@ impl HugePages {
     }
 }
 
-/// Held for reading while this process accesses words of huge pages itself, for writing while such pages are given
-/// back: there may be none to take their place, and the access would be a SIGBUS.
+/// Held for reading while this process accesses words of huge pages or of objects itself, for writing while such pages
+/// are given back: there may be none to take their place, and the access would be a SIGBUS.
 static WORDS: RwLock<()> = RwLock::new(());
 
 /// Keeps the huge pages of all segments where they are.
@@ -140,14 +143,44 @@ pub(super) fn keep(page_size: u64) -> Option<Kept> {
     is_huge(page_size).then(|| WORDS.read().unwrap_or_else(PoisonError::into_inner))
 }
 
+/// Keeps the pages of all objects where they are, and those of huge segments.
+pub(super) fn keep_objects() -> Kept {
+    WORDS.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Until it is dropped nobody reads words that may go.
+pub(super) fn cut() -> RwLockWriteGuard<'static, ()> {
+    WORDS.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A number that no other segment or object of this process ever has, from 1 on; identifiers come again.
+pub(super) fn next_serial() -> u64 {
+    static SERIALS: AtomicU64 = AtomicU64::new(1);
+    SERIALS.fetch_add(1, Ordering::Relaxed)
+}
+
 fn is_huge(page_size: u64) -> bool {
     page_size > PAGE_SIZE
+}
+
+/// What pages of the host a segment lies on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostPages {
+    /// Of 4 KiB.
+    Small,
+    /// Of 2 MiB wherever that much of the segment lies together, as long as the host has such free.
+    Large,
+    /// Reserved ones, of SHM_HUGETLB.
+    Huge,
 }
 
 /// A segment's memory.
 #[derive(Debug)]
 pub(super) struct Memory {
     file: OwnedFd,
+    /// What it lies on.
+    pub(super) host_pages: HostPages,
     /// A number that no other segment of this process ever has; identifiers come again.
     pub(super) serial: u64,
     /// Pages of [`PAGE_SIZE`] it is long.
@@ -157,25 +190,41 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Memory for a new segment, zero-filled; `huge_page_shift` is what [`HugePages::check`] found.
+    /// Memory for a new segment, zero-filled, on large pages if it is large and there are any; `huge_page_shift` is
+    /// what [`HugePages::check`] found.
     ///
     /// # Errors
     /// ENOSPC when this process or the host has no open file left, ENOMEM for lack of memory or of huge pages, or for
     /// a size no file can have.
-    pub(super) fn new(new: &NewSegment, huge_page_shift: Option<u32>) -> Result<Memory, Errno> {
+    pub(super) fn new(
+        new: &NewSegment,
+        huge_page_shift: Option<u32>,
+        large_pages: &LargePages,
+    ) -> Result<Memory, Errno> {
         let page_size = huge_page_shift.map_or(PAGE_SIZE, |shift| 1 << shift);
         let len = len(new, huge_page_shift)?;
-        let file = file(len, huge_page_shift, new.no_reserve).map_err(|error| {
+        let may_be_large = huge_page_shift.is_none() && len >= LARGE_PAGE_SIZE;
+        let large = may_be_large.then(|| large_pages.file()).flatten();
+        let host_pages = match huge_page_shift {
+            Some(_) => HostPages::Huge,
+            None if large.is_some() => HostPages::Large,
+            None => HostPages::Small,
+        };
+        let file = match large {
+            Some(file) => ftruncate(&file, len).map(|()| file),
+            None => memfd(len, huge_page_shift, new.no_reserve),
+        };
+        let file = file.map_err(|error| {
             tracing::debug!("no memory for a segment of {} bytes: {error}", new.size);
             match error {
                 rustix::io::Errno::MFILE | rustix::io::Errno::NFILE => Errno::ENOSPC,
                 _ => Errno::ENOMEM,
             }
         })?;
-        static SERIALS: AtomicU64 = AtomicU64::new(0);
         Ok(Memory {
             file,
-            serial: SERIALS.fetch_add(1, Ordering::Relaxed),
+            host_pages,
+            serial: next_serial(),
             pages: len / PAGE_SIZE,
             page_size,
         })
@@ -191,7 +240,7 @@ impl Memory {
         if !whole || end > self.pages * PAGE_SIZE {
             return Err(Errno::EINVAL);
         }
-        let _words = is_huge(self.page_size).then(|| WORDS.write().unwrap_or_else(PoisonError::into_inner));
+        let _words = is_huge(self.page_size).then(cut);
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         fallocate(&self.file, flags, offset, len).map_err(|error| {
             tracing::debug!("no hole of {len} bytes at {offset} of a segment: {error}");
@@ -224,7 +273,7 @@ pub(super) fn len(new: &NewSegment, huge_page_shift: Option<u32>) -> Result<u64,
         .ok_or(Errno::ENOMEM)
 }
 
-fn file(len: u64, huge_page_shift: Option<u32>, no_reserve: bool) -> rustix::io::Result<OwnedFd> {
+fn memfd(len: u64, huge_page_shift: Option<u32>, no_reserve: bool) -> rustix::io::Result<OwnedFd> {
     let mut flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     if let Some(shift) = huge_page_shift {
         flags |= MemfdFlags::HUGETLB | MemfdFlags::from_bits_retain(shift << MFD_HUGE_SHIFT);

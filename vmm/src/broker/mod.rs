@@ -1,12 +1,11 @@
 //! The broker: the only authority on segments.
 //!
 //! Guests ask for segments by hypercall; what they may do is decided here, by the rules of the `shm` crate, and
-//! nowhere else. The broker owns each segment's memory (a sealed memfd), knows how many attaches each guest holds
-//! in which of its windows, splices a segment into a [`Window`] at the first attach there and takes it out at the
+//! nowhere else. The broker owns each segment's memory, knows how many attaches each guest holds in which of its windows, splices a segment into a [`Window`] at the first attach there and takes it out at the
 //! last. Its answers are [`Errno`]s: nothing a guest sends can make it panic, block or spend another guest's.
 //!
 //! Key types: [`SegmentService`] is what a machine sees of it, [`Broker`] the implementation; `segment` holds
-//! one segment's life, `memory` what it is made of, `attach` what one guest has attached, `rights` what one guest may
+//! one segment's life, `memory` and `large` what it is made of, `attach` what one guest has attached, `rights` what one guest may
 //! do at all, `proc` the texts of guests' /proc, `futex` who waits for which word.
 //!
 //! Locks, always taken in this order: one guest's (`attach::Home`), then that of huge pages' words (`memory::keep`),
@@ -14,12 +13,18 @@
 
 mod attach;
 mod futex;
+mod large;
 mod memory;
+mod objects;
 mod proc;
 mod rights;
 mod segment;
 
-pub use futex::{FutexRequeue, FutexService, FutexWait, FutexWake, FutexWoken, Inbox, Reach, SegmentWord};
+pub use futex::{
+    FutexRequeue, FutexService, FutexWait, FutexWake, FutexWoken, Inbox, Reach, Shared, SharedWord,
+};
+pub use memory::HostPages;
+pub use objects::{Listed, Mapped, ObjectLife, ObjectService, ObjectState, Refused, SetObject, Which};
 pub use proc::ProcFile;
 pub use rights::{Caller, GuestPolicy, GuestRights, Quota};
 pub use segment::{SegmentLife, SegmentState};
@@ -31,14 +36,27 @@ use abi::ipc::{SHM_RDONLY, ShmidDs};
 use abi::{Errno, PAGE_SIZE, guest_of_pid};
 use attach::Home;
 use futex::{Queues, Sleepers};
+use large::LargePages;
 use memory::{HugePages, Memory, MemoryRule};
+use objects::{Deadlines, Directory};
 use rights::Made;
 use segment::{Backing, History};
 use shm::{Command, Got, Registry, Segment, Setting};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// How large a segment may be to be attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes, in whole pages.
+    pub bytes: u64,
+    /// What is said of a larger one.
+    pub errno: Errno,
+}
+const NS_PER_S: i64 = 1_000_000_000;
 
 /// Where an attached segment lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,28 +65,29 @@ pub struct Attached {
     pub gpa: u64,
     /// Its size in bytes as asked for at `shmget`, not rounded.
     pub size: u64,
+    /// The key it was made with, whatever has become of that.
+    pub key: i32,
 }
 
 /// What a machine asks on behalf of its guest. Every method copes with anything a guest may send, from any vCPU.
-pub trait SegmentService: FutexService {
+pub trait SegmentService: FutexService + ObjectService {
     /// `shmget(2)`: the id of the segment with this key, made if `flags` say so.
     ///
     /// # Errors
     /// Linux's, in Linux's order (`shm::Registry::get`).
     fn shmget(&self, guest: u32, caller: &Caller<'_>, key: i32, size: u64, flags: u32) -> Result<u64, Errno>;
 
-    /// The host's half of `shmat(2)`; see [`abi::hypercall::Call::ShmAttach`] for `room` and `no_room`.
+    /// The host's half of `shmat(2)`; see [`abi::hypercall::Call::ShmAttach`] for `rooms`, looked at in their order.
     ///
     /// # Errors
-    /// EINVAL (id), EACCES (permission, or the guest's policy), `no_room`, ENOMEM (window full, too many splices).
+    /// EINVAL (id), EACCES (permission, or the guest's policy), a room's, ENOMEM (window full, too many splices).
     fn attach(
         &self,
         guest: u32,
         caller: &Caller<'_>,
         id: i32,
         flags: u32,
-        room: u64,
-        no_room: Errno,
+        rooms: &[Room],
     ) -> Result<Attached, Errno>;
 
     /// `count` more attaches of what the guest has attached in that window already (fork, a split by mprotect).
@@ -139,8 +158,8 @@ pub trait SegmentService: FutexService {
     fn maker_ended(&self, guest: u32, task: u32);
 
     /// The guest is dead and its vCPUs have been joined: none of its tasks waits any more, robust locks they held are
-    /// marked, every attach it held ends, its windows are unmapped. Returns how many ranges of them still showed a
-    /// segment.
+    /// marked, every attach it held ends, its windows are unmapped. Returns how many ranges of them still showed
+    /// something, and objects were still held, together.
     fn guest_gone(&self, guest: u32) -> u64;
 }
 
@@ -149,8 +168,10 @@ pub trait SegmentService: FutexService {
 pub struct BrokerLimits {
     /// The System V limits.
     pub shm: shm::Limits,
-    /// Destroyed segments that [`Broker::history`] remembers.
+    /// Destroyed segments that [`Broker::history`] remembers, and gone objects that [`Broker::object_history`] does.
     pub history: usize,
+    /// How long a guest's kernel has to let go of the pages of an object that becomes smaller; then it is ended.
+    pub answer_within: Duration,
 }
 
 impl Default for BrokerLimits {
@@ -158,6 +179,7 @@ impl Default for BrokerLimits {
         BrokerLimits {
             shm: shm::Limits::default(),
             history: 10_000,
+            answer_within: Duration::from_secs(10),
         }
     }
 }
@@ -169,6 +191,9 @@ pub struct Broker {
     queues: Queues<Inbox>,
     memory: MemoryRule,
     huge_pages: HugePages,
+    large_pages: LargePages,
+    deadlines: Arc<Deadlines>,
+    shrinks: AtomicU64,
     started: Instant,
     realtime: Box<dyn Fn() -> i64 + Send + Sync>,
 }
@@ -184,7 +209,9 @@ struct Member {
 struct Table {
     registry: Registry<Backing>,
     made: Made,
-    history: History,
+    history: History<SegmentLife>,
+    objects: Directory,
+    gone_objects: History<ObjectLife>,
 }
 
 impl Broker {
@@ -194,11 +221,11 @@ impl Broker {
     pub fn new(limits: BrokerLimits) -> Broker {
         Broker::with_clock(limits, || {
             let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-            now.tv_sec
+            now.tv_sec * NS_PER_S + now.tv_nsec
         })
     }
 
-    /// As [`Broker::new`], with a clock of one's own: seconds since 1970, for atime, dtime and ctime. The guests'
+    /// As [`Broker::new`], with a clock of one's own: nanoseconds since 1970, for atime, dtime and ctime. The guests'
     /// programs compare those with `time(2)`, so it should be the clock the guests have.
     #[must_use]
     pub fn with_clock(limits: BrokerLimits, realtime: impl Fn() -> i64 + Send + Sync + 'static) -> Broker {
@@ -209,10 +236,15 @@ impl Broker {
                 registry: Registry::new(limits.shm),
                 made: Made::default(),
                 history: History::new(limits.history),
+                objects: Directory::default(),
+                gone_objects: History::new(limits.history),
             }),
             queues: Queues::new(futex::BUCKETS),
             memory: MemoryRule::of_host(),
             huge_pages: HugePages::of_host(),
+            large_pages: LargePages::default(),
+            deadlines: Deadlines::new(limits.answer_within),
+            shrinks: AtomicU64::new(0),
             started: Instant::now(),
             realtime: Box::new(realtime),
         }
@@ -266,8 +298,19 @@ impl Broker {
             .ok_or(Errno::EINVAL)
     }
 
+    /// Seconds since 1970.
     fn now(&self) -> i64 {
-        (self.realtime)()
+        (self.realtime)() / NS_PER_S
+    }
+
+    /// Nanoseconds since 1970.
+    fn now_ns(&self) -> u64 {
+        u64::try_from((self.realtime)()).unwrap_or(0)
+    }
+
+    /// A number for a shrink.
+    fn next_shrink(&self) -> u64 {
+        self.shrinks.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Nanoseconds since the broker was made.
@@ -343,7 +386,7 @@ impl SegmentService for Broker {
             };
             made.check_bytes(guest, quota, memory::len(new, huge_page_shift)?)?;
             made.check_segments(guest, quota)?;
-            let memory = Memory::new(new, huge_page_shift)?;
+            let memory = Memory::new(new, huge_page_shift, &self.large_pages)?;
             Ok(Backing::new(guest, &who, flags, new, memory, self.age_ns()))
         })?;
         let id = got.id();
@@ -362,8 +405,7 @@ impl SegmentService for Broker {
         caller: &Caller<'_>,
         id: i32,
         flags: u32,
-        room: u64,
-        no_room: Errno,
+        rooms: &[Room],
     ) -> Result<Attached, Errno> {
         let which = if flags & SHM_RDONLY != 0 {
             Kind::ReadOnly
@@ -373,22 +415,23 @@ impl SegmentService for Broker {
         let member = self.member(guest)?;
         let who = member.rights.credentials(guest, caller);
         let mut home = lock(&member.home);
-        let (memory, size) = {
+        let (memory, size, key) = {
             let mut table = self.table();
             let segment = table.registry.may_attach(&who, id, flags)?;
-            if !member.rights.policy.allows(segment.backing.life.key, which) {
+            let key = segment.backing.life.key;
+            if !member.rights.policy.allows(key, which) {
                 return Err(Errno::EACCES);
             }
             let memory = segment.backing.memory();
             // Rounded up to its pages; no file is longer than `i64::MAX`.
-            if memory.pages * PAGE_SIZE > room {
+            if let Some(room) = rooms.iter().find(|room| memory.pages * PAGE_SIZE > room.bytes) {
                 // Linux holds it while it looks for room, which may end it.
                 table.registry.hold(id)?;
                 let released = table.registry.release(id);
                 let released = self.record(&mut table, released);
                 drop(table);
                 drop(released);
-                return Err(no_room);
+                return Err(room.errno);
             }
             // An attach of huge pages covers the last one whole.
             let size = if segment.huge {
@@ -397,7 +440,7 @@ impl SegmentService for Broker {
                 segment.size
             };
             table.registry.hold(id)?;
-            (memory, size)
+            (memory, size, key)
         };
         // The registry is unlocked here; the hold keeps the segment.
         let gpa = home.attach(id, which, &memory, who.pid);
@@ -418,6 +461,7 @@ impl SegmentService for Broker {
         Ok(Attached {
             gpa: gpa?.get(),
             size,
+            key,
         })
     }
 
@@ -559,9 +603,10 @@ impl SegmentService for Broker {
         let Some(member) = member else { return 0 };
         self.forget_waiters(guest, &member);
         let mut home = lock(&member.home);
-        let ranges = home.ranges();
+        let ranges = home.ranges() + self.table().objects.held_by(guest);
         let held = home.leave();
         drop(home);
+        self.forget_holder(guest);
         for (id, holding) in held {
             drop(self.end_attaches(guest, holding.last_pid, id, holding.count));
         }

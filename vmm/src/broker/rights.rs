@@ -38,12 +38,13 @@ pub struct GuestRights {
     pub quota: Quota,
 }
 
-/// How much a guest may have made at one time, counted from shmget until the segment is destroyed.
+/// How much a guest may have made at one time, counted from shmget until the segment is destroyed; objects' bytes, as many
+/// as they have, count as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     /// Segments; one more is ENOSPC.
     pub segments: u64,
-    /// Bytes of all of them, each rounded up to its pages; more is ENOMEM.
+    /// Bytes of all of them and of all objects, each rounded up to its pages; more is ENOMEM, of an object ENOSPC.
     pub bytes: u64,
 }
 
@@ -71,6 +72,11 @@ pub enum GuestPolicy {
 }
 
 impl GuestPolicy {
+    /// Whether objects, which have no keys, may be written to.
+    pub(super) fn allows_objects(&self) -> bool {
+        *self != GuestPolicy::ReadOnlyAll
+    }
+
     pub(super) fn allows(&self, key: i32, window: WindowKind) -> bool {
         window == WindowKind::ReadOnly
             || match self {
@@ -151,10 +157,28 @@ impl Made {
     }
 
     pub(super) fn give_back(&mut self, guest: u32, bytes: u64) {
+        self.change(guest, 1, bytes);
+    }
+
+    /// An object has grown.
+    pub(super) fn add_bytes(&mut self, guest: u32, bytes: u64) {
+        if bytes > 0 {
+            let mut made = self.of(guest);
+            made.bytes = made.bytes.saturating_add(bytes);
+            self.0.insert(guest, made);
+        }
+    }
+
+    /// An object has shrunk, or is gone.
+    pub(super) fn give_back_bytes(&mut self, guest: u32, bytes: u64) {
+        self.change(guest, 0, bytes);
+    }
+
+    fn change(&mut self, guest: u32, segments: u64, bytes: u64) {
         let mut made = self.of(guest);
-        made.segments = made.segments.saturating_sub(1);
+        made.segments = made.segments.saturating_sub(segments);
         made.bytes = made.bytes.saturating_sub(bytes);
-        if made.segments == 0 {
+        if made.segments == 0 && made.bytes == 0 {
             self.0.remove(&guest);
         } else {
             self.0.insert(guest, made);

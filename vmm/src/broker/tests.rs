@@ -5,6 +5,8 @@
 mod death;
 mod futex;
 mod huge;
+mod large;
+mod objects;
 mod punch;
 mod rights;
 
@@ -25,7 +27,7 @@ const LAYOUT: WindowLayout = WindowLayout {
     ro_base: 1 << 37,
     size: 4 << 30,
 };
-const ROOM: u64 = u64::MAX;
+const ROOM: &[Room] = &[];
 const ROOT: Caller<'static> = Caller {
     pid: 0,
     task: 0,
@@ -98,7 +100,7 @@ fn group_with(guests: u32, limits: BrokerLimits, rights: GuestRights) -> Group {
     let alone = lock(&ALONE);
     let clock = Arc::new(AtomicI64::new(1000));
     let seconds = Arc::clone(&clock);
-    let broker = Broker::with_clock(limits, move || seconds.load(Relaxed));
+    let broker = Broker::with_clock(limits, move || seconds.load(Relaxed) * NS_PER_S);
     let (vms, machines) = (0..guests)
         .map(|guest| {
             let chunks = Chunks::default();
@@ -109,7 +111,13 @@ fn group_with(guests: u32, limits: BrokerLimits, rights: GuestRights) -> Group {
                 GuestRights::default()
             };
             let machine = Arc::new(futex::FakeMachine::new());
-            let inbox = Inbox::new(Arc::clone(&machine) as Arc<dyn Reach>, futex::TASKS);
+            let ended = Arc::clone(&machine);
+            let end = move |fault| lock(&ended.ended).push(fault);
+            let inbox = Inbox::new(
+                Arc::clone(&machine) as Arc<dyn Reach>,
+                futex::TASKS,
+                Box::new(end),
+            );
             broker.add_guest(guest, rights, window, inbox);
             (chunks, machine)
         })
@@ -130,8 +138,7 @@ impl Group {
             .unwrap() as i32
     }
     fn attach(&self, guest: u32, id: i32, flags: u32) -> Result<Attached, Errno> {
-        self.broker
-            .attach(guest, &process(guest, 5), id, flags, ROOM, Errno::EINVAL)
+        self.broker.attach(guest, &process(guest, 5), id, flags, ROOM)
     }
     fn detach(&self, guest: u32, id: i32, window: WindowKind, count: u64) -> Result<(), Errno> {
         self.broker.detach(guest, &process(guest, 6), id, window, count)
@@ -156,7 +163,8 @@ fn process(guest: u32, local: u32) -> Caller<'static> {
 
 /// Open files and mappings of segments in this process.
 fn held_by_process() -> (usize, usize) {
-    let is_segment = |text: &str| text.contains("memfd:tombolo-segment");
+    // A file on large pages has no name but its number (O_TMPFILE).
+    let is_segment = |text: &str| text.contains("memfd:tombolo-segment") || text.contains("/#");
     let files = std::fs::read_dir("/proc/self/fd").unwrap();
     let files = files
         .filter(|entry| {
@@ -320,10 +328,7 @@ fn a_process_id_of_another_guest_is_not_believed() {
         .shmget(1, &process(0, 5), IPC_PRIVATE, 4096, 0o666)
         .unwrap() as i32;
     assert_eq!(group.stat(id).unwrap().cpid as u32, group_pid(1, 1));
-    group
-        .broker
-        .attach(1, &process(1, 44), id, 0, ROOM, Errno::EINVAL)
-        .unwrap();
+    group.broker.attach(1, &process(1, 44), id, 0, ROOM).unwrap();
     assert_eq!(group.stat(id).unwrap().lpid as u32, group_pid(1, 44));
     group
         .broker
@@ -341,12 +346,17 @@ fn permission_is_checked_before_room_and_room_before_anything_is_counted() {
         egid: 1000,
         ..process(0, 5)
     };
-    let attach = |caller, room| group.broker.attach(0, caller, id, 0, room, Errno::EINVAL);
-    assert_eq!(attach(&stranger, 0), Err(Errno::EACCES));
-    assert_eq!(attach(&ROOT, 8191), Err(Errno::EINVAL));
+    let attach = |caller, bytes, more| {
+        let (first, second) = (Errno::EINVAL, Errno::ENOMEM);
+        let rooms = [(bytes, first), (more, second)].map(|(bytes, errno)| Room { bytes, errno });
+        group.broker.attach(0, caller, id, 0, &rooms)
+    };
+    assert_eq!(attach(&stranger, 0, 0), Err(Errno::EACCES));
+    assert_eq!(attach(&ROOT, 8191, 0), Err(Errno::EINVAL));
+    assert_eq!(attach(&ROOT, 8192, 8191), Err(Errno::ENOMEM));
     let status = group.stat(id).unwrap();
     assert_eq!((status.nattch, status.atime, status.lpid), (0, 0, 0));
-    assert!(attach(&ROOT, 8192).is_ok());
+    assert!(attach(&ROOT, 8192, 8192).is_ok());
 }
 
 #[test]

@@ -4,26 +4,27 @@
 //! before it: what a process has written of a line is kept until the rest comes, the line is [`MAX_LINE`] long, or
 //! the run ends.
 //!
-//! The callers are vCPU threads, and whoever ends a run joins them. So no write may last for ever: descriptors
-//! that can be full are polled and get as much as they take at once, and a full one is given up when the run is
-//! over ([`Streams::abandon`], or its deadline). Until then a slow reader slows the programs down, as on Linux.
+//! The callers are vCPU threads, whose kernel may hold its lock: no write waits. A full descriptor takes what there is
+//! room for; of a line that has not gone out whole the last byte is not taken from the program, which comes again
+//! with it when there is room, and nothing else goes out before the rest of the line. So a slow reader slows down
+//! the program that writes, as on Linux. Only [`Streams::finish`] waits, until the run is over
+//! ([`Streams::abandon`], or its deadline).
 
 use abi::Errno;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{FileType, fstat};
-use std::collections::BTreeMap;
+use rustix::fs::fstat;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 use tombolo::config::Output;
+use tombolo::device::output::Sink;
 
 /// Longest line that is kept together, in bytes; a longer one is broken here.
 pub(super) const MAX_LINE: usize = 64 << 10;
-/// What a pipe with room takes without blocking (PIPE_BUF, pipe(7)).
-const PIPE_BUF: usize = 4096;
-/// How often a write that waits looks whether the run is over.
+/// How often the last lines, when they have to wait, look whether the run is over.
 const LOOK: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 50_000_000,
@@ -41,22 +42,31 @@ pub(super) enum Lines {
 /// The command's stdout and stderr.
 pub(super) struct Streams {
     lines: Lines,
-    descriptors: [Descriptor; 2],
-    /// One for each descriptor, or one for both if they are the same file: whoever holds it writes.
-    unfinished: [Mutex<Unfinished>; 2],
+    sinks: [Sink; 2],
+    /// One for each sink, or one for both if they are the same file: whoever holds it writes.
+    texts: [Mutex<Text>; 2],
     same_file: bool,
     abandoned: AtomicBool,
     deadline: Option<Instant>,
 }
 
-struct Descriptor {
-    fd: OwnedFd,
-    /// A regular file takes everything and is never full; anything else may be.
-    regular: bool,
+/// What is on its way to a sink.
+#[derive(Default)]
+struct Text {
+    /// What has to go out next: the rest of a line, and to which descriptor.
+    rest: VecDeque<u8>,
+    rest_to: u32,
+    /// Lines without their end yet: by guest, process and descriptor.
+    unfinished: BTreeMap<(u32, u32, u32), Unfinished>,
 }
 
-/// Lines without their end yet: (guest, process, descriptor) and the bytes so far.
-type Unfinished = BTreeMap<(u32, u32, u32), Vec<u8>>;
+#[derive(Default)]
+struct Unfinished {
+    line: Vec<u8>,
+    /// The line has gone out, or is what has to go out next, with its last byte, which has not been taken from the
+    /// program yet.
+    owed: bool,
+}
 
 impl Streams {
     /// Streams into the command's own descriptors.
@@ -76,8 +86,8 @@ impl Streams {
         let same_file = identity(&out).is_some() && identity(&out) == identity(&err);
         Streams {
             lines,
-            descriptors: [Descriptor::new(out), Descriptor::new(err)],
-            unfinished: Default::default(),
+            sinks: [Sink::new(out), Sink::new(err)],
+            texts: Default::default(),
             same_file,
             abandoned: AtomicBool::new(false),
             deadline,
@@ -91,15 +101,21 @@ impl Streams {
 
     /// Writes what is left of unfinished lines, each with an end. Call it when all programs have ended.
     pub(super) fn finish(&self) {
-        for unfinished in &self.unfinished {
-            let rest = std::mem::take(&mut *lock(unfinished));
-            for ((guest, process, descriptor), line) in rest.into_iter().filter(|(_, line)| !line.is_empty())
-            {
-                let mut whole = prefix(guest, process).into_bytes();
-                whole.extend_from_slice(&line);
-                whole.push(b'\n');
-                if self.emit(descriptor, &whole).is_err() {
-                    tracing::debug!("the end of process {guest}.{process}'s output is lost");
+        for text in &self.texts {
+            let text = std::mem::take(&mut *lock(text));
+            let rest = Vec::from(text.rest);
+            let mut all = vec![(text.rest_to, rest)];
+            for ((guest, process, descriptor), Unfinished { line, owed }) in text.unfinished {
+                if !owed && !line.is_empty() {
+                    let mut whole = prefix(guest, process).into_bytes();
+                    whole.extend_from_slice(&line);
+                    whole.push(b'\n');
+                    all.push((descriptor, whole));
+                }
+            }
+            for (descriptor, bytes) in all {
+                if self.emit_all(descriptor, &bytes).is_err() {
+                    tracing::debug!("the end of the output to descriptor {descriptor} is lost");
                 }
             }
         }
@@ -110,83 +126,107 @@ impl Streams {
             || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
-    /// Writes all of `bytes`. The caller holds the descriptor's lock.
-    fn emit(&self, descriptor: u32, mut bytes: &[u8]) -> Result<(), Errno> {
-        let Descriptor { fd, regular } = &self.descriptors[index(descriptor)];
+    /// Writes all of `bytes`, and waits for room meanwhile.
+    fn emit_all(&self, descriptor: u32, mut bytes: &[u8]) -> Result<(), Errno> {
+        let sink = &self.sinks[index(descriptor)];
         while !bytes.is_empty() {
-            if !regular && !ready(fd.as_fd())? {
-                if self.over() {
-                    return Err(Errno::EIO);
-                }
-                continue;
-            }
-            let most = if *regular {
-                bytes.len()
-            } else {
-                bytes.len().min(PIPE_BUF)
-            };
-            match rustix::io::write(fd, &bytes[..most]) {
+            match sink.write(bytes) {
                 Ok(taken) => bytes = &bytes[taken..],
-                // Somebody else was faster, or set O_NONBLOCK: look again.
-                Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
-                Err(errno) => return Err(to_guest(errno)),
+                Err(Errno::EAGAIN) if self.over() => return Err(Errno::EIO),
+                Err(Errno::EAGAIN) => wait_for_room(sink.as_fd()),
+                Err(error) => return Err(error),
             }
         }
         Ok(())
     }
-}
 
-impl Output for Streams {
-    fn write(&self, guest: u32, process: u32, descriptor: u32, bytes: &[u8]) -> Result<(), Errno> {
-        let which = if self.same_file { 0 } else { index(descriptor) };
-        let mut unfinished = lock(&self.unfinished[which]);
-        if self.lines == Lines::Plain {
-            return self.emit(descriptor, bytes);
-        }
-        let line = unfinished.entry((guest, process, descriptor)).or_default();
-        let whole = take_lines(line, &prefix(guest, process), bytes);
-        self.emit(descriptor, &whole)
-    }
-}
-
-impl Descriptor {
-    fn new(fd: OwnedFd) -> Self {
-        let regular =
-            fstat(&fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
-        Descriptor { fd, regular }
-    }
-}
-
-/// Waits a little for room. A descriptor whose other end is gone is ready: the write says EPIPE.
-fn ready(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
-    let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
-    match poll(&mut polled, Some(&LOOK)) {
-        Ok(count) => Ok(count > 0),
-        Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => Ok(false),
-        Err(errno) => Err(to_guest(errno)),
-    }
-}
-
-/// Adds `bytes` to the unfinished `line` and takes out every line that is whole or too long, with prefixes.
-fn take_lines(line: &mut Vec<u8>, prefix: &str, bytes: &[u8]) -> Vec<u8> {
-    let mut whole = Vec::new();
-    for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
-        let mut piece = piece;
-        while !piece.is_empty() {
-            let take = piece.len().min(MAX_LINE - line.len());
-            line.extend_from_slice(&piece[..take]);
-            piece = &piece[take..];
-            let ended = line.last() == Some(&b'\n');
-            if ended || line.len() == MAX_LINE {
-                whole.extend_from_slice(prefix.as_bytes());
-                whole.append(line);
-                if !ended {
-                    whole.push(b'\n');
+    /// Writes what has to go out next; whether all of it is out.
+    fn emit_rest(&self, text: &mut Text) -> Result<bool, Errno> {
+        let sink = &self.sinks[index(text.rest_to)];
+        while !text.rest.is_empty() {
+            let written = sink.write(text.rest.as_slices().0);
+            match written {
+                Ok(taken) => drop(text.rest.drain(..taken)),
+                Err(Errno::EAGAIN) => return Ok(false),
+                Err(error) => {
+                    text.rest.clear();
+                    return Err(error);
                 }
             }
         }
+        Ok(true)
     }
-    whole
+}
+
+impl Output for Streams {
+    fn write(&self, guest: u32, process: u32, descriptor: u32, bytes: &[u8]) -> Result<usize, Errno> {
+        let which = if self.same_file { 0 } else { index(descriptor) };
+        let text = &mut *lock(&self.texts[which]);
+        if self.lines == Lines::Plain {
+            return self.sinks[index(descriptor)].write(bytes);
+        }
+        let mut done = 0;
+        while done < bytes.len() {
+            if !self.emit_rest(text)? {
+                break;
+            }
+            let unfinished = text.unfinished.entry((guest, process, descriptor)).or_default();
+            if std::mem::take(&mut unfinished.owed) {
+                done += 1;
+                continue;
+            }
+            let (taken, ended) = take_line(&mut unfinished.line, &bytes[done..]);
+            done += taken;
+            if ended {
+                text.rest_to = descriptor;
+                text.rest.extend(prefix(guest, process).as_bytes());
+                text.rest.extend(unfinished.line.drain(..));
+                if text.rest.back() != Some(&b'\n') {
+                    text.rest.push_back(b'\n');
+                }
+                unfinished.owed = true;
+                if !self.emit_rest(text)? {
+                    // The program comes again with the last byte.
+                    done -= 1;
+                    break;
+                }
+                if let Some(unfinished) = text.unfinished.get_mut(&(guest, process, descriptor)) {
+                    unfinished.owed = false;
+                }
+            }
+        }
+        if done == 0 && !bytes.is_empty() {
+            return Err(Errno::EAGAIN);
+        }
+        Ok(done)
+    }
+
+    fn awaited(&self, descriptor: u32) -> Option<BorrowedFd<'_>> {
+        let which = if self.same_file { 0 } else { index(descriptor) };
+        let text = lock(&self.texts[which]);
+        // What has to go out next may be for the other one.
+        let next = if text.rest.is_empty() {
+            descriptor
+        } else {
+            text.rest_to
+        };
+        let sink = &self.sinks[index(next)];
+        (!sink.is_ready()).then(|| sink.as_fd())
+    }
+}
+
+/// Waits a little for room.
+fn wait_for_room(fd: BorrowedFd<'_>) {
+    // Whatever it says, the next write says it again.
+    let _ = poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], Some(&LOOK));
+}
+
+/// Adds bytes to the unfinished `line`, up to its end or the limit: how many, and whether it has to go out now.
+fn take_line(line: &mut Vec<u8>, bytes: &[u8]) -> (usize, bool) {
+    let end = bytes.iter().position(|&byte| byte == b'\n');
+    let take = end.map_or(bytes.len(), |end| end + 1).min(MAX_LINE - line.len());
+    line.extend_from_slice(&bytes[..take]);
+    (take, line.last() == Some(&b'\n') || line.len() == MAX_LINE)
 }
 
 fn prefix(guest: u32, process: u32) -> String {
@@ -198,11 +238,7 @@ fn index(descriptor: u32) -> usize {
     usize::from(descriptor != 1)
 }
 
-fn to_guest(errno: rustix::io::Errno) -> Errno {
-    Errno::from_raw(errno.raw_os_error()).unwrap_or(Errno::EIO)
-}
-
-fn lock(mutex: &Mutex<Unfinished>) -> std::sync::MutexGuard<'_, Unfinished> {
+fn lock(mutex: &Mutex<Text>) -> std::sync::MutexGuard<'_, Text> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -231,12 +267,29 @@ mod tests {
         bytes
     }
 
+    /// Writes all of `bytes`, coming again as a guest does while there is no room.
+    fn write_all(streams: &Streams, copy: (u32, u32), descriptor: u32, bytes: &[u8]) -> Result<(), Errno> {
+        let mut done = 0;
+        while done < bytes.len() {
+            match streams.write(copy.0, copy.1, descriptor, &bytes[done..]) {
+                Ok(taken) => done += taken,
+                Err(Errno::EAGAIN) => {
+                    if let Some(fd) = streams.awaited(descriptor) {
+                        wait_for_room(fd);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     #[test]
     fn plain_output_passes_byte_for_byte_to_its_own_descriptor() {
         let (streams, out, err) = piped(Lines::Plain, None);
-        streams.write(0, 0, 1, b"a\0b\xff").unwrap();
-        streams.write(0, 0, 2, b"oops\n").unwrap();
-        streams.write(0, 0, 1, b"c").unwrap();
+        assert_eq!(streams.write(0, 0, 1, b"a\0b\xff"), Ok(4));
+        assert_eq!(streams.write(0, 0, 2, b"oops\n"), Ok(5));
+        assert_eq!(streams.write(0, 0, 1, b"c"), Ok(1));
         streams.finish();
         drop(streams);
         assert_eq!(
@@ -263,10 +316,11 @@ mod tests {
     fn a_line_that_is_too_long_is_broken() {
         let mut line = Vec::new();
         let text = vec![b'x'; MAX_LINE + 5];
-        let whole = take_lines(&mut line, "0.0| ", &text);
-        assert_eq!(whole.len(), 5 + MAX_LINE + 1);
-        assert_eq!((whole.last(), line.len()), (Some(&b'\n'), 5));
-        assert_eq!(take_lines(&mut line, "0.0| ", b"\n"), b"0.0| xxxxx\n");
+        assert_eq!(take_line(&mut line, &text), (MAX_LINE, true));
+        line.clear();
+        assert_eq!(take_line(&mut line, &text[MAX_LINE..]), (5, false));
+        assert_eq!(take_line(&mut line, b"\n\n"), (1, true));
+        assert_eq!(line, b"xxxxx\n");
     }
 
     #[test]
@@ -274,8 +328,8 @@ mod tests {
         let mut line = Vec::new();
         let mut text = vec![b'x'; MAX_LINE - 1];
         text.push(b'\n');
-        assert_eq!(take_lines(&mut line, "", &text), text);
-        assert!(line.is_empty());
+        assert_eq!(take_line(&mut line, &text), (MAX_LINE, true));
+        assert_eq!(line, text);
     }
 
     #[test]
@@ -288,38 +342,84 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_reader_gets_everything() {
-        let (streams, out, _err) = piped(Lines::Plain, None);
-        let text: Vec<u8> = (0..300_000u32).map(|n| n as u8).collect();
-        let expected = text.clone();
-        let writer = std::thread::spawn(move || streams.write(0, 0, 1, &text));
-        std::thread::sleep(Duration::from_millis(80));
-        assert_eq!(rest(out), expected);
-        assert_eq!(writer.join().unwrap(), Ok(()));
+    fn a_full_descriptor_is_told_and_not_waited_for() {
+        for lines in [Lines::Plain, Lines::Prefixed] {
+            let (streams, mut out, _err) = piped(lines, None);
+            let text: Vec<u8> = (0..30_000)
+                .flat_map(|n| format!("{n:09}\n").into_bytes())
+                .collect();
+            let taken = streams.write(0, 0, 1, &text).unwrap();
+            assert!(taken > 0 && taken < text.len());
+            assert_eq!(streams.write(0, 0, 1, &text[taken..]), Err(Errno::EAGAIN));
+            // Nor does another process get between the parts of a line.
+            assert_eq!(streams.write(0, 1, 1, b"other\n"), Err(Errno::EAGAIN));
+            assert!(streams.awaited(1).is_some() && streams.awaited(2).is_none());
+            out.read_exact(&mut [0; 4096]).unwrap();
+            assert!(streams.awaited(1).is_none());
+        }
     }
 
     #[test]
-    fn a_full_pipe_is_given_up_when_the_run_is_over() {
-        let (streams, _out, _err) = piped(Lines::Plain, Some(Instant::now() + Duration::from_millis(100)));
-        assert_eq!(streams.write(0, 0, 1, &vec![0; 300_000]), Err(Errno::EIO));
-        let (streams, _out, _err) = piped(Lines::Plain, None);
+    fn a_slow_reader_gets_everything_and_lines_whole() {
+        let line = |n: u32| format!("{}-{n}\n", "x".repeat(n as usize % 9000)).into_bytes();
+        let (streams, out, _err) = piped(Lines::Prefixed, None);
+        let writers: Vec<_> = (0..3)
+            .map(|process| {
+                let streams = Arc::clone(&streams);
+                std::thread::spawn(move || {
+                    let text: Vec<u8> = (0..60).flat_map(|n| line(n * 997 + process)).collect();
+                    write_all(&streams, (0, process), 1, &text)
+                })
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(50));
+        drop(streams);
+        let text = String::from_utf8(rest(out)).unwrap();
+        for writer in writers {
+            assert_eq!(writer.join().unwrap(), Ok(()));
+        }
+        for process in 0..3 {
+            let who = format!("0.{process}| ");
+            let written: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(&who)).collect();
+            let expected: Vec<String> = (0..60)
+                .map(|n| {
+                    String::from_utf8(line(n * 997 + process))
+                        .unwrap()
+                        .trim_end()
+                        .to_owned()
+                })
+                .collect();
+            assert_eq!(written, expected);
+        }
+        assert_eq!(text.lines().count(), 180);
+    }
+
+    #[test]
+    fn the_end_of_the_output_is_given_up_when_the_run_is_over() {
+        let deadline = Some(Instant::now() + Duration::from_millis(100));
+        let (streams, _out, _err) = piped(Lines::Prefixed, deadline);
+        while streams.write(0, 0, 1, &[b'x'; 5000]).is_ok() {}
+        streams.finish();
+        let (streams, _out, _err) = piped(Lines::Prefixed, None);
+        while streams.write(0, 0, 1, &[b'x'; 5000]).is_ok() {}
         let other = Arc::clone(&streams);
-        let writer = std::thread::spawn(move || other.write(0, 0, 1, &vec![0; 300_000]));
+        let finisher = std::thread::spawn(move || other.finish());
         std::thread::sleep(Duration::from_millis(20));
         streams.abandon();
-        assert_eq!(writer.join().unwrap(), Err(Errno::EIO));
+        finisher.join().unwrap();
     }
 
     #[test]
-    fn a_non_blocking_descriptor_is_waited_for() {
-        let (streams, out, _err) = piped(Lines::Plain, None);
-        let fd = &streams.descriptors[0].fd;
-        rustix::fs::fcntl_setfl(fd, rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::WRONLY).unwrap();
-        let other = Arc::clone(&streams);
-        let writer = std::thread::spawn(move || other.write(0, 0, 1, &[7; 200_000]));
-        std::thread::sleep(Duration::from_millis(80));
+    fn what_is_left_when_all_programs_have_ended_goes_out_in_order() {
+        let (streams, out, _err) = piped(Lines::Prefixed, None);
+        let mut long = vec![b'x'; MAX_LINE - 1];
+        long.push(b'\n');
+        // With its prefix it is longer than a pipe.
+        assert_eq!(streams.write(0, 0, 1, &long), Ok(long.len() - 1));
+        let reader = std::thread::spawn(move || rest(out));
+        streams.finish();
         drop(streams);
-        assert_eq!(rest(out).len(), 200_000);
-        assert_eq!(writer.join().unwrap(), Ok(()));
+        let expected = [b"0.0| ", &long[..]].concat();
+        assert!(reader.join().unwrap() == expected);
     }
 }

@@ -160,6 +160,7 @@ pub(super) mod tests {
             kvm: None,
             guests: guests.collect(),
             segments: Vec::new(),
+            objects: Vec::new(),
             elapsed_ns: 7,
             first_failure: None,
             stopped: None,

@@ -2,8 +2,9 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `stdin` | reading without blocking, and the interrupt that says when to ask again |
-//! | `output` | writing all of it, even to a slow reader, and still be stopped |
+//! | `stdin` | reading without blocking |
+//! | `output` | writing without blocking |
+//! | `watcher` | waiting in a guest's place, and the interrupt that says when to ask again |
 //! | `stdio` | fstat, TIOCGWINSZ and TCGETS of the host's descriptors |
 //! | `log` | the guest kernel's own text, escaped and bounded |
 
@@ -11,3 +12,4 @@ pub mod log;
 pub mod output;
 pub mod stdin;
 pub mod stdio;
+pub mod watcher;

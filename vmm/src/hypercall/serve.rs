@@ -5,6 +5,7 @@ use crate::boot::Area;
 use crate::broker::{Caller, FutexWoken, SegmentService};
 use crate::config::Output;
 use crate::device::log::GuestLog;
+use crate::device::watcher::{Awaited, Watcher};
 use crate::device::{stdin::StdinDevice, stdio};
 use crate::image::KernelImage;
 use crate::inspect::{GuestView, Observer};
@@ -16,6 +17,7 @@ use abi::Errno;
 use abi::hypercall::{Call, FPU_MOST, MAX_GROUPS, Request, SLOTS};
 use kvm_ioctls::VcpuFd;
 use std::mem::offset_of;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use zerocopy::IntoBytes;
 
@@ -26,6 +28,8 @@ const BULK_STEP: u64 = 4 << 20;
 pub struct Service {
     parts: ServiceParts,
     log: GuestLog,
+    /// Waits in the guest's place. It goes before the machine does.
+    watcher: Watcher,
     fpu: FpuStates,
 }
 
@@ -57,6 +61,7 @@ impl Service {
     pub fn new(parts: ServiceParts) -> Service {
         Service {
             log: GuestLog::new(parts.guest),
+            watcher: Watcher::default(),
             fpu: FpuStates::default(),
             parts,
         }
@@ -93,7 +98,10 @@ impl Service {
         self.ram()
             .write(place.add(answer.start as u64), &request.as_bytes()[answer])
             .ok()?;
-        if matches!(call, Call::Stdio | Call::ShmControl) {
+        if matches!(
+            call,
+            Call::Stdio | Call::ShmControl | Call::ObjectOpen | Call::ObjectStat
+        ) {
             self.ram()
                 .write(place.add(offset_of!(Request, payload) as u64), &request.payload)
                 .ok()?;
@@ -112,6 +120,16 @@ impl Service {
     #[must_use]
     pub fn ram(&self) -> &GuestRam {
         self.parts.vm.ram()
+    }
+
+    /// The guest's number.
+    pub(super) fn guest(&self) -> u32 {
+        self.parts.guest
+    }
+
+    /// The authority on segments and objects.
+    pub(super) fn segments(&self) -> &dyn SegmentService {
+        &*self.parts.segments
     }
 
     /// The guest's kernel.
@@ -170,8 +188,12 @@ impl Service {
                 text,
                 process,
             } => self.write(descriptor, text, process),
-            Hypercall::Read { into } => self.parts.stdin.read(&self.parts.vm, into),
-            Hypercall::ReadReady => self.parts.stdin.ready(&self.parts.vm),
+            Hypercall::WriteReady { descriptor } => match self.parts.output.awaited(descriptor) {
+                Some(fd) => Err(self.wait_for_room(descriptor, fd)),
+                None => Ok(1),
+            },
+            Hypercall::Read { into } => self.parts.stdin.read(&self.parts.vm, &self.watcher, into),
+            Hypercall::ReadReady => self.parts.stdin.ready(&self.parts.vm, &self.watcher),
             Hypercall::Stdio { descriptor, query } => {
                 let of_bytes = descriptor == 0 && self.parts.stdin.is_bytes();
                 stdio::query(descriptor, of_bytes, query, &mut request.payload)
@@ -187,16 +209,11 @@ impl Service {
             Hypercall::ProcessStart { index, pid } => ledger.process_started(index, pid).map(|()| 0),
             Hypercall::Random { into } => self.random(into),
             Hypercall::ShmGet { key, size, flags, .. } => segments.shmget(guest, &caller, key, size, flags),
-            Hypercall::ShmAttach {
-                id,
-                flags,
-                room,
-                no_room,
-            } => {
-                let attached = segments.attach(guest, &caller, id, flags, room, no_room)?;
+            Hypercall::ShmAttach { id, flags, rooms } => {
+                let attached = segments.attach(guest, &caller, id, flags, &rooms)?;
                 ledger.attached();
                 request.out = [attached.gpa, attached.size];
-                Ok(0)
+                Ok(u64::from(attached.key as u32))
             }
             Hypercall::ShmDetach { id, window, count } => {
                 segments.detach(guest, &caller, id, window, count).map(|()| 0)
@@ -227,6 +244,7 @@ impl Service {
                 ledger.tables(tables);
                 Ok(0)
             }
+            Hypercall::Object(ref call) => self.object(&caller, call, request),
             Hypercall::FutexWait(ref wait) => segments.futex_wait(guest, vcpu, wait).map(|()| 0),
             Hypercall::FutexWake(ref wake) => woken(segments.futex_wake(guest, wake)?, request),
             Hypercall::FutexRequeue(ref requeue) => woken(segments.futex_requeue(guest, requeue)?, request),
@@ -238,7 +256,7 @@ impl Service {
         }
     }
 
-    fn bytes(&self, buffer: Buffer) -> Result<Vec<u8>, Errno> {
+    pub(super) fn bytes(&self, buffer: Buffer) -> Result<Vec<u8>, Errno> {
         if !self.ram().contains(buffer.gpa, buffer.len) {
             return Err(Errno::EFAULT);
         }
@@ -247,16 +265,36 @@ impl Service {
         Ok(bytes)
     }
 
-    /// No lock is held meanwhile: the reader of stdout may be as slow as it likes, only this vCPU waits.
+    /// The reader of stdout may be as slow as it likes: the guest is told, and waits without its vCPU.
     fn write(&self, descriptor: u32, text: Buffer, process: u32) -> Result<u64, Errno> {
         let bytes = self.bytes(text)?;
         if !self.parts.ledger.knows(process) {
             return Err(Errno::EINVAL);
         }
-        self.parts
-            .output
-            .write(self.parts.guest, process, descriptor, &bytes)?;
-        Ok(text.len)
+        let output = &self.parts.output;
+        loop {
+            match output.write(self.parts.guest, process, descriptor, &bytes) {
+                Ok(taken) => return Ok(taken.min(bytes.len()) as u64),
+                Err(Errno::EAGAIN) => match output.awaited(descriptor) {
+                    Some(fd) => return Err(self.wait_for_room(descriptor, fd)),
+                    // There is room again already.
+                    None if kick::interrupted() => return Err(Errno::EINTR),
+                    None => {}
+                },
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Makes the interrupt come when there is room; returns what the guest is told meanwhile.
+    fn wait_for_room(&self, descriptor: u32, fd: BorrowedFd<'_>) -> Errno {
+        match fd.try_clone_to_owned() {
+            Ok(fd) => self.watcher.watch(&self.parts.vm, Awaited::Room(descriptor), fd),
+            Err(error) => {
+                tracing::error!("waiting for room in descriptor {descriptor}: {error}");
+                Errno::EIO
+            }
+        }
     }
 
     fn save_fpu(&self, fd: &VcpuFd, into: &[Buffer; 2]) -> Result<u64, Errno> {

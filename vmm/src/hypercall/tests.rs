@@ -22,7 +22,7 @@ fn decoded(call: Call, args: [u64; 6]) -> Result<Hypercall, Errno> {
 fn every_call_has_a_meaning() {
     for call in Call::ALL {
         let args = if *call == Call::ShmAttach {
-            [0, 0, 0, 22, 0, 0]
+            [0, 0, 0, 22, 0, 12]
         } else if *call == Call::SwitchFpu {
             [FPU_NONE, FPU_INITIAL, 0, 0, 0, 0]
         } else {
@@ -45,12 +45,20 @@ fn arguments_are_taken_as_linux_means_them() {
         })
     );
     assert_eq!(
-        decoded(Call::ShmAttach, [7, 0o10000, 4096, 12, 0, 0]),
+        decoded(Call::ShmAttach, [7, 0o10000, 4096, 12, 8192, 1]),
         Ok(Hypercall::ShmAttach {
             id: 7,
             flags: 0o10000,
-            room: 4096,
-            no_room: Errno::ENOMEM
+            rooms: [
+                Room {
+                    bytes: 4096,
+                    errno: Errno::ENOMEM
+                },
+                Room {
+                    bytes: 8192,
+                    errno: Errno::EPERM
+                }
+            ]
         })
     );
     for (said, memlock) in [(0, None), (1, Some(0)), (u64::MAX, Some(u64::MAX - 1))] {
@@ -73,7 +81,10 @@ fn arguments_are_taken_as_linux_means_them() {
             }
         })
     );
-    let at = |id, offset| SegmentWord { id, offset };
+    let at = |id, offset| SharedWord {
+        of: Shared::Segment(id),
+        offset,
+    };
     assert_eq!(
         decoded(Call::FutexWait, [7, 64, minus_one, 3, 255, 0]),
         Ok(Hypercall::FutexWait(FutexWait {
@@ -84,9 +95,9 @@ fn arguments_are_taken_as_linux_means_them() {
         }))
     );
     assert_eq!(
-        decoded(Call::FutexWake, [minus_one, u64::MAX, u64::MAX, minus_one, 0, 0]),
+        decoded(Call::FutexWake, [7, u64::MAX, u64::MAX, minus_one, 0, 0]),
         Ok(Hypercall::FutexWake(FutexWake {
-            word: at(-1, u64::MAX),
+            word: at(7, u64::MAX),
             count: u64::MAX,
             bitset: u32::MAX
         }))
@@ -169,8 +180,9 @@ fn what_means_nothing_is_refused() {
         (Call::Random, [0, abi::PAGE_SIZE + 1, 0, 0, 0, 0], Errno::EINVAL),
         (Call::Copy, [MAX_BULK as u64 + 1, 0, 0, 0, 0, 0], Errno::EINVAL),
         (Call::Zero, [u64::MAX, 0, 0, 0, 0, 0], Errno::EINVAL),
-        (Call::ShmAttach, [0, 0, 0, 0, 0, 0], Errno::EINVAL),
-        (Call::ShmAttach, [0, 0, 0, 4096, 0, 0], Errno::EINVAL),
+        (Call::ShmAttach, [0, 0, 0, 0, 0, 12], Errno::EINVAL),
+        (Call::ShmAttach, [0, 0, 0, 4096, 0, 12], Errno::EINVAL),
+        (Call::ShmAttach, [0, 0, 0, 12, 0, 0], Errno::EINVAL),
         (Call::ShmDetach, [0, 2, 1, 0, 0, 0], Errno::EINVAL),
         (Call::ShmAttachMore, [0, u64::MAX, 1, 0, 0, 0], Errno::EINVAL),
         (Call::FutexWait, [0, 0, 0, 1, 256, 0], Errno::EINVAL),
@@ -203,7 +215,7 @@ fn number() -> impl Strategy<Value = u64> {
 proptest! {
     #[test]
     fn garbage_in_every_field_is_answered(
-        call in 0u32..36,
+        call in 0u32..70,
         args in prop::array::uniform6(number()),
         group_count in prop_oneof![any::<u32>(), 0u32..40],
         payload in prop::collection::vec(any::<u8>(), 256),

@@ -8,12 +8,12 @@ use abi::boot::{BootFlags, BootInfo};
 use abi::epitaph::Epitaph;
 use abi::hypercall::Request;
 use std::mem::offset_of;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tombolo::broker::{BrokerLimits, GuestPolicy};
 use tombolo::config::{GroupConfig, GuestConfig, InjectedFault, Output, ProcessConfig, Stdin};
-use tombolo::device::output::write_fully;
+use tombolo::device::output::Sink as HostSink;
 use tombolo::group::Group;
 use tombolo::image::Program;
 use tombolo::outcome::{GuestEnd, GuestFault, Outcome, StopRequest};
@@ -36,9 +36,9 @@ const _: () = {
 struct Sink(Mutex<Vec<u8>>);
 
 impl Output for Sink {
-    fn write(&self, _: u32, _: u32, _: u32, bytes: &[u8]) -> Result<(), Errno> {
+    fn write(&self, _: u32, _: u32, _: u32, bytes: &[u8]) -> Result<usize, Errno> {
         self.0.lock().map_err(|_| Errno::EIO)?.extend_from_slice(bytes);
-        Ok(())
+        Ok(bytes.len())
     }
 }
 
@@ -173,11 +173,15 @@ fn a_stop_that_comes_at_any_moment_is_not_missed() {
 }
 
 /// Writes into a pipe that nobody reads.
-struct FullPipe(std::io::PipeWriter);
+struct FullPipe(HostSink);
 
 impl Output for FullPipe {
-    fn write(&self, _: u32, _: u32, _: u32, bytes: &[u8]) -> Result<(), Errno> {
-        write_fully(self.0.as_fd(), bytes)
+    fn write(&self, _: u32, _: u32, _: u32, bytes: &[u8]) -> Result<usize, Errno> {
+        self.0.write(bytes)
+    }
+
+    fn awaited(&self, _: u32) -> Option<BorrowedFd<'_>> {
+        (!self.0.is_ready()).then(|| self.0.as_fd())
     }
 }
 
@@ -185,7 +189,7 @@ impl Output for FullPipe {
 fn a_guest_whose_output_nobody_reads_can_be_stopped() {
     let (_reader, writer) = std::io::pipe().unwrap();
     let mut config = group(kernels::writes(), vec![guest(2)]);
-    config.output = Arc::new(FullPipe(writer));
+    config.output = Arc::new(FullPipe(HostSink::new(writer.into())));
     config.timeout = Some(Duration::from_millis(200));
     let before = Instant::now();
     let outcome = run(config);

@@ -127,6 +127,16 @@ mod real {
         copy_bytes(to.get(), from.as_ptr() as u64, from.len() as u64);
     }
 
+    /// Copies from the loaded program's memory, as [`read_user`], into RAM.
+    pub fn copy_from_user(to: GuestPhys, from: GuestVirt, _phys: GuestPhys, len: u64) {
+        copy_bytes(at(to), from.get(), len);
+    }
+
+    /// Copies from RAM into the loaded program's memory, as [`write_user`].
+    pub fn copy_to_user(to: GuestVirt, _phys: GuestPhys, from: GuestPhys, len: u64) {
+        copy_bytes(to.get(), at(from), len);
+    }
+
     fn copy_bytes(to: u64, from: u64, len: u64) {
         // SAFETY: the callers above: one side is a slice or RAM, the other RAM or a mapped user page, both of
         // `len` bytes. In assembly, because others may write there at the same time.
@@ -258,6 +268,16 @@ mod fake {
     /// Copies out of a program's page at `phys`.
     pub fn read_user(_from: GuestVirt, phys: GuestPhys, to: &mut [u8]) {
         read(phys, to);
+    }
+
+    /// Copies from a program's page at `phys` into RAM.
+    pub fn copy_from_user(to: GuestPhys, _from: GuestVirt, phys: GuestPhys, len: u64) {
+        copy(to, phys, len);
+    }
+
+    /// Copies from RAM into a program's page at `phys`.
+    pub fn copy_to_user(_to: GuestVirt, phys: GuestPhys, from: GuestPhys, len: u64) {
+        copy(phys, from, len);
     }
 
     /// Copies into a program's page at `phys`.

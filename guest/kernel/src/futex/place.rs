@@ -3,12 +3,13 @@
 use super::shared::SharedWord;
 use crate::arch::cpu::Cpu;
 use crate::kernel::Kernel;
-use crate::mm::area::{Backing, Prot};
+use crate::mm::area::{Backing, FilePart, Prot};
 use crate::mm::{Access, Run};
 use crate::process::task::FutexKey;
 use ::futex::FUTEX_BITSET_MATCH_ANY;
 use abi::Errno;
 use abi::memory::USER_END;
+use abi::object::WORD_OF_OBJECT;
 use paging::GuestVirt;
 
 /// Whom a call means (`FUTEX_PRIVATE_FLAG`).
@@ -73,17 +74,28 @@ impl Kernel {
                         return Err(Errno::EFAULT);
                     }
                     Ok(Place::Segment(SharedWord {
-                        id: part.id,
+                        id: part.id as u64,
                         offset: part.offset + into,
                     }))
                 }
-                Backing::SharedAnonymous => match space.run(memory, world, address, 4, access)? {
-                    Run::Ram(gpa, _) => Ok(Place::Local(FutexKey::Shared(gpa.get()))),
-                    Run::Segment(_) => Err(Errno::EFAULT),
-                },
+                Backing::File(part) if part.shared && memory.contents.object(part.file).is_some() => {
+                    // Where it isn't shown yet the host couldn't look at it.
+                    space.run(memory, world, address, 4, access)?;
+                    let serial = memory.contents.object(part.file).ok_or(Errno::EFAULT)?;
+                    Ok(Place::Segment(SharedWord {
+                        id: WORD_OF_OBJECT | serial,
+                        offset: part.offset + address - area.start.get(),
+                    }))
+                }
+                Backing::SharedAnonymous { .. } | Backing::File(FilePart { shared: true, .. }) => {
+                    match space.run(memory, world, address, 4, access)? {
+                        Run::Ram(gpa, _) => Ok(Place::Local(FutexKey::Shared(gpa.get()))),
+                        Run::Segment(_) => Err(Errno::EFAULT),
+                    }
+                }
                 // As Linux: nobody will ever change it, so it makes no sense as a futex.
                 Backing::Anonymous if !area.prot.contains(Prot::WRITE) => Err(Errno::EFAULT),
-                Backing::Anonymous | Backing::Image { .. } => Ok(unflagged),
+                _ => Ok(unflagged),
             }
         })
     }
@@ -101,7 +113,13 @@ impl Kernel {
     ///
     /// # Errors
     /// What the broker says.
-    pub fn wake_at(&mut self, cpu: &Cpu, place: Place, count: u64, bitset: u32) -> Result<u64, Errno> {
+    pub fn wake_at(
+        &mut self,
+        cpu: &'static Cpu,
+        place: Place,
+        count: u64,
+        bitset: u32,
+    ) -> Result<u64, Errno> {
         match place {
             Place::Local(key) => Ok(self.wake_futex(cpu, key, count, bitset)),
             Place::Segment(word) => self.wake_shared(cpu, word, count, bitset),

@@ -1,4 +1,4 @@
-//! Waiting for words in segments: the broker keeps the queues, this side parks tasks and takes their wake-ups.
+//! Waiting for words in segments and objects: the broker keeps the queues, this side parks tasks and takes their wake-ups.
 //!
 //! The broker compares the word and queues the task in one step ([`Host::FutexWait`]), and sets the task's wake bit
 //! ([`abi::tasks`]) when it is woken. A task is parked here exactly while the broker has it in a queue or its bit is
@@ -13,7 +13,7 @@ use crate::kernel::Kernel;
 use crate::process::task::{State, Wait};
 use abi::Errno;
 use abi::hypercall::{Call as Host, REQUEUE_COMPARE};
-use abi::tasks::{TaskRecord, WAKE_WORDS, record, wake_bit, wake_word};
+use abi::tasks::{NOTICES, TaskRecord, WAKE_WORDS, record, wake_bit, wake_word};
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use paging::GuestPhys;
@@ -30,13 +30,22 @@ fn page(offset: u64) -> GuestPhys {
     GuestPhys::new(PAGE.load(Relaxed) + offset)
 }
 
-/// A word in a segment: the segment's id, and the offset in it.
+/// A word in a segment or an object, and the offset in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SharedWord {
-    /// The broker's id.
-    pub id: i32,
+    /// The broker's id, or the serial number of an object ([`abi::object::WORD_OF_OBJECT`]).
+    pub id: u64,
     /// In bytes.
     pub offset: u64,
+}
+
+/// Takes what the host has posted for the kernel itself ([`abi::object::NOTICE_SHRINK`] …).
+pub fn take_notices() -> u64 {
+    let notices = page(NOTICES);
+    if direct::load64(notices) == 0 {
+        return 0;
+    }
+    direct::swap64(notices, 0)
 }
 
 fn ask(what: Host, args: &[u64]) -> Result<u64, Errno> {
@@ -56,7 +65,7 @@ impl Kernel {
         bitset: u32,
     ) -> Result<(), Errno> {
         let args = [
-            word.id as u64,
+            word.id,
             word.offset,
             u64::from(expected),
             u64::from(bitset),
@@ -71,12 +80,12 @@ impl Kernel {
     /// What the broker says.
     pub fn wake_shared(
         &mut self,
-        cpu: &Cpu,
+        cpu: &'static Cpu,
         word: SharedWord,
         count: u64,
         bitset: u32,
     ) -> Result<u64, Errno> {
-        let args = [word.id as u64, word.offset, count, u64::from(bitset)];
+        let args = [word.id, word.offset, count, u64::from(bitset)];
         let woken = ask(Host::FutexWake, &args)?;
         self.take_own(cpu, woken);
         Ok(woken)
@@ -88,15 +97,15 @@ impl Kernel {
     /// EAGAIN if the first word is not `expected`; what else the broker says.
     pub fn requeue_shared(
         &mut self,
-        cpu: &Cpu,
+        cpu: &'static Cpu,
         (from, to): (SharedWord, SharedWord),
         (wake, requeue): (u32, u32),
         expected: Option<u32>,
     ) -> Result<u64, Errno> {
         let args = [
-            from.id as u64,
+            from.id,
             from.offset,
-            to.id as u64,
+            to.id,
             to.offset,
             u64::from(requeue) << 32 | u64::from(wake),
             expected.map_or(0, |expected| REQUEUE_COMPARE | u64::from(expected)),
@@ -107,7 +116,7 @@ impl Kernel {
     }
 
     /// Takes the wake-ups of this guest's own tasks, if the last answer says that there are any.
-    fn take_own(&mut self, cpu: &Cpu, woken: u64) {
+    fn take_own(&mut self, cpu: &'static Cpu, woken: u64) {
         if woken != 0 && hypercall::out()[0] != 0 {
             self.take_wake_ups(cpu);
         }
@@ -124,7 +133,7 @@ impl Kernel {
     }
 
     /// Makes the tasks ready that the broker has woken: their calls return 0.
-    pub fn take_wake_ups(&mut self, cpu: &Cpu) {
+    pub fn take_wake_ups(&mut self, cpu: &'static Cpu) {
         for word in 0..WAKE_WORDS {
             let place = page(wake_word(word * 64));
             if direct::load64(place) == 0 {

@@ -1,6 +1,7 @@
 //! madvise.
 
 use super::area::{Advice, Area, Backing, Prot};
+use super::contents::Page;
 use super::fault::{Access, Fault};
 use super::space::page_up;
 use super::{AddressSpace, Memory, World};
@@ -151,12 +152,24 @@ impl AddressSpace {
         match part.backing {
             Backing::Anonymous => Err(Errno::EINVAL),
             Backing::Image { .. } => Err(Errno::EACCES),
+            Backing::File(part) if !part.shared => Err(Errno::EACCES),
             _ if !part.may.contains(Prot::WRITE) => Err(Errno::EACCES),
             Backing::Segment(segment) => match part.len().min(segment.left()) {
                 0 => Ok(()),
                 len => world.punch(&segment, len),
             },
-            Backing::SharedAnonymous => {
+            // Linux could; the broker is not asked for it.
+            Backing::File(file) if mem.contents.object(file.file).is_some() => Err(Errno::EOPNOTSUPP),
+            Backing::File(file) => {
+                let first = file.page(0);
+                for page in first..first + part.len() / PAGE_SIZE {
+                    if let Page::Own(phys) = mem.file_page(file.file, page) {
+                        world.zero(&[(phys, PAGE_SIZE)]);
+                    }
+                }
+                Ok(())
+            }
+            Backing::SharedAnonymous { .. } => {
                 let pages = part.len() / PAGE_SIZE;
                 for_each_leaf(&mem.frames, self.root, part.start, pages, |leaf| {
                     let from = leaf.virt.max(part.start);

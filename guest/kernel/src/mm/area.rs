@@ -1,6 +1,8 @@
 //! Areas: ranges of a program's addresses, with what they allow and what is behind them (Linux's VMAs).
 
+use super::contents::FileId;
 use super::fault::Access;
+use super::shared;
 use abi::PAGE_SIZE;
 use abi::hypercall::{WINDOW_RO, WINDOW_RW};
 use bitflags::bitflags;
@@ -67,6 +69,8 @@ pub struct SegmentRef {
     /// Parts of different attaches have nothing to do with each other, even side by side: Linux gives each shmat a
     /// file of its own, and compares these.
     pub attach: u32,
+    /// The key it was made with, whatever has become of that.
+    pub key: i32,
     /// Guest-physical address of the segment's first byte.
     pub gpa: GuestPhys,
     /// The segment's size in bytes, as the program asked for.
@@ -92,6 +96,24 @@ impl SegmentRef {
     }
 }
 
+/// A part of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FilePart {
+    /// The file.
+    pub file: FileId,
+    /// Where this part starts, in bytes from the file's start: a multiple of the page size.
+    pub offset: u64,
+    /// Whether what is written there is written to the file.
+    pub shared: bool,
+}
+
+impl FilePart {
+    /// The number of the file's page `by` bytes from this part's start.
+    pub const fn page(&self, by: u64) -> u64 {
+        (self.offset + by) / PAGE_SIZE
+    }
+}
+
 /// What is behind an area.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -107,8 +129,14 @@ pub enum Backing {
     },
     /// A part of a shared segment.
     Segment(SegmentRef),
+    /// A part of a file in the tree.
+    File(FilePart),
     /// Zeros at first; what fork shares rather than copies (`MAP_SHARED | MAP_ANONYMOUS`).
-    SharedAnonymous,
+    SharedAnonymous {
+        /// How many bytes from the area's start on there are: no more than when it was mapped, for how long the area may
+        /// be. What comes after is SIGBUS.
+        len: u64,
+    },
 }
 
 impl Backing {
@@ -116,12 +144,19 @@ impl Backing {
     #[must_use]
     pub fn advanced(self, by: u64) -> Backing {
         match self {
-            Backing::Anonymous | Backing::SharedAnonymous => self,
+            Backing::Anonymous => self,
+            Backing::SharedAnonymous { len } => Backing::SharedAnonymous {
+                len: len.saturating_sub(by),
+            },
             Backing::Image { phys, len } => Backing::Image {
                 phys: phys.add(by),
                 len: len.saturating_sub(by),
             },
             Backing::Segment(part) => Backing::Segment(SegmentRef {
+                offset: part.offset + by,
+                ..part
+            }),
+            Backing::File(part) => Backing::File(FilePart {
                 offset: part.offset + by,
                 ..part
             }),
@@ -147,6 +182,8 @@ bitflags! {
         const LARGE = 32;
         /// Never in large pages (`MADV_NOHUGEPAGE`; and `MAP_STACK`, as Linux since 6.7: little of a stack is used).
         const SMALL = 64;
+        /// Nobody's advice: it is a stack, and grows down when what is below it is touched.
+        const GROWS = 128;
     }
 }
 
@@ -173,6 +210,17 @@ impl Area {
         self.end.get() - self.start.get()
     }
 
+    /// The end of what it claims: behind a whole segment, what its links take ([`super::shared`]).
+    pub fn claimed_end(&self) -> GuestVirt {
+        let whole = self
+            .segment()
+            .filter(|part| part.offset == 0 && part.left() <= self.len());
+        whole.map_or(self.end, |part| {
+            let claim = shared::claim(self.start, part.left() / PAGE_SIZE);
+            self.end.max(self.start.add(claim))
+        })
+    }
+
     /// The segment behind it.
     pub fn segment(&self) -> Option<&SegmentRef> {
         match &self.backing {
@@ -181,9 +229,32 @@ impl Area {
         }
     }
 
+    /// The part of a file behind it.
+    pub fn file(&self) -> Option<&FilePart> {
+        match &self.backing {
+            Backing::File(part) => Some(part),
+            _ => None,
+        }
+    }
+
     /// Whether processes that have it after a fork see each other's writes.
     pub const fn is_shared(&self) -> bool {
-        matches!(self.backing, Backing::Segment(_) | Backing::SharedAnonymous)
+        match self.backing {
+            Backing::Segment(_) | Backing::SharedAnonymous { .. } => true,
+            Backing::File(part) => part.shared,
+            Backing::Anonymous | Backing::Image { .. } => false,
+        }
+    }
+
+    /// Where what is behind it ends, if that is before its own end: beyond is SIGBUS. (Of files, which grow and shrink, it
+    /// is asked anew each time.)
+    pub fn backed_end(&self) -> GuestVirt {
+        let len = match &self.backing {
+            Backing::Segment(part) => part.left(),
+            Backing::SharedAnonymous { len } => *len,
+            Backing::Anonymous | Backing::Image { .. } | Backing::File(_) => return self.end,
+        };
+        self.start.add(len.min(self.len()))
     }
 
     /// The part of it in `[start, end)`, which it contains.

@@ -43,25 +43,25 @@ pub enum Fault {
     NotAllowed,
     /// There is no memory for it.
     OutOfMemory,
-    /// The attach reaches beyond its segment (mremap): SIGBUS.
+    /// The area reaches beyond what is behind it, which mremap does: SIGBUS.
     BeyondEnd,
 }
 
 /// Pages without a mapping around the one that faulted.
-struct Gap {
-    start: GuestVirt,
+pub(super) struct Gap {
+    pub(super) start: GuestVirt,
     end: GuestVirt,
 }
 
 impl Gap {
-    fn only(page: GuestVirt) -> Gap {
+    pub(super) fn only(page: GuestVirt) -> Gap {
         Gap {
             start: page,
             end: page.add(PAGE_SIZE),
         }
     }
 
-    const fn pages(&self) -> u64 {
+    pub(super) const fn pages(&self) -> u64 {
         (self.end.get() - self.start.get()) / PAGE_SIZE
     }
 }
@@ -94,21 +94,32 @@ impl AddressSpace {
         addr: GuestVirt,
         access: Access,
     ) -> Result<(), Fault> {
-        let area = *self.areas.find(&mem.areas, addr).ok_or(Fault::NotMapped)?;
+        let area = self.area_for(mem, world, addr).ok_or(Fault::NotMapped)?;
         if !area.prot.allows(access) {
             return Err(Fault::NotAllowed);
         }
         let page = addr.align_down(PAGE_SIZE);
         let found = self.walk(mem, page);
         if let Found::Leaf(can_write) = found {
-            return if access == Access::Write && !can_write {
+            return if access == Access::Write && !can_write && area.is_shared() {
+                self.allow_writing(mem, &area, page);
+                Ok(())
+            } else if access == Access::Write
+                && !can_write
+                && let Some((part, serial)) = self.shown_object(mem, &area, page)
+            {
+                self.copy_of_object(mem, world, &area, &part, serial, page)
+            } else if access == Access::Write && !can_write {
                 self.unshare(mem, world, &area, page)
             } else {
                 Ok(())
             };
         }
+        if page >= area.backed_end() {
+            return Err(Fault::BeyondEnd);
+        }
         match area.backing {
-            Backing::Anonymous | Backing::SharedAnonymous => {
+            Backing::Anonymous | Backing::SharedAnonymous { .. } => {
                 self.fault_anonymous(mem, world, &area, page, &found)
             }
             Backing::Image { phys, len } => {
@@ -123,12 +134,12 @@ impl AddressSpace {
                     self.show(mem, &area, page, gap, phys)
                 }
             }
+            Backing::File(part) => match mem.contents.object(part.file) {
+                None => self.fault_file(mem, world, &area, &part, page, &found, access),
+                Some(serial) => self.fault_object(mem, world, &area, &part, serial, page, &found, access),
+            },
             Backing::Segment(part) => {
-                let end = area.start.add(part.left()).min(area.end);
-                if page >= end {
-                    return Err(Fault::BeyondEnd);
-                }
-                let gap = gap_around(mem, &found, area.start, end, page, AHEAD_IN_PLACE);
+                let gap = gap_around(mem, &found, area.start, area.backed_end(), page, AHEAD_IN_PLACE);
                 self.show(mem, &area, page, gap, part.start())
             }
         }
@@ -143,16 +154,17 @@ impl AddressSpace {
         page: GuestVirt,
         found: &Found,
     ) -> Result<(), Fault> {
+        let end = area.backed_end();
         if let Found::NoTable = found
             && !area.advice.contains(Advice::SMALL)
         {
             let block = page.align_down(LARGE_PAGE_SIZE);
-            let inside = block >= area.start && block.add(LARGE_PAGE_SIZE) <= area.end;
+            let inside = block >= area.start && block.add(LARGE_PAGE_SIZE) <= end;
             if inside && has_plenty(mem) && self.fill_large(mem, world, area, block) {
                 return Ok(());
             }
         }
-        let gap = gap_around(mem, found, area.start, area.end, page, AHEAD);
+        let gap = gap_around(mem, found, area.start, end, page, AHEAD);
         self.fill(mem, world, area, page, gap)
     }
 
@@ -271,7 +283,7 @@ impl AddressSpace {
 
 /// The pages around `page`, which has no mapping, that have none either: in its aligned window of `most` pages
 /// (512 at most) and in `[start, end)`.
-fn gap_around(
+pub(super) fn gap_around(
     mem: &Memory,
     found: &Found,
     start: GuestVirt,

@@ -37,7 +37,10 @@ impl AddressSpace {
         let mut child = AddressSpace::new(mem, self.root)?;
         child.brk_start = self.brk_start;
         child.brk = self.brk;
+        child.layout = self.layout;
+        child.data_of_file = self.data_of_file;
         child.lowest = self.lowest;
+        child.limits = self.limits;
         if let Err(error) = self.copy_areas(mem, world, &census, &mut child) {
             child.destroy(mem, world);
             return Err(error);
@@ -66,8 +69,8 @@ impl AddressSpace {
             }
             match area.backing {
                 Backing::Segment(_) => census.attaches += 1,
-                Backing::SharedAnonymous => census.shared += 1,
-                Backing::Anonymous | Backing::Image { .. } => {}
+                Backing::SharedAnonymous { .. } => census.shared += 1,
+                Backing::Anonymous | Backing::Image { .. } | Backing::File(_) => {}
             }
         });
         census
@@ -78,23 +81,25 @@ impl AddressSpace {
         let mut at = GuestVirt::new(0);
         while let Some(&area) = self.areas.first_from(&mem.areas, at) {
             at = area.end;
-            if area.backing == Backing::SharedAnonymous && !area.advice.contains(Advice::LEFT_OUT) {
+            if matches!(area.backing, Backing::SharedAnonymous { .. })
+                && !area.advice.contains(Advice::LEFT_OUT)
+            {
                 self.fill_shared(mem, world, &area)?;
             }
         }
         Ok(())
     }
 
-    /// Makes all pages of `area`, anonymous memory, that are missing.
+    /// Makes all pages of `area`, shared anonymous memory, that are missing.
     pub(super) fn fill_shared(
         &mut self,
         mem: &mut Memory,
         world: &mut impl World,
         area: &Area,
     ) -> Result<(), Errno> {
-        let mut page = area.start;
-        while page < area.end {
-            let stop = page.add(4 * AHEAD * PAGE_SIZE).min(area.end);
+        let (mut page, end) = (area.start, area.backed_end());
+        while page < end {
+            let stop = page.add(4 * AHEAD * PAGE_SIZE).min(end);
             page = self.first_missing(mem, page, stop);
             if page < stop {
                 let found = self.walk(mem, page);
@@ -189,7 +194,7 @@ impl AddressSpace {
                 continue;
             }
             if let Backing::Segment(part) = &area.backing {
-                child.map_fragment(mem, &area, part, area.start)?;
+                child.map_fragment(mem, &area, part, area.start);
                 continue;
             }
             // Where private areas lie close together one walk serves them.
@@ -253,7 +258,8 @@ impl AddressSpace {
             split.map_err(|_| Fault::OutOfMemory)?;
             leaf = lookup(&mem.frames, self.root, page).ok_or(Fault::OutOfMemory)?;
         }
-        if !mem.frames.is_last(&leaf) {
+        // A page of an image is nobody's.
+        if !mem.frames.owns(leaf.phys) || !mem.frames.is_last(&leaf) {
             let run = mem.frames.take(1).ok_or(Fault::OutOfMemory)?;
             self.replace(mem, world, &leaf, run.start, rights);
             return Ok(());

@@ -8,8 +8,14 @@
 //! | [`space`] | [`AddressSpace`]: making and ending one, mmap, brk |
 //! | `unmap`, `protect`, `remap`, `advise` | munmap, mprotect, mremap, madvise |
 //! | `fault` | pages appear when they are touched |
+//! | [`limits`] | how much of it there may be, and how stacks grow |
 //! | `fork` | two processes share what they had in common, until one writes |
 //! | `attach` | shmat and shmdt |
+//! | [`shared`] | tables that several processes link |
+//! | [`contents`] | what is in files: their pages |
+//! | `file` | areas that show files |
+//! | [`object`] | areas that show objects: files whose pages are the host's |
+//! | `usage` | how much there is, and where: for `/proc` |
 //! | `user` | copies between a program and the kernel |
 //! | `word` | single words, for futexes |
 //! | `world` | [`World`] as the kernel has it |
@@ -19,7 +25,10 @@
 //! * A leaf's rights are those of its area, but for the right to write to private pages that a fork has shared;
 //!   a leaf lies in exactly one area.
 //! * A leaf gives the right to write only to a frame that [`Frames`] owns, which then belongs to this leaf
-//!   alone or is shared anonymous memory, or to a page of a segment attached read-write.
+//!   alone or is shared (anonymous memory, pages of a file), or to a page of a segment attached read-write.
+//! * A shared table ([`shared`]) lies below one area of a process, which shows all of its piece; before that area is
+//!   cut or protected, or another one comes to lie in what the link claims, the process gets entries of its own
+//!   ([`AddressSpace::own_tables`]).
 //! * A frame that more than one leaf maps has a count of them, and they say so; see [`frames`].
 //! * Each fragment of an attach, that is each area with a segment behind it, counts once with the broker: the
 //!   calls of [`World::attached_more`] and [`World::detached`] are made where areas come and go, nowhere else.
@@ -35,31 +44,43 @@
 mod advise;
 pub mod area;
 mod attach;
+pub mod contents;
 mod fault;
+mod file;
 mod fork;
 pub mod frames;
+mod limits;
+mod object;
 mod protect;
 mod remap;
+pub mod shared;
 pub mod space;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod tree;
 mod unmap;
+mod usage;
 mod user;
 mod word;
 pub mod world;
 
 pub use attach::Place;
+pub use contents::FileId;
 pub use fault::{Access, Fault};
+pub use file::Taken;
 pub use frames::Frames;
+pub use limits::Limits;
 pub use space::{AddressSpace, Placement};
 pub use tree::AreaPool;
+pub use usage::{Layout, MemoryUse};
 pub use user::Run;
 pub use word::Word;
 
 use abi::Errno;
 use abi::boot::{BootFlags, BootInfo};
-use area::SegmentRef;
+use area::{SegmentRef, Window};
+use contents::Contents;
+use object::Ranges;
 use paging::{Flush, GuestPhys};
 
 /// The guest's memory, shared by all address spaces.
@@ -68,6 +89,10 @@ pub struct Memory {
     pub frames: Frames,
     /// Nodes for areas.
     pub areas: AreaPool,
+    /// What is in files.
+    pub contents: Contents,
+    /// Where objects are in the windows.
+    pub ranges: Ranges,
     /// The last attach's number.
     attaches: u32,
     /// For tests ([`BootFlags::TEST_WRITABLE_READ_ONLY`]): read-only attaches are writable in the tables.
@@ -80,6 +105,8 @@ impl Memory {
         Memory {
             frames: Frames::empty(),
             areas: AreaPool::empty(),
+            contents: Contents::empty(),
+            ranges: Ranges::empty(),
             attaches: 0,
             writable_read_only: false,
         }
@@ -89,6 +116,7 @@ impl Memory {
     pub fn init(&mut self, boot: &BootInfo) {
         self.frames.init(boot);
         self.areas.init();
+        self.contents.init();
         let flags = BootFlags::from_bits_truncate(boot.flags);
         self.writable_read_only = flags.contains(BootFlags::TEST_WRITABLE_READ_ONLY);
     }
@@ -114,4 +142,23 @@ pub trait World {
     /// # Errors
     /// What the broker says.
     fn punch(&mut self, segment: &SegmentRef, len: u64) -> Result<(), Errno>;
+    /// Has `len` bytes of object `serial` from `offset` on, all in whole pages, appear in a window: where, and the object's
+    /// size.
+    ///
+    /// # Errors
+    /// What the broker says.
+    fn map_object(
+        &mut self,
+        serial: u64,
+        window: Window,
+        offset: u64,
+        len: u64,
+    ) -> Result<(GuestPhys, u64), Errno>;
+    /// How long object `serial` is.
+    fn object_size(&mut self, serial: u64) -> u64;
+    /// Copies bytes of object `serial` to RAM, as far as there are any.
+    ///
+    /// # Errors
+    /// What the broker says.
+    fn read_object(&mut self, serial: u64, offset: u64, to: GuestPhys, len: u64) -> Result<(), Errno>;
 }

@@ -74,10 +74,9 @@ impl AddressSpace {
         prot: Prot,
     ) -> Result<(), Errno> {
         affordable(mem, &area.backing, prot, end.get() - start.get())?;
-        let part = Area {
-            prot,
-            ..area.part(start, end)
-        };
+        let part = area.part(start, end);
+        self.may_become(mem, &part, prot)?;
+        let part = Area { prot, ..part };
         self.recast(mem, world, area, &part)
     }
 
@@ -114,7 +113,11 @@ impl AddressSpace {
         if mem.areas.available() < fragments {
             return Err(Errno::ENOMEM);
         }
-        if area.segment().is_none() {
+        if area.segment().is_some() {
+            if area.prot != part.prot || fragments > 0 {
+                self.own_tables(mem, world, start, part.len() / PAGE_SIZE)?;
+            }
+        } else {
             for border in [start, end] {
                 self.split_leaf_at(mem, area, border)?;
             }
@@ -180,11 +183,12 @@ impl AddressSpace {
         area: &Area,
         part: &Area,
     ) -> Result<(), Errno> {
-        if matches!(area.backing, Backing::Image { .. }) && part.prot.contains(Prot::WRITE) {
+        let private = matches!(area.backing, Backing::Image { .. } | Backing::File(_)) && !area.is_shared();
+        if private && part.prot.contains(Prot::WRITE) {
             self.drop_shown_pages(mem, world, part)?;
         }
         let mut rights = self.rights(mem, part);
-        if part.backing == Backing::SharedAnonymous {
+        if part.is_shared() && part.segment().is_none() && !mem.shows_object(part) {
             // What others use may be written; elsewhere a copy has to be made first.
             rights |= Rights::COUNTED;
         }
@@ -209,7 +213,7 @@ impl AddressSpace {
     }
 
     /// Drops the pages that show an image in place: they must not become writable. They come back as copies.
-    fn drop_shown_pages(
+    pub(super) fn drop_shown_pages(
         &mut self,
         mem: &mut Memory,
         world: &mut impl World,

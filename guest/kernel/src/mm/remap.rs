@@ -1,6 +1,6 @@
 //! mremap: a mapping shrinks, grows, or moves with its pages.
 
-use super::area::{Area, Backing};
+use super::area::{Area, Backing, FilePart};
 use super::space::{affordable, check_fixed, page_up};
 use super::unmap::{announce, errno, retract};
 use super::{AddressSpace, Memory, Placement, World};
@@ -26,8 +26,7 @@ impl AddressSpace {
     /// memory, areas or tables, and what the broker says to a split of an attach. As in Linux, MREMAP_FIXED has
     /// cleared the new range by then, and a mapping that was to become shorter is; of several areas some have moved.
     ///
-    /// What shared anonymous memory grows by after a fork is no process's but the one that grew it (Linux gives
-    /// SIGBUS there, for the object behind doesn't grow).
+    /// What shared memory grows by has nothing behind it: SIGBUS.
     #[expect(clippy::too_many_arguments, reason = "as many as mremap has")]
     pub fn remap(
         &mut self,
@@ -77,6 +76,19 @@ impl AddressSpace {
                 false if new_addr.get() == 0 => Placement::Anywhere,
                 false => Placement::Hint(new_addr),
             };
+            if keep {
+                // What it takes the place of goes first, as in Linux.
+                if fixed {
+                    self.clear(mem, world, new_addr, new_addr.add(new_len))?;
+                }
+                let area = *self.areas.find(&mem.areas, old).ok_or(Errno::EFAULT)?;
+                self.may_have(mem, &area, old_len)?;
+                if !area.is_shared() {
+                    affordable(mem, &area.backing, area.prot, old_len)?;
+                }
+            } else {
+                self.may_have(mem, &area, new_len)?;
+            }
             return self.second_place(mem, world, old, to, new_len);
         }
         if old_len.min(new_len) > area.end.get() - old.get() && (fixed || old_len < new_len) {
@@ -90,7 +102,10 @@ impl AddressSpace {
                 return Ok(old);
             }
         } else {
-            affordable(mem, &area.backing, area.prot, new_len - old_len)?;
+            if !area.is_shared() {
+                affordable(mem, &area.backing, area.prot, new_len - old_len)?;
+            }
+            self.may_have(mem, &area, new_len - old_len)?;
         }
         if !fixed && old.add(old_len) == area.end && self.grow(mem, &area, old.get().checked_add(new_len)) {
             return Ok(old);
@@ -159,6 +174,10 @@ impl AddressSpace {
         // The new place may have been another part of the same area.
         let area = *self.areas.find(&mem.areas, old).ok_or(Errno::EFAULT)?;
         let part = area.part(old, old.add(old_len.min(new_len)));
+        self.own_tables(mem, world, to, 1)?;
+        if area.segment().is_some() && part.len() < area.len() {
+            self.own_tables(mem, world, part.start, part.len() / PAGE_SIZE)?;
+        }
         self.move_part(mem, world, &area, &part, to, new_len)
     }
 
@@ -192,17 +211,16 @@ impl AddressSpace {
             end: start.add(len),
             ..part
         };
-        affordable(mem, &view.backing, view.prot, len)?;
+        self.own_tables(mem, world, start, 1)?;
         match &part.backing {
             Backing::Segment(segment) => {
                 world.attached_more(segment)?;
-                if let Err(error) = self.map_fragment(mem, &view, segment, start) {
-                    world.detached(segment);
-                    return Err(error);
-                }
+                self.map_fragment(mem, &view, segment, start);
             }
-            Backing::SharedAnonymous => self.share_pages(mem, world, &part, start)?,
-            Backing::Anonymous | Backing::Image { .. } => self.move_pages(mem, world, &part, start)?,
+            Backing::SharedAnonymous { .. } => self.share_pages(mem, world, &part, start)?,
+            // They come when they are touched.
+            Backing::File(FilePart { shared: true, .. }) => {}
+            _ => self.move_pages(mem, world, &part, start)?,
         }
         self.insert(mem, view)?;
         Ok(start)
@@ -341,7 +359,10 @@ impl AddressSpace {
         to: GuestVirt,
     ) -> Result<(), Errno> {
         let result = match &part.backing {
-            Backing::Segment(segment) => self.map_fragment(mem, part, segment, to),
+            Backing::Segment(segment) => {
+                self.map_fragment(mem, part, segment, to);
+                Ok(())
+            }
             _ => self.map_private(mem, part, to),
         };
         let pages = part.len() / PAGE_SIZE;

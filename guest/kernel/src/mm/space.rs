@@ -7,7 +7,7 @@
 
 use super::area::{Advice, Area, Backing, Prot};
 use super::tree::AreaTree;
-use super::{Memory, World};
+use super::{Layout, Limits, Memory, World};
 use abi::memory::{DIRECT_MAP, KERNEL_VIRT, MMAP_MIN_ADDR, USER_END};
 use abi::{Errno, PAGE_SIZE};
 use paging::{GuestPhys, GuestVirt, TableMemory, TableMemoryMut, clear_range, root_index};
@@ -55,10 +55,14 @@ pub struct AddressSpace {
     pub(super) areas: AreaTree,
     pub(super) brk_start: u64,
     pub(super) brk: u64,
+    pub(super) layout: Layout,
+    pub(super) data_of_file: u64,
     /// The vCPUs that have its tables loaded, a bit each. The scheduler keeps it.
     pub loaded: u32,
     /// Where the program may map what it gives an address to: as its credentials are.
     pub lowest: Lowest,
+    /// What it may have, if the process has set that.
+    pub limits: Option<Limits>,
 }
 
 /// `value` rounded up to whole pages, if that is a number.
@@ -69,7 +73,11 @@ pub(super) fn page_up(value: u64) -> Option<u64> {
 /// Whether `len` more bytes of memory are not plainly absurd: Linux's heuristic overcommit refuses
 /// one mapping larger than all memory.
 pub(super) fn affordable(mem: &Memory, backing: &Backing, prot: Prot, len: u64) -> Result<(), Errno> {
-    let ours = !matches!(backing, Backing::Segment(_));
+    let ours = match backing {
+        Backing::Segment(_) => false,
+        Backing::File(part) => !part.shared,
+        _ => true,
+    };
     if ours && prot.contains(Prot::WRITE) && len / PAGE_SIZE > mem.frames.total() {
         return Err(Errno::ENOMEM);
     }
@@ -105,8 +113,11 @@ impl AddressSpace {
             areas: AreaTree::new(),
             brk_start: 0,
             brk: 0,
+            layout: Layout::default(),
+            data_of_file: 0,
             loaded: 0,
             lowest: Lowest::MinAddr,
+            limits: None,
         })
     }
 
@@ -198,6 +209,10 @@ impl AddressSpace {
         }
         let len = page_up(len).filter(|&len| len <= USER_END).ok_or(Errno::ENOMEM)?;
         let start = match at {
+            // As for segments, so that the tables can use large leaves.
+            Placement::Anywhere if matches!(backing, Backing::File(part) if mem.contents.object(part.file).is_some()) => {
+                self.gap_for_segment(mem, len).ok_or(Errno::ENOMEM)?
+            }
             Placement::Anywhere => self.gap(mem, len, PAGE_SIZE).ok_or(Errno::ENOMEM)?,
             Placement::Hint(hint) => self.gap_at_hint(mem, hint, len).ok_or(Errno::ENOMEM)?,
             Placement::Fixed(at) => at,
@@ -209,6 +224,15 @@ impl AddressSpace {
             return Err(Errno::EEXIST);
         }
         affordable(mem, &backing, prot, len)?;
+        let area = Area {
+            start,
+            end,
+            prot,
+            may,
+            backing,
+            advice,
+        };
+        self.may_replace(mem, &area)?;
         if let Placement::Fixed(_) = at {
             // One for the new area, one should it make a hole in an old one.
             if mem.areas.available() < 2 {
@@ -216,22 +240,17 @@ impl AddressSpace {
             }
             self.clear(mem, world, start, end)?;
         }
-        self.insert(
-            mem,
-            Area {
-                start,
-                end,
-                prot,
-                may,
-                backing,
-                advice,
-            },
-        )?;
+        if at != Placement::Anywhere {
+            self.own_tables(mem, world, start, 1)?;
+        }
+        self.insert(mem, area)?;
         Ok(start)
     }
 
-    /// Says where the program ends: its break starts there.
-    pub fn set_program_end(&mut self, end: GuestVirt) {
+    /// Says where the program ends: its break starts there. `data` bytes of it are its file's last segment: they count
+    /// with the break for RLIMIT_DATA.
+    pub fn set_program_end(&mut self, end: GuestVirt, data: u64) {
+        self.data_of_file = data;
         self.brk_start = end.align_down(PAGE_SIZE).get();
         if self.brk_start < end.get() {
             self.brk_start += PAGE_SIZE;
@@ -244,12 +263,17 @@ impl AddressSpace {
         if self.brk_start == 0 || brk < self.brk_start || brk > USER_END {
             return self.brk;
         }
+        // Wherever it was before (check_data_rlimit in Linux).
+        let [most, _] = self.held_to().data;
+        if (brk - self.brk_start).saturating_add(self.data_of_file) > most {
+            return self.brk;
+        }
         let round = |value: u64| GuestVirt::new(value + PAGE_SIZE - 1).align_down(PAGE_SIZE);
         let (old, new) = (round(self.brk), round(brk));
         let moved = if new < old {
             self.clear(mem, world, new, old)
         } else {
-            self.grow_break(mem, old, new)
+            self.grow_break(mem, world, old, new)
         };
         if moved.is_ok() {
             self.brk = brk;
@@ -257,7 +281,13 @@ impl AddressSpace {
         self.brk
     }
 
-    fn grow_break(&mut self, mem: &mut Memory, old: GuestVirt, new: GuestVirt) -> Result<(), Errno> {
+    fn grow_break(
+        &mut self,
+        mem: &mut Memory,
+        world: &mut impl World,
+        old: GuestVirt,
+        new: GuestVirt,
+    ) -> Result<(), Errno> {
         if old == new {
             return Ok(());
         }
@@ -269,6 +299,7 @@ impl AddressSpace {
         if !self.is_free(mem, old, new.add(PAGE_SIZE)) {
             return Err(Errno::ENOMEM);
         }
+        self.own_tables(mem, world, old, 1)?;
         let area = Area {
             start: old,
             end: new,
@@ -277,13 +308,14 @@ impl AddressSpace {
             backing: Backing::Anonymous,
             advice: Advice::empty(),
         };
+        self.may_have(mem, &area, len)?;
         self.insert(mem, area)
     }
 
-    /// Adds an area; anonymous memory becomes one with equal neighbours.
+    /// Adds an area; anonymous memory and parts of files become one with equal neighbours.
     pub(super) fn insert(&mut self, mem: &mut Memory, area: Area) -> Result<(), Errno> {
         let pool = &mut mem.areas;
-        if area.backing != Backing::Anonymous {
+        if !matches!(area.backing, Backing::Anonymous | Backing::File(_)) {
             return self.areas.insert(pool, area);
         }
         let left = self
@@ -299,9 +331,9 @@ impl AddressSpace {
         match (left, right) {
             (None, None) => self.areas.insert(pool, area)?,
             (Some(left), None) => self.areas.update(pool, left.start, |left| left.end = area.end),
-            (None, Some(right)) => self
-                .areas
-                .update(pool, right.start, |right| right.start = area.start),
+            (None, Some(right)) => self.areas.update(pool, right.start, |right| {
+                (right.start, right.backing) = (area.start, area.backing);
+            }),
             (Some(left), Some(right)) => {
                 self.areas.remove(pool, right.start);
                 self.areas.update(pool, left.start, |left| left.end = right.end);
@@ -317,15 +349,15 @@ impl AddressSpace {
     }
 
     /// Where the kernel puts `len` bytes: as high as possible below [`MMAP_BASE`], else anywhere.
-    pub(super) fn gap(&self, mem: &Memory, len: u64, align: u64) -> Option<GuestVirt> {
-        let below = |high| {
+    pub(super) fn gap(&mut self, mem: &Memory, len: u64, align: u64) -> Option<GuestVirt> {
+        let mut below = |high| {
             self.areas
                 .highest_gap(&mem.areas, len, align, MMAP_MIN_ADDR, high)
         };
         below(MMAP_BASE).or_else(|| below(USER_END))
     }
 
-    pub(super) fn gap_at_hint(&self, mem: &Memory, hint: GuestVirt, len: u64) -> Option<GuestVirt> {
+    pub(super) fn gap_at_hint(&mut self, mem: &Memory, hint: GuestVirt, len: u64) -> Option<GuestVirt> {
         let hint = GuestVirt::new(hint.align_down(PAGE_SIZE).get().max(MMAP_MIN_ADDR));
         if check_fixed(hint, len, self.lowest).is_ok() && self.is_free(mem, hint, hint.add(len)) {
             return Some(hint);

@@ -69,6 +69,84 @@ impl AddressSpace {
         Ok(())
     }
 
+    /// Copies from the program at `addr` into RAM at `to`, which is no program's. If pages of segments can be among
+    /// it, `self` must be loaded here.
+    ///
+    /// # Errors
+    /// EFAULT if some of it can't be read; how much comes before that has been copied.
+    pub fn copy_in(
+        &mut self,
+        mem: &mut Memory,
+        world: &mut impl World,
+        addr: u64,
+        to: GuestPhys,
+        len: u64,
+    ) -> Result<(), Errno> {
+        let mut done = 0;
+        while done < len {
+            let (virt, phys, piece) = self.reach(mem, world, addr, done, len - done, Access::Read)?;
+            if mem.frames.is_ram(phys) {
+                world.copy(to.add(done), phys, piece);
+            } else {
+                direct::copy_from_user(to.add(done), virt, phys, piece);
+            }
+            done += piece;
+        }
+        Ok(())
+    }
+
+    /// Copies from RAM at `from`, which is no program's, to the program at `addr`, as [`AddressSpace::copy_in`].
+    ///
+    /// # Errors
+    /// EFAULT if some of it can't be written; what lies before has been.
+    pub fn copy_out(
+        &mut self,
+        mem: &mut Memory,
+        world: &mut impl World,
+        addr: u64,
+        from: GuestPhys,
+        len: u64,
+    ) -> Result<(), Errno> {
+        let mut done = 0;
+        while done < len {
+            let (virt, phys, piece) = self.reach(mem, world, addr, done, len - done, Access::Write)?;
+            if mem.frames.is_ram(phys) {
+                world.copy(phys, from.add(done), piece);
+            } else {
+                direct::copy_to_user(virt, phys, from.add(done), piece);
+            }
+            done += piece;
+        }
+        Ok(())
+    }
+
+    /// Writes zeros to the program at `addr`, as [`AddressSpace::copy_out`].
+    ///
+    /// # Errors
+    /// EFAULT if some of it can't be written; what lies before has been.
+    pub fn clear_out(
+        &mut self,
+        mem: &mut Memory,
+        world: &mut impl World,
+        addr: u64,
+        len: u64,
+    ) -> Result<(), Errno> {
+        const ZEROS: [u8; 64] = [0; 64];
+        let mut done = 0;
+        while done < len {
+            let (virt, phys, piece) = self.reach(mem, world, addr, done, len - done, Access::Write)?;
+            if mem.frames.is_ram(phys) {
+                world.zero(&[(phys, piece)]);
+                done += piece;
+            } else {
+                let piece = piece.min(ZEROS.len() as u64);
+                direct::write_user(virt, phys, &ZEROS[..piece as usize]);
+                done += piece;
+            }
+        }
+        Ok(())
+    }
+
     /// The first run of memory behind `[addr, addr + len)`, faulted in for `access`: not empty unless `len`
     /// is 0, and as long as it is contiguous.
     ///
@@ -118,7 +196,7 @@ impl AddressSpace {
             .checked_add(offset)
             .map(GuestVirt::new)
             .ok_or(Errno::EFAULT)?;
-        let area = self.areas.find(&mem.areas, virt).ok_or(Errno::EFAULT)?;
+        let area = self.area_for(mem, world, virt).ok_or(Errno::EFAULT)?;
         if !area.prot.allows(access) {
             return Err(Errno::EFAULT);
         }

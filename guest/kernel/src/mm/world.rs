@@ -2,12 +2,13 @@
 //! became of an attach.
 
 use super::World;
-use super::area::SegmentRef;
+use super::area::{SegmentRef, Window};
 use crate::arch::cpu::Cpu;
 use crate::arch::{direct, tlb};
 use crate::hypercall::{self, Requester};
 use abi::Errno;
 use abi::hypercall::{BulkEntry, Call};
+use abi::object::ObjectStatus;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use paging::{Flush, GuestPhys};
 
@@ -80,5 +81,29 @@ impl World for KernelWorld {
     fn punch(&mut self, segment: &SegmentRef, len: u64) -> Result<(), Errno> {
         let args = [segment.id as u64, segment.offset, len];
         hypercall::call(Call::ShmPunch, self.who, &args).map(|_| ())
+    }
+
+    fn map_object(
+        &mut self,
+        serial: u64,
+        window: Window,
+        offset: u64,
+        len: u64,
+    ) -> Result<(GuestPhys, u64), Errno> {
+        hypercall::call(Call::ObjectMap, self.who, &[serial, window.raw(), offset, len])?;
+        let [gpa, size] = hypercall::out();
+        Ok((GuestPhys::new(gpa), size))
+    }
+
+    fn object_size(&mut self, serial: u64) -> u64 {
+        match hypercall::call(Call::ObjectStat, self.who, &[serial]) {
+            Ok(_) => hypercall::payload::<ObjectStatus>().size,
+            // It is held as long as an area shows it.
+            Err(error) => panic!("the broker does not know object {serial}: {error}"),
+        }
+    }
+
+    fn read_object(&mut self, serial: u64, offset: u64, to: GuestPhys, len: u64) -> Result<(), Errno> {
+        hypercall::call(Call::ObjectRead, self.who, &[serial, offset, to.get(), len]).map(|_| ())
     }
 }

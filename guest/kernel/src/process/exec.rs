@@ -4,12 +4,13 @@
 //! failure changes nothing. Then the process's other threads end, and the last of them, or the caller if it is alone,
 //! changes the memory.
 
-use super::task::{NAME, Wait, name_of};
+use super::signal::send;
+use super::task::{NAME, Wait};
 use super::{Fate, exit, load, signal, stack};
 use crate::arch::context::Context;
 use crate::arch::cpu::Cpu;
-use crate::arch::given;
 use crate::arch::lent::Lent;
+use crate::fs::FileId;
 use crate::kernel::Kernel;
 use crate::mm::AddressSpace;
 use crate::mm::world::KernelWorld;
@@ -57,10 +58,23 @@ fn gather(call: &mut Call<'_>, array: u64, room: &mut [u8], mut used: usize) -> 
     }
 }
 
+/// A file that holds a program.
+#[derive(Clone, Copy)]
+pub struct Image<'a> {
+    /// The file.
+    pub file: FileId,
+    /// Its path.
+    pub path: &'a [u8],
+    /// What its thread is called.
+    pub name: [u8; NAME],
+    /// Where what is in it is.
+    pub source: load::Source<'a>,
+}
+
 /// What a program is to run with.
 pub struct Given<'a> {
-    /// Number of the guest's file it is in.
-    pub file: u32,
+    /// The program.
+    pub image: Image<'a>,
     /// How many of the strings are arguments.
     pub argc: u32,
     /// How many are environment.
@@ -86,18 +100,20 @@ pub struct Program {
     pub task: u16,
     /// Its memory.
     pub space: u16,
-    file: u32,
+    /// Its file, of which this is a user.
+    file: FileId,
+    name: [u8; NAME],
     rip: u64,
     rsp: u64,
 }
 
-/// Has the calling process run the guest's file number `file`, with the arguments and environment at
+/// Has the calling process run the program `image`, with the arguments and environment at
 /// `argv` and `envp`. Afterwards the caller's task is ready to run the program's first instruction, or waits for that
 /// until the other threads have gone.
 ///
 /// # Errors
 /// E2BIG, EFAULT, ENOEXEC, ENOMEM; nothing has changed then.
-pub fn exec(call: &mut Call<'_>, file: u32, argv: u64, envp: u64) -> Result<(), Errno> {
+pub fn exec(call: &mut Call<'_>, image: Image<'_>, argv: u64, envp: u64) -> Result<(), Errno> {
     ROOM.with(|room| {
         let (mut argc, mut used) = gather(call, argv, room, 0)?;
         if argc == 0 {
@@ -108,13 +124,24 @@ pub fn exec(call: &mut Call<'_>, file: u32, argv: u64, envp: u64) -> Result<(), 
         let (envc, used) = gather(call, envp, room, used)?;
         let number = call.task().process;
         let given = Given {
-            file,
+            image,
             argc,
             envc,
             strings: &room[..used],
         };
-        let made = make(call.kernel, call.cpu, number, &given)?;
-        begin(call.kernel, call.cpu, call.task, file, made);
+        let made = make(call.kernel, call.cpu, number, &given).inspect_err(|error| {
+            // Linux finds out when there is no way back.
+            if *error == Errno::ENOMEM && call.process().memory_limits().is_some() {
+                send::force_fault(call.kernel, call.task, signal::SIGSEGV);
+            }
+        })?;
+        if let Err(error) = call.kernel.unshare_descriptors(call.cpu, call.task) {
+            let who = call.requester();
+            let space = call.kernel.spaces.add(made.space);
+            call.kernel.drop_space(call.cpu, who, space);
+            return Err(error);
+        }
+        begin(call.kernel, call.cpu, call.task, &image, made);
         Ok(())
     })
 }
@@ -137,22 +164,15 @@ pub fn make(kernel: &mut Kernel, cpu: &'static Cpu, number: u16, given: &Given<'
         cpu,
         who: process.requester(),
     };
-    let file = given::files(boot).get(given.file as usize).ok_or(Errno::ENOENT)?;
+    let image = &given.image;
     let mut space = AddressSpace::new(memory, GuestPhys::new(*kernel_root))?;
-    let contents = GuestPhys::new(file.contents.start);
-    let filled = load::load(
-        &mut space,
-        memory,
-        &mut world,
-        given::bytes(file.contents),
-        contents,
-    )
-    .and_then(|loaded| {
+    space.limits = process.memory_limits();
+    let filled = load::load(&mut space, memory, &mut world, &image.source).and_then(|loaded| {
         let told = stack::Told {
             argc: given.argc,
             envc: given.envc,
             strings: given.strings,
-            name: given::bytes(file.name),
+            name: image.path,
             random,
             boot,
             loaded: &loaded,
@@ -170,32 +190,29 @@ pub fn make(kernel: &mut Kernel, cpu: &'static Cpu, number: u16, given: &Given<'
 }
 
 impl Kernel {
-    /// What a task that runs file number `file` is called.
-    pub fn file_name(&self, file: u32) -> [u8; NAME] {
-        let file = given::files(self.boot()).get(file as usize);
-        file.map_or([0; NAME], |file| name_of(given::bytes(file.name)))
-    }
-
     /// Task `task`, which waits to run another program, is to end instead.
     pub fn abort_exec(&mut self, cpu: &'static Cpu, task: u16) {
         let process = self.process(task);
         let who = process.requester();
         if let Fate::Runs(program) = core::mem::replace(&mut process.fate, Fate::None) {
+            self.files.release(&mut self.memory, program.file);
             self.drop_space(cpu, who, program.space);
         }
     }
 }
 
 /// From here on the old program can't go on: its other threads end, and when none is left the new one runs.
-fn begin(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, file: u32, made: Made) {
+fn begin(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, image: &Image<'_>, made: Made) {
     let number = kernel.tasks[usize::from(task)].process;
     let Made { space, rip, rsp } = made;
     let space = kernel.spaces.add(space);
+    kernel.files.hold(image.file);
     let process = &mut kernel.processes[usize::from(number)];
     process.fate = Fate::Runs(Program {
         task,
         space,
-        file,
+        file: image.file,
+        name: image.name,
         rip,
         rsp,
     });
@@ -216,25 +233,24 @@ pub fn commit(kernel: &mut Kernel, cpu: &'static Cpu, number: u16) {
         return;
     };
     let who = process.requester();
-    process.file = program.file;
     process.credentials.uid[2] = process.credentials.uid[1];
     process.credentials.gid[2] = process.credentials.gid[1];
     process.exit_signal = signal::SIGCHLD as u8;
     process.wants_barriers = false;
     let pid = process.pid;
     kernel.forget_timers(number);
-    let name = kernel.file_name(program.file);
     let task = program.task;
+    kernel.run_file(usize::from(number), program.file);
     if cpu.current_task() == Some(task) {
         kernel.abandon(cpu);
     }
     kernel.unshare_actions(number);
     kernel.actions_of(number).clear_handlers();
-    kernel.unshare_descriptors(task);
+    kernel.close_on_exec(cpu, kernel.tasks[usize::from(task)].descriptors);
     let entry = &mut kernel.tasks[usize::from(task)];
     entry.id = pid;
     entry.signal_stack = entry.signal_stack.after_exec();
-    entry.name = name;
+    entry.name = program.name;
     let old = core::mem::replace(&mut entry.space, program.space);
     kernel.drop_space(cpu, who, old);
     Context::of(task).reset(program.rip, program.rsp);

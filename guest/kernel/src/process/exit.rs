@@ -118,7 +118,7 @@ fn retire(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, status: u32) {
     if made_segments {
         shm::maker_ended(id);
     }
-    kernel.drop_descriptors(descriptors);
+    kernel.drop_descriptors(cpu, descriptors);
     kernel.remove_task(task);
     let left = &kernel.processes[usize::from(number)];
     match (left.threads, left.fate) {
@@ -134,6 +134,7 @@ fn retire(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, status: u32) {
 pub fn end_process(kernel: &mut Kernel, cpu: &'static Cpu, number: u16, status: u32) {
     let process = &kernel.processes[usize::from(number)];
     let (who, index) = (process.requester(), process.index);
+    kernel.drop_files(number.into());
     kernel.end_timers(number);
     let process = &mut kernel.processes[usize::from(number)];
     kernel.signals.discard(&mut process.pending, u64::MAX);
@@ -148,7 +149,7 @@ pub fn end_process(kernel: &mut Kernel, cpu: &'static Cpu, number: u16, status: 
     }
     kernel.bury(cpu, number, status);
     if kernel.alive == 0 {
-        kernel.report_usage();
+        kernel.report_end();
         hypercall::exit(EXIT_DONE);
     }
 }
@@ -159,6 +160,7 @@ impl Kernel {
     pub fn drop_space(&mut self, cpu: &'static Cpu, who: Requester, space: u16) {
         if let Some(mut space) = self.spaces.release(space) {
             space.destroy(&mut self.memory, &mut KernelWorld { cpu, who });
+            self.sweep_files();
         }
     }
 }

@@ -8,15 +8,12 @@ use super::signal::queue::Pending;
 use super::signal::stack::SignalStack;
 use super::signal::stop::News;
 use super::task::{NONE, Task, Wait};
-use super::{Fate, NO_INDEX, NOBODY, Process, actions};
+use super::{Fate, NO_INDEX, NOBODY, actions, limits};
 use crate::arch::context::Context;
 use crate::arch::cpu::Cpu;
 use crate::kernel::Kernel;
 use abi::Errno;
 use abi::memory::USER_END;
-
-/// The limit of processes and threads of a user (getrlimit(2)).
-const RLIMIT_NPROC: usize = 6;
 
 /// How a child gets its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,22 +114,25 @@ pub fn process(
         kernel.task_slots.give(slot);
         return Err(Errno::EAGAIN);
     };
-    let space = match child.memory {
-        Memory::Copied => {
-            match kernel.with_space(cpu, task, |space, memory, world| space.fork(memory, world)) {
-                Ok(space) => kernel.spaces.add(space),
-                Err(error) => {
-                    kernel.process_slots.give(number);
-                    kernel.task_slots.give(slot);
-                    return Err(error);
-                }
-            }
+    let maker = kernel.tasks[usize::from(task)].process;
+    let descriptors = kernel.descriptors_for(task, extras.descriptors);
+    let space = descriptors.and_then(|descriptors| {
+        kernel.space_for(cpu, task, child.memory).inspect_err(|_| {
+            kernel.drop_descriptors(cpu, descriptors);
+        })
+    });
+    let (descriptors, space) = match (descriptors, space) {
+        (Ok(descriptors), Ok(space)) => (descriptors, space),
+        (_, Err(error)) | (Err(error), _) => {
+            kernel.process_slots.give(number);
+            kernel.task_slots.give(slot);
+            return Err(error);
         }
-        Memory::Shared => kernel.share_space(task),
     };
     let id = kernel.new_id();
-    let maker = kernel.tasks[usize::from(task)].process;
     kernel.inherit(maker, number, id);
+    kernel.inherit_files(maker.into(), number.into());
+    kernel.processes[usize::from(maker)].exceeds = false;
     let new = &mut kernel.processes[usize::from(number)];
     new.exit_signal = child.exit_signal;
     let actions = new.actions;
@@ -165,6 +165,7 @@ pub fn process(
     let new = Task {
         process: number,
         space,
+        descriptors,
         id,
         signal_stack,
         ..Task::FREE
@@ -177,14 +178,23 @@ pub fn process(
 /// [`process`], the task may be parked.
 ///
 /// # Errors
-/// EAGAIN when there are as many tasks as there may be, EPERM for an FS base that is not the program's.
+/// EAGAIN when there are as many tasks as there may be, EPERM for an FS base that is not the program's, ENOMEM.
 pub fn thread(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, extras: &Extras) -> Result<u32, Errno> {
     may_make(kernel, task, extras)?;
     let slot = kernel.task_slots.take().ok_or(Errno::EAGAIN)?;
+    let descriptors = match kernel.descriptors_for(task, extras.descriptors) {
+        Ok(descriptors) => descriptors,
+        Err(error) => {
+            kernel.task_slots.give(slot);
+            return Err(error);
+        }
+    };
     let id = kernel.new_id();
+    kernel.process(task).exceeds = false;
     let new = Task {
         process: kernel.tasks[usize::from(task)].process,
         space: kernel.share_space(task),
+        descriptors,
         id,
         signal_stack: SignalStack::GIVEN_UP,
         ..Task::FREE
@@ -204,18 +214,9 @@ fn may_make(kernel: &mut Kernel, task: u16, extras: &Extras) -> Result<(), Errno
     }
     // Unless it has been set, the limit is as large as the tables. Root has none (kernel/fork.c, copy_process).
     let user = process.credentials.uid[0];
-    if process.limits_set & 1 << RLIMIT_NPROC != 0 && user != 0 && !process.credentials.is_privileged() {
-        let [most, _] = process.limit(RLIMIT_NPROC);
-        let processes = &kernel.processes;
-        let of_user = |process: &Process| process.pid != 0 && process.credentials.uid[0] == user;
-        // One that has ended counts until it has been waited for.
-        let count = |process: &Process| u64::from(process.threads.max(1));
-        let there: u64 = processes
-            .iter()
-            .filter(|process| of_user(process))
-            .map(count)
-            .sum();
-        if there >= most {
+    if process.limits_set & 1 << limits::NPROC != 0 && user != 0 && !process.credentials.is_privileged() {
+        let [most, _] = process.limit(limits::NPROC);
+        if kernel.tasks_of(user) >= most {
             return Err(Errno::EAGAIN);
         }
     }
@@ -228,18 +229,9 @@ fn may_make(kernel: &mut Kernel, task: u16, extras: &Extras) -> Result<(), Errno
 /// Lets `new`, made by the running task `task`, run in `slot`.
 fn begin(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, slot: u16, extras: &Extras, new: Task) {
     Context::copy_of_running(slot, task, extras.stack, extras.tls);
-    let descriptors = kernel.tasks[usize::from(task)].descriptors;
-    let descriptors = match extras.descriptors {
-        Descriptors::Copied => kernel.copy_descriptors(descriptors),
-        Descriptors::Shared => {
-            kernel.descriptors.share(descriptors);
-            descriptors
-        }
-    };
     let maker = &kernel.tasks[usize::from(task)];
     let id = new.id;
     let new = Task {
-        descriptors,
         awaited_by: (extras.maker == Maker::Waits).then_some(task),
         affinity: maker.affinity,
         last_cpu: maker.last_cpu,
@@ -268,6 +260,36 @@ fn begin(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, slot: u16, extras: &
 }
 
 impl Kernel {
+    /// The descriptors of a task that `task` makes.
+    fn descriptors_for(&mut self, task: u16, which: Descriptors) -> Result<u16, Errno> {
+        let own = self.tasks[usize::from(task)].descriptors;
+        match which {
+            Descriptors::Copied => self.copy_descriptors(own),
+            Descriptors::Shared => {
+                self.descriptors.share(own);
+                Ok(own)
+            }
+        }
+    }
+
+    /// The address space of a process that `task` makes.
+    fn space_for(&mut self, cpu: &'static Cpu, task: u16, memory: Memory) -> Result<u16, Errno> {
+        match memory {
+            Memory::Copied => {
+                let space = self.with_space(cpu, task, |space, memory, world| space.fork(memory, world))?;
+                Ok(self.spaces.add(space))
+            }
+            Memory::Shared => Ok(self.share_space(task)),
+        }
+    }
+
+    /// How many processes and threads user `user` has. One that has ended counts until it has been waited for.
+    pub fn tasks_of(&self, user: u32) -> u64 {
+        let processes = self.processes.iter();
+        let theirs = processes.filter(|process| process.pid != 0 && process.credentials.uid[0] == user);
+        theirs.map(|process| u64::from(process.threads.max(1))).sum()
+    }
+
     /// The address space of task `task`, which one task more uses.
     fn share_space(&mut self, task: u16) -> u16 {
         let space = self.tasks[usize::from(task)].space;
@@ -293,7 +315,6 @@ impl Kernel {
         to.ended = None;
         to.group = from.group;
         to.session = from.session;
-        to.file = from.file;
         to.credentials = from.credentials;
         to.pending = Pending::NONE;
         (to.stopped, to.news) = (false, News::None);
@@ -302,6 +323,7 @@ impl Kernel {
         (to.ran, to.children_ran) = (0, 0);
         to.wants_barriers = from.wants_barriers;
         to.actions = from.actions;
+        to.exceeds = from.exceeds;
         to.limits_set = from.limits_set;
         if from.limits_set != 0 {
             to.limits = from.limits;

@@ -24,6 +24,11 @@ impl Ids {
         }
     }
 
+    /// The last one given in this guest.
+    pub fn last(&self) -> u32 {
+        self.last
+    }
+
     /// The next number that is free. `in_use` is asked for all that are when a round begins.
     fn next<I: Iterator<Item = u32>>(&mut self, in_use: impl Fn() -> I) -> u32 {
         loop {

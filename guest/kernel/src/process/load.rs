@@ -1,11 +1,12 @@
 //! A static ELF file becomes an address space (ELF-64 specification; Linux's binfmt_elf for what is not in it).
 //!
-//! The file lies page-aligned in RAM. Read-only segments are areas that map its pages in place, shared by
-//! all processes that run it; writable ones are private copies, made page by page when touched. The VMM has
-//! looked at the file before, but nothing here relies on that: every number is checked.
+//! A file that travelled with the guest lies page-aligned in RAM: read-only segments are areas that map its pages in
+//! place, shared by all processes that run it; writable ones are private copies, made page by page when touched. What
+//! a program has written itself, or changed, is mapped from the tree as mmap does it. The VMM has looked at the first
+//! kind before, but nothing here relies on that: every number is checked.
 
-use crate::mm::area::{Backing, Prot};
-use crate::mm::{AddressSpace, Memory, Placement, World};
+use crate::mm::area::{Backing, FilePart, Prot};
+use crate::mm::{AddressSpace, FileId, Memory, Placement, World};
 use abi::memory::{MMAP_MIN_ADDR, USER_END};
 use abi::{Errno, PAGE_SIZE};
 use elf::ElfBytes;
@@ -16,6 +17,31 @@ use paging::{GuestPhys, GuestVirt};
 
 /// Where position-independent programs are loaded: where Linux has them without randomisation.
 const PIE_BASE: u64 = 0x5555_5555_4000;
+
+/// Where a program is.
+#[derive(Clone, Copy)]
+pub enum Source<'a> {
+    /// In RAM, from this page on, all of it.
+    Image(&'static [u8], GuestPhys),
+    /// In a file in the tree, of this length, whose first bytes these are.
+    File(FileId, u64, &'a [u8]),
+}
+
+impl<'a> Source<'a> {
+    /// As much of the file as is at hand.
+    const fn bytes(&self) -> &'a [u8] {
+        match *self {
+            Source::Image(bytes, _) | Source::File(_, _, bytes) => bytes,
+        }
+    }
+
+    const fn len(&self) -> u64 {
+        match *self {
+            Source::Image(bytes, _) => bytes.len() as u64,
+            Source::File(_, len, _) => len,
+        }
+    }
+}
 
 /// What the stack and the first instruction need to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +106,7 @@ fn segment(header: &ProgramHeader, base: u64, file_len: u64) -> Result<Segment, 
     })
 }
 
-/// Maps the program `file`, whose first byte lies at `contents`, into the empty `space`.
+/// Maps the program in `source` into the empty `space`.
 ///
 /// # Errors
 /// ENOEXEC for what is not a static x86-64 program, ENOMEM when areas run out.
@@ -88,10 +114,9 @@ pub fn load(
     space: &mut AddressSpace,
     memory: &mut Memory,
     world: &mut impl World,
-    file: &[u8],
-    contents: GuestPhys,
+    source: &Source<'_>,
 ) -> Result<Loaded, Errno> {
-    let elf = ElfBytes::<LittleEndian>::minimal_parse(file).map_err(|_| Errno::ENOEXEC)?;
+    let elf = ElfBytes::<LittleEndian>::minimal_parse(source.bytes()).map_err(|_| Errno::ENOEXEC)?;
     let header = elf.ehdr;
     let kind = header.e_type;
     if header.e_machine != EM_X86_64 || (kind != ET_EXEC && kind != ET_DYN) {
@@ -108,16 +133,19 @@ pub fn load(
         // Without PT_GNU_STACK Linux makes the stack of x86-64 programs not executable.
         executable_stack: false,
     };
+    let mut file_data = 0;
     for program_header in elf.segments().ok_or(Errno::ENOEXEC)? {
         match program_header.p_type {
             PT_INTERP => return Err(Errno::ENOEXEC),
             PT_GNU_STACK => loaded.executable_stack = program_header.p_flags & PF_X != 0,
             PT_LOAD if program_header.p_memsz > 0 => {
-                let segment = segment(&program_header, base, file.len() as u64)?;
+                let segment = segment(&program_header, base, source.len())?;
+                // Segments rise: the last one's (mm->start_data and end_data in Linux).
+                file_data = segment.file_end - segment.start;
                 if segment.start < loaded.end {
                     return Err(Errno::ENOEXEC);
                 }
-                place(space, memory, world, &segment, contents)?;
+                place(space, memory, world, &segment, source)?;
                 let in_file = segment.offset..segment.offset + (segment.file_end - segment.start);
                 if in_file.contains(&header.e_phoff) {
                     loaded.headers = segment.start + (header.e_phoff - segment.offset);
@@ -130,7 +158,7 @@ pub fn load(
     if loaded.end == 0 || loaded.entry >= USER_END {
         return Err(Errno::ENOEXEC);
     }
-    space.set_program_end(GuestVirt::new(loaded.end));
+    space.set_program_end(GuestVirt::new(loaded.end), file_data);
     Ok(loaded)
 }
 
@@ -139,7 +167,7 @@ fn place(
     memory: &mut Memory,
     world: &mut impl World,
     segment: &Segment,
-    contents: GuestPhys,
+    source: &Source<'_>,
 ) -> Result<(), Errno> {
     let start = page_down(segment.start);
     // A segment without bytes from the file begins with zeros, not with the page its offset falls into.
@@ -158,12 +186,25 @@ fn place(
         Ok(())
     };
     // In a writable segment memory past the file's bytes is zero; a read-only one shows the file's page.
-    let len = if segment.prot.contains(Prot::WRITE) {
-        segment.file_end - start
-    } else {
-        file_end - start
+    let writable = segment.prot.contains(Prot::WRITE);
+    let offset = page_down(segment.offset);
+    let backing = match *source {
+        Source::Image(_, contents) => Backing::Image {
+            phys: contents.add(offset),
+            len: if writable { segment.file_end } else { file_end } - start,
+        },
+        Source::File(file, _, _) => Backing::File(FilePart {
+            file,
+            offset,
+            shared: false,
+        }),
     };
-    let phys = contents.add(page_down(segment.offset));
-    map(start, file_end, Backing::Image { phys, len })?;
-    map(file_end, end, Backing::Anonymous)
+    map(start, file_end, backing)?;
+    map(file_end, end, Backing::Anonymous)?;
+    if matches!(source, Source::File(..)) && writable && segment.file_end < file_end {
+        space
+            .clear_out(memory, world, segment.file_end, file_end - segment.file_end)
+            .map_err(|_| Errno::ENOMEM)?;
+    }
+    Ok(())
 }

@@ -14,7 +14,9 @@
 //! | `start` | the processes the VMM asks for |
 //! | `fork` | a process or a thread becomes two |
 //! | `exec` | a process runs another program |
+//! | `files` | what a process has of files |
 //! | `family` | parents, children, groups; waiting for the end of a child |
+//! | `limits` | resource limits |
 //! | `exit` | the end of a thread, and of a process |
 //! | `signal` | signals: sending them, and what they do |
 //! | `alarm` | timers that send signals |
@@ -25,8 +27,10 @@ pub mod descriptors;
 pub mod exec;
 pub mod exit;
 pub mod family;
+pub mod files;
 pub mod fork;
 pub mod ids;
+pub mod limits;
 pub mod load;
 pub mod sched;
 pub mod shared;
@@ -39,6 +43,7 @@ pub mod task;
 pub mod vdso;
 
 use crate::arch::lent::Reserve;
+use crate::fs::{FileId, Node};
 use crate::hypercall::Requester;
 use abi::MAX_TASKS;
 use abi::hypercall::MAX_GROUPS;
@@ -128,8 +133,12 @@ pub struct Process {
     pub group: u32,
     /// Session.
     pub session: u32,
-    /// Which of the guest's files it runs.
-    pub file: u32,
+    /// The file it runs.
+    pub exe: FileId,
+    /// Its working directory.
+    pub directory: Node,
+    /// Permissions that what it makes does not get.
+    pub umask: u16,
     /// Who it is.
     pub credentials: Credentials,
     /// Signals that were sent to it, not to one of its threads, and have not been acted on.
@@ -152,29 +161,13 @@ pub struct Process {
     pub wants_barriers: bool,
     /// The number of its signal actions in their table.
     pub actions: u16,
-    /// Which of `limits` are set, a bit each; the others are [`DEFAULT_LIMITS`].
+    /// When it became its user's, that one had more processes than it may have (`PF_NPROC_EXCEEDED` in Linux).
+    pub exceeds: bool,
+    /// Which of `limits` are set, a bit each; the others are what is usual ([`limits`]).
     pub limits_set: u16,
     /// Limits, current and maximum, where set.
-    pub limits: [[u64; 2]; LIMITS],
+    pub limits: [[u64; 2]; limits::COUNT],
 }
-
-/// How many resource limits Linux knows.
-pub const LIMITS: usize = 16;
-const UNLIMITED: [u64; 2] = [u64::MAX; 2];
-/// Limits of a new process, current and maximum, by number (getrlimit(2)): as a Linux system has them.
-pub const DEFAULT_LIMITS: [[u64; 2]; LIMITS] = {
-    let mut limits = [UNLIMITED; LIMITS];
-    limits[3] = [stack::SIZE, u64::MAX];
-    limits[4] = [0, u64::MAX];
-    limits[6] = [abi::MAX_TASKS as u64; 2];
-    limits[7] = [1024, 4096];
-    limits[8] = [8 << 20; 2];
-    limits[11] = [signal::queue::ORDINARY as u64; 2];
-    limits[12] = [819_200; 2];
-    limits[13] = [0; 2];
-    limits[14] = [0; 2];
-    limits
-};
 
 impl Process {
     /// A free slot: all bytes zero, so that the room for processes stays in BSS. Whoever takes it sets every
@@ -193,7 +186,9 @@ impl Process {
         ended: None,
         group: 0,
         session: 0,
-        file: 0,
+        exe: FileId(0),
+        directory: Node::File(FileId(0)),
+        umask: 0,
         credentials: Credentials::ROOT,
         pending: Pending::NONE,
         stopped: false,
@@ -205,8 +200,9 @@ impl Process {
         children_ran: 0,
         wants_barriers: false,
         actions: 0,
+        exceeds: false,
         limits_set: 0,
-        limits: [[0; 2]; LIMITS],
+        limits: [[0; 2]; limits::COUNT],
     };
 
     /// Whether it still runs: neither a free slot nor one that waits to be waited for.
@@ -226,15 +222,6 @@ impl Process {
     /// Whether one of its countdowns is on.
     pub fn counts(&self) -> bool {
         self.countdowns[0].at | self.countdowns[1].at != 0
-    }
-
-    /// The current and maximum value of limit `which`, below [`LIMITS`].
-    pub fn limit(&self, which: usize) -> [u64; 2] {
-        if self.limits_set & 1 << which != 0 {
-            self.limits[which]
-        } else {
-            DEFAULT_LIMITS[which]
-        }
     }
 }
 

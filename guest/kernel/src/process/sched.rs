@@ -183,6 +183,9 @@ impl Kernel {
         entry.state = State::Parked(wait);
         entry.expired = false;
         entry.deadline = deadline.unwrap_or(0);
+        if matches!(wait, Wait::Pipe(_) | Wait::Poll) {
+            self.file_waiters[usize::from(task / 64)] |= 1 << (task % 64);
+        }
         if deadline.is_some() {
             let index = cpu.index.get();
             self.sched.sleep(self.tasks, task, index);
@@ -248,7 +251,15 @@ impl Kernel {
             Wait::Futex { .. } | Wait::SharedFutex => was_woken = self.leave_futex(task),
             Wait::Vfork(child) => self.tasks[usize::from(child)].awaited_by = None,
             Wait::Exec => self.abort_exec(cpu, task),
-            Wait::Sleep | Wait::Input | Wait::Child | Wait::Pause | Wait::Signal(_) | Wait::Stopped => {}
+            Wait::Sleep
+            | Wait::Input
+            | Wait::Pipe(_)
+            | Wait::Poll
+            | Wait::Child
+            | Wait::Pause
+            | Wait::Signal(_)
+            | Wait::Object
+            | Wait::Stopped => {}
         }
         self.tasks[usize::from(task)].state = State::Ready;
         was_woken
@@ -257,11 +268,40 @@ impl Kernel {
     /// Ends the wait of every task that waits for input: its call is made again.
     pub fn wake_input(&mut self, cpu: &Cpu) {
         for task in 0..self.tasks.len() as u16 {
-            if self.tasks[usize::from(task)].state == State::Parked(Wait::Input) {
+            if matches!(
+                self.tasks[usize::from(task)].state,
+                State::Parked(Wait::Input | Wait::Poll)
+            ) {
                 self.tasks[usize::from(task)].retry = true;
                 self.wake(cpu, task);
             }
         }
+    }
+
+    /// Ends the wait of every task that waits for pipe `pipe`, or for any of several things: its call is made again.
+    pub fn wake_pipe(&mut self, cpu: &Cpu, pipe: u16) {
+        for word in 0..self.file_waiters.len() {
+            let mut bits = self.file_waiters[word];
+            while bits != 0 {
+                let bit = bits.trailing_zeros();
+                bits &= bits - 1;
+                let task = (word as u32 * u64::BITS + bit) as u16;
+                match self.tasks[usize::from(task)].state {
+                    State::Parked(Wait::Pipe(other)) if other != pipe => continue,
+                    State::Parked(Wait::Pipe(_) | Wait::Poll) => {
+                        self.tasks[usize::from(task)].retry = true;
+                        self.wake(cpu, task);
+                    }
+                    _ => {}
+                }
+                self.file_waiters[word] &= !(1 << bit);
+            }
+        }
+    }
+
+    /// Ends the wait of every task that waits for a lock, among others: its call is made again.
+    pub fn wake_lockers(&mut self, cpu: &Cpu) {
+        self.wake_pipe(cpu, u16::MAX);
     }
 
     /// Ends the waits whose deadline has passed on this vCPU.
@@ -283,7 +323,7 @@ impl Kernel {
                     };
                     Context::of(task).set_result(result);
                 }
-                State::Parked(Wait::Input | Wait::Signal(_)) => {
+                State::Parked(Wait::Input | Wait::Pipe(_) | Wait::Poll | Wait::Signal(_)) => {
                     self.tasks[usize::from(task)].expired = true;
                     self.tasks[usize::from(task)].retry = true;
                 }
@@ -414,6 +454,7 @@ pub fn next(mut kernel: Held<'static, Kernel>, cpu: &'static Cpu) -> *mut TrapFr
             }
             if came & 1 << (VECTOR_WAKE & 31) != 0 {
                 kernel.take_wake_ups(cpu);
+                kernel.take_notices(cpu);
             }
         }
         if let Some(task) = cpu.current_task()

@@ -48,6 +48,11 @@ impl<T> Table<T> {
         self.entries[usize::from(number)].users += 1;
     }
 
+    /// The values of all entries.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.entries.iter_mut().map(|entry| &mut entry.value)
+    }
+
     /// How many users number `number` has.
     pub fn users(&self, number: u16) -> u16 {
         self.entries[usize::from(number)].users

@@ -59,7 +59,8 @@ const SIGTTIN: u32 = 21;
 const SIGTTOU: u32 = 22;
 const SIGURG: u32 = 23;
 const SIGXCPU: u32 = 24;
-const SIGXFSZ: u32 = 25;
+/// A file is about to become larger than its process may make it.
+pub const SIGXFSZ: u32 = 25;
 /// A timer of setitimer(2) that counts the program's own time.
 pub const SIGVTALRM: u32 = 26;
 /// A timer of setitimer(2) that counts the time the process runs.

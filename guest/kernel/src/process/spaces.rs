@@ -62,6 +62,14 @@ impl Spaces {
             Place::Free => None,
         }
     }
+
+    /// All that are in use.
+    pub fn all(&mut self) -> impl Iterator<Item = &mut AddressSpace> {
+        self.0.values_mut().filter_map(|place| match place {
+            Place::Used(space) => Some(space),
+            Place::Free => None,
+        })
+    }
 }
 
 impl Index<u16> for Spaces {

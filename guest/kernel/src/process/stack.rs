@@ -3,8 +3,8 @@
 
 use super::load::Loaded;
 use super::{Credentials, vdso};
-use crate::mm::area::{Backing, Prot};
-use crate::mm::{AddressSpace, Memory, Placement, World};
+use crate::mm::area::{Advice, Backing, Prot};
+use crate::mm::{AddressSpace, Layout, Memory, Placement, World};
 use abi::boot::BootInfo;
 use abi::{Errno, PAGE_SIZE};
 use arrayvec::ArrayVec;
@@ -12,10 +12,12 @@ use core::ffi::CStr;
 use paging::GuestVirt;
 use zerocopy::IntoBytes;
 
-/// Size of a stack, bytes: Linux's default.
+/// How large a stack becomes, bytes, unless the process has set another limit: Linux's default.
 pub const SIZE: u64 = 8 << 20;
 /// Where stacks end: below the last addresses a program has, as on Linux (which leaves out a random amount).
 const TOP: u64 = 0x7fff_ff7f_f000;
+/// What a stack has when the program starts, beyond what is on it (`setup_arg_pages` in Linux).
+const AT_FIRST: u64 = 128 << 10;
 /// Most arguments and variables together.
 const MOST_STRINGS: usize = 1 << 16;
 
@@ -119,8 +121,12 @@ pub fn make(
     let mut prot = Prot::READ | Prot::WRITE;
     prot.set(Prot::EXECUTE, loaded.executable_stack);
     let all = Prot::READ | Prot::WRITE | Prot::EXECUTE;
-    let bottom = Placement::FixedNoReplace(GuestVirt::new(TOP - SIZE));
-    space.map(memory, world, bottom, SIZE, prot, all, Backing::Anonymous)?;
+    let on_top = (strings.len() + name.len()) as u64 + 9;
+    let used = on_top.next_multiple_of(PAGE_SIZE);
+    let size = (used + AT_FIRST).min(space.most_stack()).max(used);
+    let bottom = Placement::FixedNoReplace(GuestVirt::new(TOP - size));
+    let (backing, grows) = (Backing::Anonymous, Advice::GROWS);
+    space.map_advised(memory, world, bottom, size, prot, all, backing, grows)?;
 
     // From the top: a zero word, the file's name, the strings as they came, random bytes, the platform.
     let mut at = TOP - 8 - (name.len() as u64 + 1);
@@ -172,9 +178,11 @@ pub fn make(
     out.push(argc as u64)?;
     let mut rest = strings;
     let mut string_at = first_string;
+    let mut arguments_end = first_string;
     for index in 0..argc + envc {
         if index == argc {
             out.push(0)?;
+            arguments_end = string_at;
         }
         // The VMM promises that they end with NUL; a wrong promise makes a shorter list, no more.
         let Ok(string) = CStr::from_bytes_until_nul(rest) else {
@@ -193,5 +201,14 @@ pub fn make(
         out.push(*entry)?;
     }
     out.flush()?;
+    if envc == 0 {
+        arguments_end = string_at;
+    }
+    out.space.set_layout(Layout {
+        stack: sp,
+        arguments: (first_string, arguments_end),
+        environment: (arguments_end, string_at),
+        ..Layout::default()
+    });
     Ok(sp)
 }

@@ -1,16 +1,20 @@
 //! The processes the VMM asks for in [`BootInfo`](abi::boot::BootInfo), started in order.
 
 use super::exec::{self, Made};
-use super::task::{NONE, Task};
+use super::load::Source;
+use super::task::{NAME, NONE, Task, name_of};
 use super::{NO_INDEX, NOBODY, actions, exit, signal};
 use crate::arch::context::Context;
 use crate::arch::cpu::Cpu;
 use crate::arch::given;
+use crate::fs::FileId;
+use crate::fs::inode::FIRST_GIVEN;
 use crate::hypercall::{self, Requester};
 use crate::kernel::Kernel;
 use abi::Errno;
 use abi::boot::BootProcess;
 use abi::hypercall::Call;
+use paging::GuestPhys;
 
 /// The process outside that starts everyone; its group and session have its id.
 pub const INIT: u32 = 1;
@@ -39,12 +43,13 @@ pub fn all(kernel: &mut Kernel, cpu: &'static Cpu) {
         slot.exit_signal = signal::SIGCHLD as u8;
         // As a script's commands: in the group and session of whoever started them.
         (slot.group, slot.session) = (INIT, INIT);
-        slot.file = process.file;
+        slot.exe = FileId(FIRST_GIVEN + process.file as u16);
         slot.credentials.uid = [boot.uid; 3];
         slot.credentials.gid = [boot.gid; 3];
         slot.credentials.fs = [boot.uid, boot.gid];
+        kernel.first_files(usize::from(number));
         match prepare(kernel, cpu, number, process) {
-            Ok(program) => begin(kernel, cpu, number, program),
+            Ok((program, name)) => begin(kernel, cpu, number, program, name),
             // As Linux: an exec that runs out of memory past the point of no return is killed.
             Err(Errno::ENOMEM) => exit::end_process(kernel, cpu, number, signal::SIGKILL),
             Err(_) => exit::end_process(kernel, cpu, number, NOT_RUNNABLE << 8),
@@ -57,19 +62,29 @@ fn prepare(
     cpu: &'static Cpu,
     number: u16,
     process: &BootProcess,
-) -> Result<Made, Errno> {
+) -> Result<(Made, [u8; NAME]), Errno> {
+    let file = given::files(kernel.boot())
+        .get(process.file as usize)
+        .ok_or(Errno::ENOENT)?;
+    let path = given::bytes(file.name);
+    let image = exec::Image {
+        file: kernel.processes[usize::from(number)].exe,
+        path,
+        name: name_of(path),
+        source: Source::Image(given::bytes(file.contents), GuestPhys::new(file.contents.start)),
+    };
     let given = exec::Given {
-        file: process.file,
+        image,
         argc: process.argc,
         envc: process.envc,
         strings: given::bytes(process.strings),
     };
-    exec::make(kernel, cpu, number, &given)
+    exec::make(kernel, cpu, number, &given).map(|made| (made, image.name))
 }
 
-fn begin(kernel: &mut Kernel, cpu: &Cpu, number: u16, made: Made) {
+fn begin(kernel: &mut Kernel, cpu: &Cpu, number: u16, made: Made, name: [u8; NAME]) {
     let process = &kernel.processes[usize::from(number)];
-    let (pid, index, file) = (process.pid, process.index, process.file);
+    let (pid, index) = (process.pid, process.index);
     let slot = kernel
         .task_slots
         .take()
@@ -83,7 +98,7 @@ fn begin(kernel: &mut Kernel, cpu: &Cpu, number: u16, made: Made) {
         descriptors,
         id: pid,
         affinity: u32::MAX >> (32 - kernel.vcpus),
-        name: kernel.file_name(file),
+        name,
         last_cpu: (u32::from(number) % kernel.vcpus) as u8,
         ..Task::FREE
     };

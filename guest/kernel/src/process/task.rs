@@ -29,8 +29,13 @@ pub enum Wait {
     },
     /// A futex wake-up by the broker: the word lies in a segment.
     SharedFutex,
-    /// Something to read; the call is made again when the host says so.
+    /// Something to read from the host, or room for what it is to take; the call is made again when it says so.
     Input,
+    /// Something in the pipe of this number, or room in it; the call is made again when that changes.
+    Pipe(u16),
+    /// Any of several descriptors, or a lock on a file; the call is made again when any pipe or lock changes, or the
+    /// host says something.
+    Poll,
     /// The end of a child; the call is made again then.
     Child,
     /// This task, which vfork has made, until it no longer uses the same memory.
@@ -41,6 +46,9 @@ pub enum Wait {
     Pause,
     /// One of these signals; the call is made again then.
     Signal(u64),
+    /// Other guests, to let go of an object's pages; the call is made again then. They have a deadline, and the waiter
+    /// none: what it has begun can't be undone.
+    Object,
     /// Its process is stopped.
     Stopped,
 }
@@ -104,6 +112,8 @@ pub struct Task {
     pub interrupted: bool,
     /// Its deadline passed while it waited; the call made again finds this set.
     pub expired: bool,
+    /// How much a call that waits has moved already.
+    pub moved: u64,
     /// It has to look whether there are signals for it, whether it is to end, whether it may run where it does: before
     /// it runs on, [`super::signal::deliver::attend`] does so.
     pub attention: bool,
@@ -159,6 +169,7 @@ impl Task {
         retry: false,
         interrupted: false,
         expired: false,
+        moved: 0,
         attention: false,
         awaited_by: None,
         id: 0,

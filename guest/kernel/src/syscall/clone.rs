@@ -34,7 +34,8 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// In clone3 alone, which has room for it where clone has the signal.
 const CLONE_NEWTIME: u64 = 0x80;
 
-/// What changes nothing here: nobody traces, there is no working directory, no semaphore and no I/O priority to share.
+/// What changes nothing here: nobody traces, there is no semaphore and no I/O priority to share; each process has a
+/// working directory of its own, all of its threads the same.
 const WITHOUT_EFFECT: u64 =
     CLONE_FS | CLONE_PTRACE | CLONE_SYSVSEM | CLONE_DETACHED | CLONE_UNTRACED | CLONE_IO;
 /// What is done.

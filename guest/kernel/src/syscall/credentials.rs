@@ -2,7 +2,7 @@
 //! the effective user id 0 stands for every capability.
 
 use super::Call;
-use crate::process::Credentials;
+use crate::process::{Credentials, limits};
 use abi::Errno;
 use abi::hypercall::MAX_GROUPS;
 
@@ -26,10 +26,20 @@ fn ids(credentials: &mut Credentials, which: Ids) -> &mut [u32; 3] {
     }
 }
 
-/// The id for files follows the effective one whenever that is set.
-fn file_id_follows(call: &mut Call<'_>, which: Ids) {
+/// Ids have been set: the one for files follows the effective one. A process that is another user's than `before` learns
+/// at its next execve(2) whether that one has too many (`flag_nproc_exceeded` in Linux).
+fn follow(call: &mut Call<'_>, which: Ids, before: u32) {
     let credentials = &mut call.process().credentials;
     credentials.fs[which as usize] = ids(credentials, which)[1];
+    let user = credentials.uid[0];
+    if let Ids::User = which
+        && user != before
+    {
+        let [most, _] = call.process().limit(limits::NPROC);
+        // It is one of that user's already.
+        let exceeds = user != 0 && call.kernel.tasks_of(user) > most.saturating_add(1);
+        call.process().exceeds = exceeds;
+    }
 }
 
 /// setuid(2), setgid(2).
@@ -40,6 +50,7 @@ pub fn set_id(call: &mut Call<'_>, which: Ids) -> Result<u64, Errno> {
     }
     let privileged = call.process().credentials.is_privileged();
     let old = ids(&mut call.process().credentials, which);
+    let before = old[0];
     if privileged {
         *old = [id; 3];
     } else if id == old[0] || id == old[2] {
@@ -47,7 +58,7 @@ pub fn set_id(call: &mut Call<'_>, which: Ids) -> Result<u64, Errno> {
     } else {
         return Err(Errno::EPERM);
     }
-    file_id_follows(call, which);
+    follow(call, which, before);
     Ok(0)
 }
 
@@ -56,6 +67,7 @@ pub fn set_re(call: &mut Call<'_>, which: Ids) -> Result<u64, Errno> {
     let [real, effective, ..] = call.args.map(|id| id as u32);
     let privileged = call.process().credentials.is_privileged();
     let old = ids(&mut call.process().credentials, which);
+    let before = old[0];
     let mut new = *old;
     if real != KEEP {
         if !privileged && real != old[0] && real != old[1] {
@@ -73,7 +85,7 @@ pub fn set_re(call: &mut Call<'_>, which: Ids) -> Result<u64, Errno> {
         new[2] = new[1];
     }
     *old = new;
-    file_id_follows(call, which);
+    follow(call, which, before);
     Ok(0)
 }
 
@@ -82,6 +94,7 @@ pub fn set_res(call: &mut Call<'_>, which: Ids) -> Result<u64, Errno> {
     let wanted = call.args.map(|id| id as u32);
     let privileged = call.process().credentials.is_privileged();
     let old = ids(&mut call.process().credentials, which);
+    let before = old[0];
     let wanted = &wanted[..3];
     if !privileged && wanted.iter().any(|id| *id != KEEP && !old.contains(id)) {
         return Err(Errno::EPERM);
@@ -91,7 +104,7 @@ pub fn set_res(call: &mut Call<'_>, which: Ids) -> Result<u64, Errno> {
             *id = *wanted;
         }
     }
-    file_id_follows(call, which);
+    follow(call, which, before);
     Ok(0)
 }
 

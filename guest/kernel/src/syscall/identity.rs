@@ -1,7 +1,7 @@
 //! Who the caller is, what system this is, and what it may use.
 
 use super::{Call, panic_if_asked};
-use crate::process::LIMITS;
+use crate::process::limits::{self, COUNT};
 use abi::Errno;
 
 /// One field of `struct utsname`.
@@ -27,26 +27,32 @@ pub fn uname(call: &mut Call<'_>) -> Result<u64, Errno> {
     Ok(0)
 }
 
+/// What RLIMIT_NOFILE may be at most (`fs.nr_open` in Linux).
+const MOST_FILES: u64 = 1 << 20;
+
 fn which_limit(which: u64) -> Result<usize, Errno> {
     let which = which as u32 as usize;
-    if which < LIMITS {
+    if which < COUNT {
         Ok(which)
     } else {
         Err(Errno::EINVAL)
     }
 }
 
-fn set_limit(call: &mut Call<'_>, which: usize, new: [u64; 2]) -> Result<(), Errno> {
-    let root = call.process().credentials.uid[1] == 0;
-    let process = call.process();
+/// Sets a limit of process number `number`, in Linux's order (`do_prlimit`).
+fn set_limit(call: &mut Call<'_>, number: u16, which: usize, new: [u64; 2]) -> Result<(), Errno> {
+    let privileged = call.process().credentials.is_privileged();
+    let process = &mut call.kernel.processes[usize::from(number)];
     if new[0] > new[1] {
         return Err(Errno::EINVAL);
     }
-    if new[1] > process.limit(which)[1] && !root {
+    if which == limits::NOFILE && new[1] > MOST_FILES {
         return Err(Errno::EPERM);
     }
-    process.limits[which] = new;
-    process.limits_set |= 1 << which;
+    if new[1] > process.limit(which)[1] && !privileged {
+        return Err(Errno::EPERM);
+    }
+    process.set_limit(which, new);
     Ok(())
 }
 
@@ -58,26 +64,35 @@ pub fn getrlimit(call: &mut Call<'_>) -> Result<u64, Errno> {
     Ok(0)
 }
 
-/// setrlimit(2). Limits are kept and told, not enforced.
+/// setrlimit(2).
 pub fn setrlimit(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [which, from, ..] = call.args;
     let new = call.read(from)?;
-    set_limit(call, which_limit(which)?, new)?;
+    let own = call.task().process;
+    set_limit(call, own, which_limit(which)?, new)?;
     Ok(0)
 }
 
-/// prlimit64(2), of the caller only.
+/// prlimit64(2).
 pub fn prlimit64(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [pid, which, new, old, ..] = call.args;
     let new = if new == 0 { None } else { Some(call.read(new)?) };
     let own = call.task().process;
-    if pid as u32 != 0 && call.kernel.find_process_of(pid as u32) != Some(own) {
-        return Err(Errno::ESRCH);
+    let number = match pid as u32 {
+        0 => own,
+        pid => call.kernel.find_process_of(pid).ok_or(Errno::ESRCH)?,
+    };
+    let target = &call.kernel.processes[usize::from(number)].credentials;
+    let caller = &call.kernel.processes[usize::from(own)].credentials;
+    // All of its ids must be the caller's real ones (`check_prlimit_permission`).
+    let same = target.uid == [caller.uid[0]; 3] && target.gid == [caller.gid[0]; 3];
+    if number != own && !same && !caller.is_privileged() {
+        return Err(Errno::EPERM);
     }
     let which = which_limit(which)?;
-    let before = call.process().limit(which);
+    let before = call.kernel.processes[usize::from(number)].limit(which);
     if let Some(new) = new {
-        set_limit(call, which, new)?;
+        set_limit(call, number, which, new)?;
     }
     call.write_if(old, &before)?;
     Ok(0)

@@ -1,12 +1,19 @@
-//! mmap, munmap, mprotect, mremap, madvise, brk: anonymous memory only, there are no files to map.
+//! mmap, munmap, mprotect, mremap, madvise, msync, brk.
 
 use super::Call;
+use super::file::open_file;
+use crate::fs::device::Device;
+use crate::fs::inode::Kind;
+use crate::fs::open::{O_PATH, What};
 use crate::mm::Placement;
-use crate::mm::area::{Advice, Backing, Prot};
+use crate::mm::area::{Advice, Backing, FilePart, Prot};
+use crate::mm::contents::MOST_BYTES;
 use abi::{Errno, PAGE_SIZE};
 use paging::GuestVirt;
 
 const MAP_SHARED: u64 = 1;
+/// As MAP_SHARED, but flags that are not known are refused.
+const MAP_SHARED_VALIDATE: u64 = 3;
 const MAP_TYPE: u64 = 0xf;
 const MAP_PRIVATE: u64 = 2;
 const MAP_FIXED: u64 = 0x10;
@@ -22,21 +29,23 @@ fn prot(bits: u64) -> Result<Prot, Errno> {
     Ok(Prot::from_bits_truncate(bits as u8))
 }
 
+/// Shared memory of `len` bytes; of a length there can't be, the rest says.
+fn shared_anonymous(len: u64) -> Backing {
+    Backing::SharedAnonymous {
+        len: len.checked_next_multiple_of(PAGE_SIZE).unwrap_or(0),
+    }
+}
+
 /// mmap(2).
 pub fn mmap(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [address, len, bits, flags, ..] = call.args;
     // Unknown protection bits are ignored here (mmap(2) keeps only those it knows).
     let prot = Prot::from_bits_truncate(bits as u8 & 7);
-    if flags & MAP_ANONYMOUS == 0 {
-        return Err(if call.args[4] as u32 as i32 >= 0 && (call.args[4] as u32) < 3 {
-            Errno::ENODEV
-        } else {
-            Errno::EBADF
-        });
-    }
-    let backing = match flags & MAP_TYPE {
-        MAP_SHARED => Backing::SharedAnonymous,
-        MAP_PRIVATE => Backing::Anonymous,
+    let all = Prot::READ | Prot::WRITE | Prot::EXECUTE;
+    let (backing, may) = match (flags & MAP_ANONYMOUS != 0, flags & MAP_TYPE) {
+        (false, _) => file_behind(call, len, prot, flags)?,
+        (true, MAP_SHARED) => (shared_anonymous(len), all),
+        (true, MAP_PRIVATE) => (Backing::Anonymous, all),
         _ => return Err(Errno::EINVAL),
     };
     let at = GuestVirt::new(address);
@@ -52,13 +61,97 @@ pub fn mmap(call: &mut Call<'_>) -> Result<u64, Errno> {
     if matches!(placement, Placement::Fixed(_) | Placement::FixedNoReplace(_)) && !at.is_aligned(PAGE_SIZE) {
         return Err(Errno::EINVAL);
     }
-    let all = Prot::READ | Prot::WRITE | Prot::EXECUTE;
     let mut advice = Advice::empty();
     advice.set(Advice::SMALL, flags & MAP_STACK != 0);
     let mapped = call.with_space(|space, memory, world| {
-        space.map_advised(memory, world, placement, len, prot, all, backing, advice)
-    })?;
-    Ok(mapped.get())
+        space.map_advised(memory, world, placement, len, prot, may, backing, advice)
+    });
+    let start = mapped?;
+    if let Backing::File(_) = backing {
+        call.with_space(|space, memory, world| space.show_object(memory, world, start));
+    }
+    Ok(start.get())
+}
+
+/// What is behind a mapping of the file that the call names, and the most that mprotect may grant there.
+///
+/// # Errors
+/// EBADF, EINVAL for a crooked offset or no length, EOVERFLOW beyond any file, EACCES for what the file was not opened
+/// for, ENODEV for what can't be mapped, ENOSPC.
+fn file_behind(call: &mut Call<'_>, len: u64, prot: Prot, flags: u64) -> Result<(Backing, Prot), Errno> {
+    /// Those that mmap(2) knows and MAP_SHARED_VALIDATE takes.
+    const KNOWN: u64 = 0x10_ffff;
+    let [.., fd, offset] = call.args;
+    if offset % PAGE_SIZE != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let (_, open) = open_file(call, fd)?;
+    if open.flags & O_PATH != 0 {
+        return Err(Errno::EBADF);
+    }
+    if len == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let end = len.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::ENOMEM)?;
+    offset
+        .checked_add(end)
+        .filter(|end| *end <= MOST_BYTES)
+        .ok_or(Errno::EOVERFLOW)?;
+    let shared = match flags & MAP_TYPE {
+        MAP_SHARED => true,
+        MAP_SHARED_VALIDATE if flags & !KNOWN != 0 => return Err(Errno::EOPNOTSUPP),
+        MAP_SHARED_VALIDATE => true,
+        MAP_PRIVATE => false,
+        _ => return Err(Errno::EINVAL),
+    };
+    let mut may = Prot::all();
+    if shared && !open.can_write() {
+        may -= Prot::WRITE;
+    }
+    if !open.can_read() || !may.contains(prot) {
+        return Err(Errno::EACCES);
+    }
+    let What::File(file) = open.what else {
+        return Err(Errno::ENODEV);
+    };
+    match (call.kernel.files.inodes.get(file).kind, shared) {
+        (Kind::Regular, _) => {}
+        (Kind::Device(Device::Zero), true) => return Ok((shared_anonymous(len), may)),
+        (Kind::Device(Device::Zero), false) => return Ok((Backing::Anonymous, may)),
+        _ => return Err(Errno::ENODEV),
+    }
+    if may.contains(Prot::WRITE) && shared {
+        let who = call.requester();
+        call.kernel.own_image(call.cpu, who, file)?;
+    }
+    let part = FilePart { file, offset, shared };
+    Ok((Backing::File(part), may))
+}
+
+/// msync(2): what is in memory is all there is.
+pub fn msync(call: &mut Call<'_>) -> Result<u64, Errno> {
+    const ASYNC: u64 = 1;
+    const INVALIDATE: u64 = 2;
+    const SYNC: u64 = 4;
+    let [address, len, flags, ..] = call.args;
+    if flags & !(ASYNC | INVALIDATE | SYNC) != 0
+        || flags & (ASYNC | SYNC) == ASYNC | SYNC
+        || address % PAGE_SIZE != 0
+    {
+        return Err(Errno::EINVAL);
+    }
+    let len = len.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::ENOMEM)?;
+    let end = address.checked_add(len).ok_or(Errno::ENOMEM)?;
+    let covered = call.with_space(|space, memory, _| {
+        let mut at = GuestVirt::new(address);
+        while at.get() < end
+            && let Some(area) = space.area_at(memory, at)
+        {
+            at = area.end;
+        }
+        at.get() >= end
+    });
+    if covered { Ok(0) } else { Err(Errno::ENOMEM) }
 }
 
 /// munmap(2).

@@ -4,8 +4,7 @@
 //! | file | family |
 //! |---|---|
 //! | `number` | the numbers |
-//! | `io` | read, write and friends on descriptors 0 to 2 |
-//! | `file` | what can be known of descriptors and the few paths there are |
+//! | `file` | files and descriptors |
 //! | `memory` | mmap and friends |
 //! | `time` | clocks and sleeping |
 //! | `timer` | timers that send signals |
@@ -13,7 +12,6 @@
 //! | `credentials` | the setuid and setgid families, groups, sessions |
 //! | `clone` | fork, and threads |
 //! | `process` | execve, the end, waiting |
-//! | `procfs` | the files of System V shared memory |
 //! | `signal` | actions, masks, signal stacks; waiting for signals |
 //! | `kill` | sending signals |
 //! | `thread` | thread-local state, names, barriers |
@@ -30,12 +28,10 @@ mod credentials;
 mod file;
 mod futex;
 mod identity;
-mod io;
 mod kill;
 mod memory;
 pub mod number;
 mod process;
-pub mod procfs;
 mod sched;
 mod signal;
 mod thread;
@@ -46,17 +42,21 @@ pub mod usage;
 use crate::arch::context::with_frame_of_running;
 use crate::arch::cpu::Cpu;
 use crate::arch::entry::TrapFrame;
+use crate::fs::descriptor::Descriptors;
 use crate::hypercall::Requester;
 use crate::kernel::Kernel;
 use crate::mm::{AddressSpace, Memory, world::KernelWorld};
 use crate::process::Process;
-use crate::process::descriptors::Descriptors;
 use crate::process::signal::deliver::return_from_handler;
-use crate::process::task::Task;
+use crate::process::signal::info::{Info, SI_USER};
+use crate::process::signal::send::{self, Target};
+use crate::process::task::{Task, Wait};
 use crate::{log, shm};
 use abi::Errno;
 use abi::boot::BootFlags;
 use credentials::Ids;
+use file::transfer::{self, Direction};
+use file::{attribute, descriptor, listing, lock, name, object, open, pipe, poll, random};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// What a call comes to.
@@ -139,6 +139,29 @@ impl Call<'_> {
         self.kernel.with_space(self.cpu, self.task, work)
     }
 
+    /// Parks the caller until `wait` ends or TSC value `deadline` comes; then the call is made again. `moved` bytes
+    /// have been moved so far.
+    pub fn wait(&mut self, wait: Wait, moved: u64, deadline: Option<u64>) -> Reply {
+        self.task().moved = moved;
+        self.kernel.park(self.cpu, self.task, wait, deadline);
+        Reply::Parked
+    }
+
+    /// Whether there are signals that the caller does not block.
+    pub fn has_signals(&mut self) -> bool {
+        let for_all = self.process().pending.set();
+        let task = self.task();
+        (task.pending.set() | for_all) & !task.blocked != 0
+    }
+
+    /// Sends `signal` to the caller, as Linux does for a write that can't be made.
+    pub fn signal_itself(&mut self, signal: u32) {
+        let process = self.process();
+        let info = Info::sent(signal, SI_USER, process.pid, process.credentials.uid[0]);
+        // There is always room for a signal that is no real-time one.
+        let _ = send::send(self.kernel, self.cpu, Target::Task(self.task), &info);
+    }
+
     /// Copies a structure from the program.
     ///
     /// # Errors
@@ -213,7 +236,7 @@ pub enum Restart {
 }
 
 /// Task `task`, on this vCPU, is about to run a handler for the signal that has ended the wait of its call: the call fails,
-/// or is made once more when the handler returns. Those that wait for a time or for signals always fail (signal(7)).
+/// or is made once more when the handler returns; one that has moved bytes tells how many. Those that wait for a time or for signals always fail (signal(7)).
 pub fn interrupted(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, restart: Restart) {
     with_frame_of_running(cpu, task, |frame| {
         let args = [frame.rdi, frame.rsi, frame.rdx, frame.r10, frame.r8, frame.r9];
@@ -225,10 +248,13 @@ pub fn interrupted(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, restart: R
             args,
             attempt: Attempt::Again,
         };
-        if restart == Restart::IfItCan && can_restart(which, &args) {
+        if let Some(moved) = transfer::interrupted(&mut call, which) {
+            frame.rax = moved;
+        } else if restart == Restart::IfItCan && can_restart(which, &args) {
             // The registers are still those of the call: it is enough to go back to the instruction.
             frame.rip = frame.rip.wrapping_sub(SYSCALL_LEN);
         } else {
+            poll::interrupted(&mut call, which);
             frame.rax = time::what_is_left(&mut call, which).to_result() as u64;
         }
     });
@@ -241,6 +267,9 @@ const SYSCALL_LEN: u64 = 2;
 fn can_restart(which: u64, args: &[u64; 6]) -> bool {
     match which {
         number::POLL
+        | number::SELECT
+        | number::PSELECT6
+        | number::PPOLL
         | number::PAUSE
         | number::NANOSLEEP
         | number::CLOCK_NANOSLEEP
@@ -269,32 +298,44 @@ fn attempt(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, frame: &mut TrapFr
         Reply::Parked | Reply::Ended => {}
         Reply::OnRegisters(work) => work(kernel, cpu, task, frame),
     }
+    // What the call has only looked at, or let go of.
+    kernel.sweep_files();
 }
 
 fn serve(call: &mut Call<'_>, which: u64) -> Reply {
     match which {
-        number::READ => io::read(call),
-        number::WRITE => io::write(call).into(),
-        number::CLOSE => file::close(call).into(),
-        number::STAT | number::LSTAT => file::stat(call).into(),
-        number::FSTAT => file::fstat(call).into(),
-        number::POLL => io::poll(call),
+        number::READ => transfer::read(call),
+        number::WRITE => transfer::write(call),
+        number::OPEN => object::or_wait(call, open::open),
+        number::CLOSE => open::close(call).into(),
+        number::STAT => attribute::stat(call).into(),
+        number::FSTAT => attribute::fstat(call).into(),
+        number::LSTAT => attribute::lstat(call).into(),
+        number::POLL => poll::poll(call),
+        number::LSEEK => transfer::lseek(call).into(),
         number::MMAP => memory::mmap(call).into(),
         number::MPROTECT => memory::mprotect(call).into(),
         number::MUNMAP => memory::munmap(call).into(),
         number::BRK => memory::brk(call).into(),
         number::RT_SIGACTION => signal::sigaction(call).into(),
         number::RT_SIGPROCMASK => signal::sigprocmask(call).into(),
-        number::IOCTL => file::ioctl(call).into(),
-        number::FCNTL => file::fcntl(call).into(),
-        number::READV => io::readv(call),
-        number::WRITEV => io::writev(call).into(),
+        number::IOCTL => descriptor::ioctl(call).into(),
+        number::PREAD64 => transfer::pread(call),
+        number::PWRITE64 => transfer::pwrite(call),
+        number::READV => transfer::vectored(call, Direction::Read),
+        number::WRITEV => transfer::vectored(call, Direction::Write),
+        number::ACCESS => attribute::access(call).into(),
+        number::PIPE => pipe::pipe(call).into(),
+        number::SELECT => poll::select(call),
         number::SCHED_YIELD => sched::sched_yield(call).into(),
         number::MREMAP => memory::mremap(call).into(),
+        number::MSYNC => memory::msync(call).into(),
         number::MADVISE => memory::madvise(call).into(),
         number::SHMGET => shm::get(call).into(),
         number::SHMAT => shm::attach(call).into(),
         number::SHMCTL => shm::control(call).into(),
+        number::DUP => descriptor::dup(call).into(),
+        number::DUP2 => descriptor::dup2(call).into(),
         number::GETITIMER => timer::getitimer(call).into(),
         number::ALARM => timer::alarm(call).into(),
         number::SETITIMER => timer::setitimer(call).into(),
@@ -307,8 +348,34 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::KILL => kill::kill(call).into(),
         number::UNAME => identity::uname(call).into(),
         number::SHMDT => shm::detach(call).into(),
-        number::GETCWD => file::getcwd(call).into(),
-        number::READLINK => file::readlink(call).into(),
+        number::SENDFILE => transfer::sendfile(call),
+        number::FCNTL => descriptor::fcntl(call),
+        number::FLOCK => lock::flock(call),
+        number::FSYNC | number::FDATASYNC => attribute::fsync(call).into(),
+        number::TRUNCATE => object::or_wait(call, attribute::truncate),
+        number::FTRUNCATE => object::or_wait(call, attribute::ftruncate),
+        number::GETCWD => name::getcwd(call).into(),
+        number::CHDIR => name::chdir(call).into(),
+        number::FCHDIR => name::fchdir(call).into(),
+        number::RENAME => name::rename(call).into(),
+        number::MKDIR => name::mkdir(call).into(),
+        number::RMDIR => name::rmdir(call).into(),
+        number::CREAT => object::or_wait(call, open::creat),
+        number::LINK => name::link(call).into(),
+        number::UNLINK => name::unlink(call).into(),
+        number::SYMLINK => name::symlink(call).into(),
+        number::READLINK => name::readlink(call).into(),
+        number::CHMOD => attribute::chmod(call).into(),
+        number::FCHMOD => attribute::fchmod(call).into(),
+        number::CHOWN => attribute::chown(call).into(),
+        number::FCHOWN => attribute::fchown(call).into(),
+        number::LCHOWN => attribute::lchown(call).into(),
+        number::UMASK => name::umask(call).into(),
+        number::MKNOD => name::mknod(call).into(),
+        number::STATFS => attribute::statfs(call).into(),
+        number::FSTATFS => attribute::fstatfs(call).into(),
+        number::SYNC => attribute::sync(call).into(),
+        number::GETDENTS64 => listing::getdents64(call).into(),
         number::GETTIMEOFDAY => time::gettimeofday(call).into(),
         number::GETRLIMIT => identity::getrlimit(call).into(),
         number::GETRUSAGE => usage::getrusage(call).into(),
@@ -343,11 +410,32 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::EXECVE => process::execve(call),
         number::WAIT4 => process::wait4(call),
         number::WAITID => process::waitid(call),
-        number::OPEN => procfs::open(call).into(),
-        number::OPENAT => procfs::openat(call).into(),
-        number::LSEEK => procfs::lseek(call).into(),
-        number::PREAD64 => procfs::pread(call).into(),
-        number::PWRITE64 => procfs::pwrite(call).into(),
+        number::OPENAT => object::or_wait(call, open::openat),
+        number::MKDIRAT => name::mkdirat(call).into(),
+        number::MKNODAT => name::mknodat(call).into(),
+        number::FCHOWNAT => attribute::fchownat(call).into(),
+        number::UNLINKAT => name::unlinkat(call).into(),
+        number::RENAMEAT => name::renameat(call).into(),
+        number::LINKAT => name::linkat(call).into(),
+        number::SYMLINKAT => name::symlinkat(call).into(),
+        number::READLINKAT => name::readlinkat(call).into(),
+        number::FCHMODAT => attribute::fchmodat(call).into(),
+        number::FACCESSAT => attribute::faccessat(call).into(),
+        number::PSELECT6 => poll::pselect6(call),
+        number::PPOLL => poll::ppoll(call),
+        number::UTIMENSAT => attribute::utimensat(call).into(),
+        number::FALLOCATE => object::or_wait(call, attribute::fallocate),
+        number::DUP3 => descriptor::dup3(call).into(),
+        number::PIPE2 => pipe::pipe2(call).into(),
+        number::PREADV => transfer::vectored_at(call, Direction::Read),
+        number::PWRITEV => transfer::vectored_at(call, Direction::Write),
+        number::RENAMEAT2 => name::renameat2(call).into(),
+        number::PREADV2 => transfer::vectored_at_2(call, Direction::Read),
+        number::PWRITEV2 => transfer::vectored_at_2(call, Direction::Write),
+        number::STATX => attribute::statx(call).into(),
+        number::CLOSE_RANGE => open::close_range(call).into(),
+        number::FACCESSAT2 => attribute::faccessat2(call).into(),
+        number::FCHMODAT2 => attribute::fchmodat2(call).into(),
         number::RT_SIGPENDING => signal::sigpending(call).into(),
         number::RT_SIGTIMEDWAIT => signal::sigtimedwait(call),
         number::RT_SIGQUEUEINFO => kill::sigqueueinfo(call).into(),
@@ -379,13 +467,13 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::CLOCK_GETRES => time::clock_getres(call).into(),
         number::CLOCK_NANOSLEEP => time::clock_nanosleep(call),
         number::TGKILL => kill::tgkill(call).into(),
-        number::NEWFSTATAT => file::newfstatat(call).into(),
+        number::NEWFSTATAT => attribute::newfstatat(call).into(),
         number::SET_ROBUST_LIST => thread::set_robust_list(call).into(),
         number::GET_ROBUST_LIST => thread::get_robust_list(call).into(),
         number::RT_TGSIGQUEUEINFO => kill::tgsigqueueinfo(call).into(),
         number::PRLIMIT64 => identity::prlimit64(call).into(),
         number::GETCPU => thread::getcpu(call).into(),
-        number::GETRANDOM => io::getrandom(call).into(),
+        number::GETRANDOM => random::getrandom(call).into(),
         number::MEMBARRIER => thread::membarrier(call).into(),
         // glibc and musl take ENOSYS for "this kernel has none".
         number::RSEQ => Reply::Error(Errno::ENOSYS),

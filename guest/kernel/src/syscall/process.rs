@@ -1,14 +1,24 @@
 //! execve, exit, wait4, waitid.
 
+use super::file::path::{AT_FDCWD, By};
 use super::usage::Usage;
-use super::{Call, Reply, file};
+use super::{Call, Reply};
+use crate::arch::given;
+use crate::arch::lent::Lent;
+use crate::fs::inode::Kind;
+use crate::fs::permission::EXECUTE;
+use crate::fs::walk::{AtEnd, Last, ROOMS};
+use crate::fs::{FileId, Node};
+use crate::mm::Memory;
 use crate::process::family::{Events, Kinds, Which};
+use crate::process::load::Source;
 use crate::process::signal::info::{CLD_CONTINUED, CLD_EXITED, CLD_KILLED, CLD_STOPPED};
 use crate::process::signal::stop::News;
 use crate::process::signal::{SIGCHLD, SIGCONT};
-use crate::process::task::Wait;
-use crate::process::{exec, exit};
-use abi::Errno;
+use crate::process::task::{Wait, name_of};
+use crate::process::{exec, exit, limits};
+use abi::boot::GpaRange;
+use abi::{Errno, PAGE_SIZE};
 use zerocopy::{Immutable, IntoBytes};
 
 const WNOHANG: u64 = 1;
@@ -48,12 +58,96 @@ pub fn parent_pid(call: &mut Call<'_>) -> u32 {
 /// execve(2).
 pub fn execve(call: &mut Call<'_>) -> Reply {
     let [path, argv, envp, ..] = call.args;
-    let file = file::program_at(call, path);
-    match file.and_then(|file| exec::exec(call, file, argv, envp)) {
+    match run(call, path, argv, envp) {
         // Its registers are the new program's already.
         Ok(()) => Reply::Parked,
         Err(error) => Reply::Error(error),
     }
+}
+
+/// Whether the caller may run any program: as another user than before, it may not when that one has too many processes
+/// already (`do_execveat_common` in Linux, which looks at this once, when it has the name).
+fn may_execute(call: &mut Call<'_>) -> Result<(), Errno> {
+    let process = call.process();
+    if process.exceeds {
+        let [most, _] = process.limit(limits::NPROC);
+        let user = process.credentials.uid[0];
+        if call.kernel.tasks_of(user) > most {
+            return Err(Errno::EAGAIN);
+        }
+        call.process().exceeds = false;
+    }
+    Ok(())
+}
+
+/// For the first bytes of a program, in which its headers are.
+static HEADERS: Lent<[u8; PAGE_SIZE as usize]> = Lent::new([0; PAGE_SIZE as usize]);
+
+/// A program whose pages lie anywhere: its first bytes go into `room`. It must have its program headers there.
+fn headers_of<'r>(memory: &Memory, file: FileId, room: &'r mut [u8; PAGE_SIZE as usize]) -> Source<'r> {
+    /// Where an ELF-64 header says where the section headers are, and how many: they are not needed, and elsewhere.
+    const SECTIONS: [core::ops::Range<usize>; 2] = [0x28..0x30, 0x3c..0x40];
+    let len = memory.get_from_file(file, 0, room);
+    for range in SECTIONS {
+        room[range].fill(0);
+    }
+    Source::File(file, memory.contents.size(file), &room[..len])
+}
+
+/// Runs the program whose path is at `path`.
+fn run(call: &mut Call<'_>, path: u64, argv: u64, envp: u64) -> Result<(), Errno> {
+    ROOMS[0].with(|room| {
+        let path = call.path(room, AT_FDCWD as u64, path)?;
+        may_execute(call)?;
+        let mut walker = call.walker(By::Effective);
+        let place = path.walk(&mut walker, room, AtEnd::Follow)?;
+        let name = match place.last {
+            Last::Name(name) => name_of(name),
+            // By way of /proc/self/exe.
+            _ => name_of(b"exe"),
+        };
+        let node = place.node.ok_or(Errno::ENOENT)?;
+        if place.slash && !walker.is_directory(node) {
+            return Err(Errno::ENOTDIR);
+        }
+        let Node::File(file) = node else {
+            return Err(Errno::EACCES);
+        };
+        walker.mount();
+        let inode = walker.files.inodes.get(file);
+        if inode.kind != Kind::Regular {
+            return Err(Errno::EACCES);
+        }
+        walker.who.check(EXECUTE, inode)?;
+        if inode.object != 0 {
+            // As where file systems are mounted with noexec.
+            return Err(Errno::EACCES);
+        }
+        if inode.writers > 0 {
+            return Err(Errno::ETXTBSY);
+        }
+        let whole = walker.memory.contents.whole_image(file);
+        let path = walker.files.path(file, room.for_path());
+        HEADERS.with(|headers| {
+            let source = match whole {
+                Some((start, len)) => Source::Image(
+                    given::bytes(GpaRange {
+                        start: start.get(),
+                        len,
+                    }),
+                    start,
+                ),
+                None => headers_of(&call.kernel.memory, file, headers),
+            };
+            let image = exec::Image {
+                file,
+                path,
+                name,
+                source,
+            };
+            exec::exec(call, image, argv, envp)
+        })
+    })
 }
 
 /// A child of which there is something to tell, or 0 or waiting if there is none yet.

@@ -3,6 +3,7 @@
 
 use super::Call;
 use super::time::Timespec;
+use crate::process::limits;
 use crate::process::sched::TURN_NS;
 use abi::Errno;
 
@@ -16,8 +17,6 @@ const SCHED_DEADLINE: u32 = 6;
 const SCHED_EXT: u32 = 7;
 /// Largest priority of SCHED_FIFO and SCHED_RR.
 const MOST_PRIORITY: u32 = 99;
-/// The limit of their priorities for who has no privilege (getrlimit(2)).
-const RLIMIT_RTPRIO: usize = 14;
 /// Linux's turn of SCHED_RR.
 const RR_TURN_NS: u64 = 100_000_000;
 /// Size of the kernel's CPU sets in bytes: one word, since there are at most 16 vCPUs.
@@ -98,7 +97,7 @@ fn set(call: &mut Call<'_>, id: u64, policy: Option<u32>, priority: u32) -> Resu
         return Err(Errno::EINVAL);
     }
     let root = call.process().credentials.is_privileged();
-    let [most, _] = call.kernel.process(target).limit(RLIMIT_RTPRIO);
+    let [most, _] = call.kernel.process(target).limit(limits::RTPRIO);
     let raised = is_realtime(policy) && (most == 0 || u64::from(priority) > most);
     // From SCHED_IDLE it takes the right to be nicer (RLIMIT_NICE), which is nobody's by default.
     let woken = before == SCHED_IDLE && policy != SCHED_IDLE;

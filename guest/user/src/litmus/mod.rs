@@ -281,14 +281,16 @@ impl Game {
             for player in 0..self.bodies.len() {
                 for register in 0..self.test.registers(player).min(MAX_REGISTERS) {
                     let word = arena::register(home, player, index, register);
-                    place.next().map(|place| *place = word.load(Ordering::Relaxed));
+                    if let Some(place) = place.next() {
+                        *place = word.load(Ordering::Relaxed);
+                    }
                 }
             }
             let words = layout.words(home, index);
             for &word in self.test.finals {
-                place
-                    .next()
-                    .map(|place| *place = words[word as usize].load(Ordering::Relaxed));
+                if let Some(place) = place.next() {
+                    *place = words[word as usize].load(Ordering::Relaxed);
+                }
             }
             let code = litmus::encode(&values).ok_or(Failure::Value(values))?;
             COUNTS[code].fetch_add(1, Ordering::Relaxed);

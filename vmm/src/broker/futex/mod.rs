@@ -24,7 +24,8 @@ pub(super) use queues::{Key, Queues, Sleepers};
 
 use super::{Broker, Member, lock};
 use crate::memory::GuestRam;
-use abi::tasks::{wake_bit, wake_word};
+use crate::outcome::GuestFault;
+use abi::tasks::{NOTICES, wake_bit, wake_word};
 use abi::{Errno, MAX_TASKS};
 use paging::GuestPhys;
 use queues::{Bell, Cancelled, Refusal, Woken};
@@ -33,11 +34,20 @@ use std::sync::Arc;
 /// Buckets of waiters: enough that the vCPUs of a large host seldom meet in one.
 pub(super) const BUCKETS: usize = 256;
 
-/// A word in a segment, as guests name it.
+/// Memory that guests share, as they name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SegmentWord {
-    /// The segment's identifier.
-    pub id: i32,
+pub enum Shared {
+    /// A segment, by its identifier.
+    Segment(i32),
+    /// An object, by its serial number.
+    Object(u64),
+}
+
+/// A word in a segment or an object, as guests name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedWord {
+    /// Where.
+    pub of: Shared,
     /// Bytes from its start.
     pub offset: u64,
 }
@@ -46,7 +56,7 @@ pub struct SegmentWord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FutexWait {
     /// For what.
-    pub word: SegmentWord,
+    pub word: SharedWord,
     /// The value the word must have.
     pub expected: u32,
     /// Which wakers are meant.
@@ -59,7 +69,7 @@ pub struct FutexWait {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FutexWake {
     /// Who waits for this word.
-    pub word: SegmentWord,
+    pub word: SharedWord,
     /// At most so many.
     pub count: u64,
     /// Which waiters are meant.
@@ -70,9 +80,9 @@ pub struct FutexWake {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FutexRequeue {
     /// Who waits for this word.
-    pub from: SegmentWord,
+    pub from: SharedWord,
     /// The other word.
-    pub to: SegmentWord,
+    pub to: SharedWord,
     /// How many to wake at most.
     pub wake: u32,
     /// How many others to move at most.
@@ -130,15 +140,35 @@ pub trait Reach: Send + Sync {
 /// Where a guest hears of its tasks' wake-ups.
 pub struct Inbox {
     machine: Arc<dyn Reach>,
+    end: Box<dyn Fn(GuestFault) + Send + Sync>,
     /// Its [`abi::tasks::TaskPage`].
     tasks: GuestPhys,
 }
 
 impl Inbox {
-    /// The inbox of the guest that `machine` reaches, whose [`abi::tasks::TaskPage`] lies at `tasks`.
+    /// The inbox of the guest that `machine` reaches, whose [`abi::tasks::TaskPage`] lies at `tasks`. `end` ends the
+    /// guest, and returns at once.
     #[must_use]
-    pub fn new(machine: Arc<dyn Reach>, tasks: GuestPhys) -> Inbox {
-        Inbox { machine, tasks }
+    pub fn new(
+        machine: Arc<dyn Reach>,
+        tasks: GuestPhys,
+        end: Box<dyn Fn(GuestFault) + Send + Sync>,
+    ) -> Inbox {
+        Inbox { machine, end, tasks }
+    }
+
+    /// Posts notices ([`abi::object::NOTICE_SHRINK`] …).
+    pub(super) fn notice(&self, bits: u64) {
+        let ram = self.machine.ram();
+        // Can't fail: the VMM has laid the page out itself, in RAM.
+        if ram.fetch_or(self.tasks.add(NOTICES), bits) == Ok(0) {
+            self.machine.interrupt(0);
+        }
+    }
+
+    /// Ends the guest.
+    pub(super) fn end(&self, fault: GuestFault) {
+        (self.end)(fault);
     }
 
     pub(super) fn sleepers(self) -> Arc<Sleepers<Inbox>> {
@@ -191,7 +221,7 @@ impl FutexService for Broker {
     fn futex_wait(&self, guest: u32, vcpu: u32, wait: &FutexWait) -> Result<(), Errno> {
         let member = self.member(guest)?;
         let home = lock(&member.home);
-        let found = home.word(wait.word.id, wait.word.offset)?;
+        let found = home.word(wait.word)?;
         let (task, load) = (wait.task as usize, || found.word.load());
         let sleepers = &member.sleepers;
         let (bitset, expected) = (wait.bitset, wait.expected);
@@ -202,7 +232,7 @@ impl FutexService for Broker {
 
     fn futex_wake(&self, guest: u32, wake: &FutexWake) -> Result<FutexWoken, Errno> {
         let member = self.member(guest)?;
-        let key = lock(&member.home).key(wake.word.id, wake.word.offset)?;
+        let key = lock(&member.home).key(wake.word)?;
         let asker = Some(&member.sleepers);
         Ok(self.queues.wake(asker, key, wake.count, wake.bitset).into())
     }
@@ -210,8 +240,8 @@ impl FutexService for Broker {
     fn futex_requeue(&self, guest: u32, requeue: &FutexRequeue) -> Result<FutexWoken, Errno> {
         let member = self.member(guest)?;
         let home = lock(&member.home);
-        let from = home.word(requeue.from.id, requeue.from.offset)?;
-        let to = home.key(requeue.to.id, requeue.to.offset)?;
+        let from = home.word(requeue.from)?;
+        let to = home.key(requeue.to)?;
         let compare = requeue.expected.map(|expected| (expected, || from.word.load()));
         let counts = (u64::from(requeue.wake), u64::from(requeue.requeue));
         let asker = Some(&member.sleepers);
@@ -233,7 +263,7 @@ impl Broker {
     pub(super) fn forget_waiters(&self, guest: u32, member: &Member) {
         // Its waiters leave first: a wake-up of one that is dead would be lost.
         self.queues.leave(&member.sleepers);
-        let Inbox { machine, tasks } = member.sleepers.bell();
+        let Inbox { machine, tasks, .. } = member.sleepers.bell();
         let home = lock(&member.home);
         robust::give_back_locks(guest, machine.ram(), *tasks, &home, &self.queues);
     }

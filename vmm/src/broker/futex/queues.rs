@@ -20,10 +20,10 @@
 use super::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::collections::VecDeque;
 
-/// A word in a segment.
+/// A word in a segment or an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
-    /// The segment's number, which no other segment ever has.
+    /// The number of either, which no other ever has.
     pub(crate) segment: u64,
     /// Bytes from its start.
     pub(crate) offset: u64,

@@ -1,8 +1,9 @@
 //! Waiting for words and waking, with windows that no VM stands behind; and the locks of guests that died.
 
 use super::*;
-use crate::broker::{FutexRequeue, FutexWait, FutexWake, FutexWoken, SegmentWord};
+use crate::broker::{FutexRequeue, FutexWait, FutexWake, FutexWoken, Shared, SharedWord};
 use crate::memory::GuestRam;
+use crate::outcome::GuestFault;
 use ::futex::{FUTEX_OWNER_DIED, FUTEX_WAITERS};
 use abi::MAX_TASKS;
 use abi::ipc::SHM_HUGETLB;
@@ -19,6 +20,8 @@ const TABLES: u64 = 0x11_0000;
 pub(super) struct FakeMachine {
     ram: GuestRam,
     interrupts: Mutex<Vec<u32>>,
+    /// Why it was ended.
+    pub(super) ended: Mutex<Vec<GuestFault>>,
 }
 
 impl FakeMachine {
@@ -26,6 +29,7 @@ impl FakeMachine {
         FakeMachine {
             ram: GuestRam::new(2 << 20).unwrap(),
             interrupts: Mutex::default(),
+            ended: Mutex::default(),
         }
     }
 
@@ -47,6 +51,16 @@ impl FakeMachine {
             robust_list,
         };
         self.ram.write(TASKS.add(record(task)), told.as_bytes()).unwrap();
+    }
+
+    /// Gives a task a list with one robust lock, 16 bytes into what lies at `gpa` of the guest's window: the link, and
+    /// 8 bytes further the lock, which that task has.
+    pub(super) fn put_robust_lock(&self, gpa: u64) {
+        let mut tables = Tables::new(self);
+        tables.map(HEAD, 0x8_0000, 1, Rights::USER | Rights::WRITE);
+        tables.map(SEGMENT, gpa, 1, Rights::USER | Rights::WRITE);
+        self.put(0x8_0000, &[SEGMENT + 16, 8, 0]);
+        self.put_record(17, TID, TABLES, HEAD);
     }
 
     fn put(&self, gpa: u64, words: &[u64]) {
@@ -99,7 +113,7 @@ impl TableMemoryMut for Tables<'_> {
 }
 
 impl Group {
-    fn wait(&self, guest: u32, task: u32, word: SegmentWord, expected: u32) -> Result<(), Errno> {
+    pub(super) fn wait(&self, guest: u32, task: u32, word: SharedWord, expected: u32) -> Result<(), Errno> {
         let wait = FutexWait {
             word,
             expected,
@@ -109,7 +123,13 @@ impl Group {
         self.broker.futex_wait(guest, 10 + task, &wait)
     }
 
-    fn wake(&self, guest: u32, word: SegmentWord, count: u64, bitset: u32) -> Result<(u64, bool), Errno> {
+    pub(super) fn wake(
+        &self,
+        guest: u32,
+        word: SharedWord,
+        count: u64,
+        bitset: u32,
+    ) -> Result<(u64, bool), Errno> {
         let wake = FutexWake { word, count, bitset };
         let FutexWoken { count, own } = self.broker.futex_wake(guest, &wake)?;
         Ok((count, own))
@@ -118,8 +138,8 @@ impl Group {
     fn requeue(
         &self,
         guest: u32,
-        from: SegmentWord,
-        to: SegmentWord,
+        from: SharedWord,
+        to: SharedWord,
         counts: (u32, u32),
         expected: Option<u32>,
     ) -> Result<(u64, bool), Errno> {
@@ -146,8 +166,11 @@ impl Group {
     }
 }
 
-const fn word(id: i32, offset: u64) -> SegmentWord {
-    SegmentWord { id, offset }
+const fn word(id: i32, offset: u64) -> SharedWord {
+    SharedWord {
+        of: Shared::Segment(id),
+        offset,
+    }
 }
 
 const ANY: u32 = u32::MAX;
@@ -311,10 +334,10 @@ struct Owner {
     id: i32,
 }
 
-const HEAD: u64 = 0x40_0000;
+pub(super) const HEAD: u64 = 0x40_0000;
 const SEGMENT: u64 = 0x7000_0000;
 const READ_ONLY: u64 = 0x7800_0000;
-const TID: u32 = abi::group_pid(1, 33);
+pub(super) const TID: u32 = abi::group_pid(1, 33);
 
 impl Owner {
     /// `locks`: offsets in the segment; a lock's word follows its link by 8 bytes.

@@ -100,7 +100,10 @@ fn a_segment_of_huge_pages_takes_them_whole() {
         return;
     }
     let id = make(5000).unwrap() as i32;
-    let attach = |room| group.broker.attach(0, &ROOT, id, 0, room, Errno::EINVAL);
+    let attach = |bytes| {
+        let errno = Errno::EINVAL;
+        group.broker.attach(0, &ROOT, id, 0, &[Room { bytes, errno }])
+    };
     assert_eq!(attach(2 * MIB - 1), Err(Errno::EINVAL));
     let attached = attach(2 * MIB).unwrap();
     assert_eq!((attached.size, attached.gpa % (2 * MIB)), (2 * MIB, 0));

@@ -4,15 +4,18 @@ mod attach_cases;
 mod fork;
 mod fork_cases;
 mod frames;
+mod limits;
 mod model;
+mod object;
 mod operations;
 mod properties;
 mod remap_cases;
 mod scarce;
+mod shared_cases;
 mod space;
 mod tree;
 
-use super::area::SegmentRef;
+use super::area::{SegmentRef, Window};
 use super::{AddressSpace, Memory, World};
 use crate::arch::direct;
 use abi::boot::{BootInfo, GpaRange};
@@ -35,7 +38,7 @@ const FILE: GuestPhys = GuestPhys::new(5 * MIB / 2);
 const LOADED: u32 = 0b101;
 
 /// Memory of 42 MiB in two ranges with crooked ends.
-fn memory() -> Memory {
+pub(crate) fn memory() -> Memory {
     direct::clear();
     let mut boot = BootInfo::new_zeroed();
     boot.ram = [
@@ -84,7 +87,7 @@ enum Booking {
 
 /// A world that does what it is asked, and remembers.
 #[derive(Default)]
-struct FakeWorld {
+pub(crate) struct FakeWorld {
     /// Attaches of each segment, as the broker would count them.
     attaches: BTreeMap<i32, i64>,
     /// What it was told of them since this was last emptied.
@@ -93,6 +96,10 @@ struct FakeWorld {
     flushed: Vec<(u64, u64)>,
     /// How many fragments more the broker allows.
     refuses_after: Option<u32>,
+    /// How long the broker says objects are.
+    objects: BTreeMap<u64, u64>,
+    /// Ranges of objects it has shown.
+    ranges: u64,
 }
 
 impl World for FakeWorld {
@@ -134,6 +141,37 @@ impl World for FakeWorld {
 
     fn punch(&mut self, segment: &SegmentRef, len: u64) -> Result<(), Errno> {
         direct::zero(segment.start(), len);
+        Ok(())
+    }
+
+    fn map_object(
+        &mut self,
+        serial: u64,
+        window: Window,
+        offset: u64,
+        len: u64,
+    ) -> Result<(GuestPhys, u64), Errno> {
+        assert!(len > 0 && offset.is_multiple_of(PAGE_SIZE) && len.is_multiple_of(PAGE_SIZE));
+        self.ranges += 1;
+        // Every range lies elsewhere, at a 2 MiB boundary.
+        let base = if window == Window::ReadOnly {
+            1 << 45
+        } else {
+            1 << 44
+        };
+        let gpa = GuestPhys::new(base + (self.ranges << 32));
+        Ok((gpa, self.object_size(serial)))
+    }
+
+    fn object_size(&mut self, serial: u64) -> u64 {
+        self.objects[&serial]
+    }
+
+    fn read_object(&mut self, serial: u64, offset: u64, to: GuestPhys, len: u64) -> Result<(), Errno> {
+        // Each page has its number in it.
+        let there = self.object_size(serial).saturating_sub(offset).min(len);
+        let page = offset / PAGE_SIZE;
+        direct::write(to, &[page as u8 + 1; PAGE_SIZE as usize][..there as usize]);
         Ok(())
     }
 }

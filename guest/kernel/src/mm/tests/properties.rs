@@ -58,7 +58,7 @@ impl Test {
             }
         }
         let mut space = loaded_space(&mut memory);
-        space.set_program_end(GuestVirt::new(BREAK * PAGE_SIZE - 5));
+        space.set_program_end(GuestVirt::new(BREAK * PAGE_SIZE - 5), 0);
         let model = Model {
             brk_start: BREAK * PAGE_SIZE,
             brk: BREAK * PAGE_SIZE,

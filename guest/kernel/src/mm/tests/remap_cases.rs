@@ -1,7 +1,7 @@
 //! mremap that leaves the old place mapped: who has which page then, and that all come back.
 
 use super::super::area::{Backing, Prot};
-use super::super::{AddressSpace, Memory, Placement};
+use super::super::{Access, AddressSpace, Fault, Memory, Placement};
 use super::{FakeWorld, end, loaded_space, memory};
 use abi::{Errno, LARGE_PAGE_SIZE, PAGE_SIZE};
 use paging::{GuestPhys, GuestVirt, Leaf, Rights, lookup};
@@ -12,6 +12,13 @@ const PLACES: [GuestVirt; 2] = [GuestVirt::new(0x7100_0000_0000), GuestVirt::new
 const BLOCK: u64 = LARGE_PAGE_SIZE / PAGE_SIZE;
 const MAYMOVE: u64 = 1;
 const KEEP_FIXED: u64 = 1 | 2 | 4;
+
+/// Shared memory of so many pages.
+const fn shared(pages: u64) -> Backing {
+    Backing::SharedAnonymous {
+        len: pages * PAGE_SIZE,
+    }
+}
 
 struct Guest {
     memory: Memory,
@@ -106,7 +113,7 @@ fn shared_pages_at_a_second_place_are_the_same_and_come_back_once() {
         for (from, pages) in [(0, 3 * BLOCK), (BLOCK / 2, BLOCK + 7), (5, 9)] {
             for gone_first in [OLD, to] {
                 let touched = [0, 6, BLOCK - 1, BLOCK + 3];
-                let mut guest = Guest::new(Backing::SharedAnonymous, 3 * BLOCK, touched.into_iter());
+                let mut guest = Guest::new(shared(3 * BLOCK), 3 * BLOCK, touched.into_iter());
                 assert_eq!(guest.remap(from, 0, pages, KEEP_FIXED & 3, to), Ok(to));
                 for page in 0..pages {
                     let (old, new) = (guest.frame(OLD, from + page), guest.frame(to, page));
@@ -131,6 +138,44 @@ fn shared_pages_at_a_second_place_are_the_same_and_come_back_once() {
                 guest.finish();
             }
         }
+    }
+}
+
+#[test]
+fn shared_memory_ends_where_it_ended_when_it_was_mapped() {
+    // Grown in its place, moved while growing, seen from a second place that is longer.
+    for (old, flags, to) in [
+        (5, 0, OLD),
+        (5, MAYMOVE, OLD),
+        (5, 3, PLACES[1]),
+        (0, 3, PLACES[1]),
+    ] {
+        let mut guest = Guest::new(shared(5), 5, 0..5);
+        let at = guest.remap(0, old, 3 * BLOCK, flags, to).unwrap();
+        let fault = |guest: &mut Guest, page: u64| {
+            let Guest { memory, world, space } = guest;
+            space.fault(memory, world, at.add(page * PAGE_SIZE), Access::Write)
+        };
+        let missing = [5, 6, BLOCK, 3 * BLOCK - 1];
+        assert_eq!(fault(&mut guest, 4), Ok(()));
+        for page in missing {
+            assert_eq!(fault(&mut guest, page), Err(Fault::BeyondEnd), "page {page}");
+        }
+        assert_eq!(
+            (0..5).map(|page| guest.read(at, page)).collect::<Vec<_>>(),
+            [0, 1, 2, 3, 4]
+        );
+        // A fork shares what there is.
+        let Guest { memory, world, space } = &mut guest;
+        let child = space.fork(memory, world).unwrap();
+        for page in missing {
+            assert_eq!(
+                lookup(&memory.frames, child.root(), at.add(page * PAGE_SIZE)),
+                None
+            );
+        }
+        end(memory, world, child);
+        guest.finish();
     }
 }
 
@@ -166,7 +211,7 @@ fn private_memory_has_no_second_place() {
 
 #[test]
 fn a_second_place_that_lacks_tables_changes_nothing() {
-    for backing in [Backing::SharedAnonymous, Backing::Anonymous] {
+    for backing in [shared(2 * BLOCK), Backing::Anonymous] {
         for pages in [9, BLOCK, 2 * BLOCK] {
             let mut refused = 0;
             for left in 0.. {

@@ -41,6 +41,7 @@ pub(super) fn segment(id: i32, window: Window, pages: u64) -> SegmentRef {
         id,
         window,
         attach: 0,
+        key: 0,
         gpa,
         size: pages * PAGE_SIZE,
         offset: 0,
@@ -300,16 +301,20 @@ fn faults_run_ahead_within_the_window_and_around_what_is_there() {
 }
 
 #[test]
-fn an_attach_that_finds_no_tables_leaves_nothing() {
+fn the_pages_of_an_attach_that_finds_no_tables_come_when_they_are_touched() {
     let mut guest = guest();
     guest.with_frames(2, |guest| {
-        assert_eq!(
-            guest.attach(Some(BASE), segment(1, Window::ReadWrite, 5)),
-            Err(Errno::ENOMEM)
-        );
+        guest
+            .attach(Some(BASE), segment(1, Window::ReadWrite, 5))
+            .unwrap();
         assert_eq!(guest.memory.frames.free_frames(), 2);
+        assert_eq!(guest.sizes(), vec![]);
+        assert_eq!(guest.fault(page(1), Access::Write), Err(Fault::OutOfMemory));
     });
-    assert_eq!((guest.areas(), guest.sizes()), (vec![], vec![]));
+    guest.fault(page(1), Access::Write).unwrap();
+    let leaf = lookup(&guest.memory.frames, guest.space.root(), page(1)).unwrap();
+    assert_eq!(leaf.phys, segment(1, Window::ReadWrite, 5).gpa.add(PAGE_SIZE));
+    assert_eq!(guest.sizes(), vec![PAGE_SIZE; 5]);
     guest.end();
 }
 

@@ -45,7 +45,7 @@ impl Both {
         gaps
     }
 
-    fn check(&self, at: u64, len: u64, align: u64) {
+    fn check(&mut self, at: u64, len: u64, align: u64) {
         let virt = GuestVirt::new(at);
         let bounds = |area: &Area| (area.start.get(), area.end.get());
         let first = self

@@ -65,7 +65,7 @@ pub fn admit(kernel: &mut Kernel, cpu: &'static Cpu, task: u16) -> bool {
 
 /// Acts on the signals that are due for task `task`, which runs here or has just begun to wait.
 pub fn deliver(kernel: &mut Kernel, cpu: &'static Cpu, task: u16) {
-    if let State::Parked(Wait::Vfork(_) | Wait::Exec) = kernel.tasks[usize::from(task)].state {
+    if let State::Parked(Wait::Vfork(_) | Wait::Exec | Wait::Object) = kernel.tasks[usize::from(task)].state {
         return end_if_fatal(kernel, cpu, task);
     }
     loop {

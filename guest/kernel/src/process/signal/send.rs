@@ -7,12 +7,9 @@ use crate::arch::apic;
 use crate::arch::context::Context;
 use crate::arch::cpu::Cpu;
 use crate::kernel::Kernel;
-use crate::process::Fate;
 use crate::process::task::{NONE, State, Task, Wait, threads_of};
+use crate::process::{Fate, limits};
 use abi::Errno;
-
-/// The limit of signals a user may have sent to its processes and not taken (getrlimit(2)).
-const RLIMIT_SIGPENDING: usize = 11;
 
 /// To whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +60,7 @@ pub fn send_for(
         Claim::None
     };
     let uid = process.credentials.uid[0];
-    let [limit, _] = process.limit(RLIMIT_SIGPENDING);
+    let [limit, _] = process.limit(limits::SIGPENDING);
     let pending = match target {
         Target::Task(task) => &mut kernel.tasks[usize::from(task)].pending,
         Target::Process(number) => &mut kernel.processes[usize::from(number)].pending,
@@ -143,7 +140,7 @@ fn look(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, signal: u32) {
         State::Running if cpu.current_task() != Some(task) => apic::send_reschedule(entry.last_cpu.into()),
         State::Parked(Wait::Stopped) if signal != SIGKILL => {}
         // Only the end of all threads is worth it, which signals that dump core don't bring about at once.
-        State::Parked(Wait::Vfork(_) | Wait::Exec) if !ends || dumps_core(signal) => {}
+        State::Parked(Wait::Vfork(_) | Wait::Exec | Wait::Object) if !ends || dumps_core(signal) => {}
         State::Parked(wait) => kernel.interrupt(cpu, task, wait),
         State::Running | State::Ready | State::Free => {}
     }
@@ -163,9 +160,11 @@ impl Kernel {
                     entry.interrupted = true
                 }
                 // What it waits for may be there.
-                Wait::Input | Wait::Child | Wait::Signal(_) => entry.retry = true,
+                Wait::Input | Wait::Pipe(_) | Wait::Poll | Wait::Child | Wait::Signal(_) => {
+                    entry.retry = true;
+                }
                 // It ends, or has waited for nothing but to go on.
-                Wait::Vfork(_) | Wait::Exec | Wait::Stopped => {}
+                Wait::Vfork(_) | Wait::Exec | Wait::Object | Wait::Stopped => {}
             }
         }
         self.wake(cpu, task);

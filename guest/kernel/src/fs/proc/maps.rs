@@ -1,0 +1,140 @@
+//! `/proc/PID/maps`: the areas of a process's memory (proc_pid_maps(5)).
+//!
+//! A line: addresses, rights and whether it is shared, where in the file it starts, the file's device and inode number, and
+//! from column 73 on what it is: a path, `/SYSV` and the key of a segment with its id as inode number, or the part of
+//! the program's memory that it is.
+
+use super::process;
+use super::text::Text;
+use crate::arch::given;
+use crate::fs::FileId;
+use crate::fs::inode::{FIRST_GIVEN, NONE};
+use crate::kernel::Kernel;
+use crate::mm::Layout;
+use crate::mm::area::{Area, Backing, Prot};
+use paging::{GuestPhys, GuestVirt};
+
+/// Where the name of an area starts, in characters.
+const NAME_AT: usize = 73;
+/// The file system of segments has a device number of its own: the first one, as on Linux.
+const SEGMENTS: (u64, u64) = (0, 1);
+
+/// What stands in the last columns of a line.
+enum Name {
+    None,
+    /// A segment, by the key it was made with.
+    Segment(u32),
+    /// A file in the tree.
+    File(FileId),
+    /// A part of the program's memory.
+    Part(&'static str),
+}
+
+/// `/proc/PID/maps`.
+pub fn maps(kernel: &mut Kernel, number: usize, text: &mut Text<'_>) {
+    let mut at = GuestVirt::new(0);
+    while let Some((space, memory)) = process::memory_of(kernel, number)
+        && let Some(area) = space.first_area(memory, at)
+        && !text.is_full()
+    {
+        at = area.end;
+        let (layout, brk) = (space.layout(), space.program_break());
+        line(kernel, &area, (layout, brk), text);
+    }
+}
+
+fn line(kernel: &Kernel, area: &Area, layout: (Layout, u64), text: &mut Text<'_>) {
+    let start = text.written();
+    text.hex(area.start.get(), 8)
+        .str("-")
+        .hex(area.end.get(), 8)
+        .str(" ");
+    for (right, letter) in [(Prot::READ, "r"), (Prot::WRITE, "w"), (Prot::EXECUTE, "x")] {
+        text.str(if area.prot.contains(right) { letter } else { "-" });
+    }
+    text.str(if area.is_shared() { "s " } else { "p " });
+    let (offset, device, inode, name) = behind(kernel, area, layout);
+    text.hex(offset, 8)
+        .str(" ")
+        .hex(device.0, 2)
+        .str(":")
+        .hex(device.1, 2);
+    text.str(" ").dec(inode);
+    if !matches!(name, Name::None) {
+        text.str(" ");
+        while text.written() - start < NAME_AT as u64 {
+            text.str(" ");
+        }
+    }
+    match name {
+        Name::None => {}
+        Name::Segment(key) => {
+            text.str("/SYSV").hex(key.into(), 8).str(" (deleted)");
+        }
+        Name::Part(part) => {
+            text.str(part);
+        }
+        Name::File(file) => {
+            let mut room = [0; 512];
+            text.bytes(kernel.files.path(file, &mut room));
+            if kernel.files.inodes.get(file).links == 0 {
+                text.str(" (deleted)");
+            }
+        }
+    }
+    text.str("\n");
+}
+
+/// Offset, device, inode number and name of what is behind an area.
+fn behind(kernel: &Kernel, area: &Area, (layout, brk): (Layout, u64)) -> (u64, (u64, u64), u64, Name) {
+    let tree = (0, kernel.boot().tree_id);
+    let nothing = |name| (0, (0, 0), 0, name);
+    match area.backing {
+        Backing::Segment(part) => (
+            part.offset,
+            SEGMENTS,
+            part.id as u64,
+            Name::Segment(part.key as u32),
+        ),
+        Backing::File(part) => {
+            let inode = kernel.files.inodes.get(part.file);
+            let device = (0, tree.1 + kernel.files.device(part.file) as u64);
+            let number = if inode.object == 0 {
+                inode.number
+            } else {
+                inode.object
+            };
+            (part.offset, device, number, Name::File(part.file))
+        }
+        Backing::Image { phys, .. } => match given_at(kernel, phys) {
+            Some((file, offset)) => {
+                let inode = kernel.files.inodes.get(file).number;
+                (offset, tree, inode, Name::File(file))
+            }
+            None => nothing(Name::Part("[vdso]")),
+        },
+        // On Linux shared anonymous memory is a file, of a device of its own.
+        Backing::SharedAnonymous { .. } => (0, SEGMENTS, 1, Name::Part("/dev/zero (deleted)")),
+        Backing::Anonymous => {
+            let within = |from: u64, to: u64| area.start.get() < to && from < area.end.get();
+            nothing(if within(layout.brk, brk) {
+                Name::Part("[heap]")
+            } else if within(layout.stack, layout.stack + 1) {
+                Name::Part("[stack]")
+            } else {
+                Name::None
+            })
+        }
+    }
+}
+
+/// The file that travelled with the guest and lies at `phys`, and where in it that is.
+fn given_at(kernel: &Kernel, phys: GuestPhys) -> Option<(FileId, u64)> {
+    let at = phys.get();
+    let files = given::files(kernel.boot());
+    let index = files
+        .iter()
+        .position(|file| (file.contents.start..file.contents.start + file.contents.len).contains(&at))?;
+    let file = FileId(FIRST_GIVEN + index as u16);
+    (file != NONE).then_some((file, at - files[index].contents.start))
+}

@@ -1,0 +1,48 @@
+//! The system calls about files and descriptors.
+//!
+//! | file | family |
+//! |---|---|
+//! | `path` | from a program's path to what it names |
+//! | `open` | open, creat, close |
+//! | `name` | link, symlink, unlink, rename, mkdir, rmdir, readlink, getcwd, chdir |
+//! | `attribute` | stat, access, chmod, chown, utimensat, statfs, truncate |
+//! | `descriptor` | dup, fcntl, ioctl |
+//! | `lock` | fcntl's locks, flock |
+//! | `listing` | getdents64 |
+//! | `transfer` | read, write and their kin, lseek, sendfile |
+//! | `content` | bytes between programs and files |
+//! | `object` | bytes between programs and files in `/dev/shm`, which are the group's |
+//! | `stdio` | bytes between programs and the command's stdin, stdout and stderr |
+//! | `pipe` | pipe; bytes between programs and pipes |
+//! | `procfs` | bytes between programs and `/proc` |
+//! | `poll` | poll, select |
+//! | `random` | random bytes |
+
+pub mod attribute;
+pub mod content;
+pub mod descriptor;
+pub mod listing;
+pub mod lock;
+pub mod name;
+pub mod object;
+pub mod open;
+pub mod path;
+pub mod pipe;
+pub mod poll;
+pub mod procfs;
+pub mod random;
+pub mod stdio;
+pub mod transfer;
+
+use super::Call;
+use crate::fs::open::OpenFile;
+use abi::Errno;
+
+/// The open file that descriptor `fd` means, and its number.
+///
+/// # Errors
+/// EBADF.
+pub fn open_file(call: &mut Call<'_>, fd: u64) -> Result<(u16, OpenFile), Errno> {
+    let descriptor = call.descriptors().get(fd as u32).ok_or(Errno::EBADF)?;
+    Ok((descriptor.open, *call.kernel.files.open.get(descriptor.open)))
+}

@@ -1,0 +1,692 @@
+//! read and write in all their forms, lseek, sendfile: which bytes of a program go where is decided here, and the
+//! files beside this one move them.
+
+use super::content::Region;
+use super::{content, object, open_file, pipe, procfs, random, stdio};
+use crate::fs::FileId;
+use crate::fs::device::Device;
+use crate::fs::inode::{Kind, SET_GID, SET_UID};
+use crate::fs::open::{O_APPEND, O_NOATIME, OpenFile, What};
+use crate::mm::contents::MOST_BYTES;
+use crate::process::limits;
+use crate::process::signal::SIGXFSZ;
+use crate::process::task::Wait;
+use crate::syscall::{Attempt, Call, Reply, number};
+use crate::time;
+use abi::Errno;
+use abi::object::AT_END;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// Most bytes one call moves (Linux's MAX_RW_COUNT).
+pub const MOST: u64 = 0x7fff_f000;
+const MOST_VECTORS: u64 = 1024;
+/// Most bytes one sendfile moves: page by page, which is slow where ring 0 is emulated.
+const MOST_SENT: u64 = 16 << 20;
+/// How many vectors of an array are kept at hand.
+const AT_HAND: usize = 8;
+/// How old the time of the last read may be before it is set again although nothing was written (mount(8), relatime).
+const DAY_NS: u64 = 24 * 3600 * 1_000_000_000;
+
+/// `struct iovec`.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct IoVec {
+    base: u64,
+    len: u64,
+}
+
+/// Where a program's bytes are.
+pub trait Buffers {
+    /// In how many pieces.
+    fn count(&self) -> u64;
+
+    /// Piece number `index`.
+    ///
+    /// # Errors
+    /// EFAULT, EINVAL: the array may have changed since it was checked.
+    fn get(&self, call: &mut Call<'_>, index: u64) -> Result<Region, Errno>;
+
+    /// Puts `bytes` where the pieces are, one after the other.
+    ///
+    /// # Errors
+    /// EFAULT; what comes before is there.
+    fn scatter(&self, call: &mut Call<'_>, bytes: &[u8]) -> Result<(), Errno> {
+        let mut rest = bytes;
+        for index in 0..self.count() {
+            let Region { address, len } = self.get(call, index)?;
+            let (piece, after) = rest.split_at(rest.len().min(len as usize));
+            call.with_space(|space, memory, world| space.write(memory, world, address, piece))?;
+            rest = after;
+        }
+        Ok(())
+    }
+
+    /// Fills `bytes` from the pieces, one after the other.
+    ///
+    /// # Errors
+    /// EFAULT.
+    fn gather(&self, call: &mut Call<'_>, bytes: &mut [u8]) -> Result<(), Errno> {
+        let mut rest = bytes;
+        for index in 0..self.count() {
+            let Region { address, len } = self.get(call, index)?;
+            let take = rest.len().min(len as usize);
+            let (piece, after) = rest.split_at_mut(take);
+            call.with_space(|space, memory, world| space.read(memory, world, address, piece))?;
+            rest = after;
+        }
+        Ok(())
+    }
+
+    /// How many bytes in all, as far as one call moves them.
+    ///
+    /// # Errors
+    /// As [`Buffers::get`].
+    fn total(&self, call: &mut Call<'_>) -> Result<u64, Errno> {
+        let mut total = 0u64;
+        for index in 0..self.count() {
+            total = total.saturating_add(self.get(call, index)?.len);
+        }
+        Ok(total.min(MOST))
+    }
+}
+
+/// One piece.
+struct One(Region);
+
+impl Buffers for One {
+    fn count(&self) -> u64 {
+        1
+    }
+
+    fn get(&self, _call: &mut Call<'_>, _index: u64) -> Result<Region, Errno> {
+        Ok(self.0)
+    }
+}
+
+impl One {
+    fn new(address: u64, len: u64) -> One {
+        One(Region {
+            address,
+            len: len.min(MOST),
+        })
+    }
+}
+
+/// A program's array of vectors, all of it checked before anything is moved (readv(2): EINVAL and EFAULT come
+/// first). Those beyond the first few are read again when their turn comes, and checked again.
+struct Vectors {
+    first: [IoVec; AT_HAND],
+    array: u64,
+    count: u64,
+}
+
+impl Vectors {
+    fn new(call: &mut Call<'_>, array: u64, count: u64) -> Result<Vectors, Errno> {
+        if count > MOST_VECTORS {
+            return Err(Errno::EINVAL);
+        }
+        let mut vectors = Vectors {
+            first: [IoVec { base: 0, len: 0 }; AT_HAND],
+            array,
+            count,
+        };
+        let here = &mut vectors.first[..AT_HAND.min(count as usize)];
+        call.with_space(|space, memory, world| space.read(memory, world, array, here.as_mut_bytes()))?;
+        if here.iter().any(|vector| vector.len > i64::MAX as u64) {
+            return Err(Errno::EINVAL);
+        }
+        for index in AT_HAND as u64..count {
+            vectors.get(call, index)?;
+        }
+        Ok(vectors)
+    }
+}
+
+impl Buffers for Vectors {
+    fn count(&self) -> u64 {
+        self.count
+    }
+
+    fn get(&self, call: &mut Call<'_>, index: u64) -> Result<Region, Errno> {
+        let vector = match self.first.get(index as usize) {
+            Some(vector) => *vector,
+            None => call.read(self.array.wrapping_add(index * size_of::<IoVec>() as u64))?,
+        };
+        if vector.len > i64::MAX as u64 {
+            return Err(Errno::EINVAL);
+        }
+        Ok(Region {
+            address: vector.base,
+            len: vector.len.min(MOST),
+        })
+    }
+}
+
+/// Does something with each piece until one is not done whole; how much was done. An error counts only if nothing
+/// was done before.
+pub fn each<B: Buffers>(
+    call: &mut Call<'_>,
+    buffers: &B,
+    mut work: impl FnMut(&mut Call<'_>, Region, u64) -> Result<u64, Errno>,
+) -> Result<u64, Errno> {
+    let mut done = 0;
+    for index in 0..buffers.count() {
+        let part = buffers.get(call, index).and_then(|region| {
+            let region = Region {
+                len: region.len.min(MOST - done),
+                ..region
+            };
+            if region.len == 0 {
+                return Ok((0, 0));
+            }
+            work(call, region, done).map(|moved| (moved, region.len))
+        });
+        match part {
+            Ok((moved, len)) => {
+                done += moved;
+                if moved < len {
+                    break;
+                }
+            }
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(done)
+}
+
+/// Where in a file: at its own offset, or at another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    /// The open file's, which moves on.
+    Own,
+    /// This one.
+    Given(u64),
+}
+
+impl At {
+    fn given(offset: u64) -> Result<At, Errno> {
+        if offset as i64 >= 0 {
+            Ok(At::Given(offset))
+        } else {
+            Err(Errno::EINVAL)
+        }
+    }
+
+    fn or(self, own: u64) -> u64 {
+        match self {
+            At::Own => own,
+            At::Given(offset) => offset,
+        }
+    }
+}
+
+/// Whether what is open has places to read and write at.
+fn has_places(what: What) -> bool {
+    matches!(what, What::File(_) | What::Proc(_))
+}
+
+fn moved_on(call: &mut Call<'_>, number: u16, at: At, offset: u64) {
+    if at == At::Own {
+        call.kernel.files.open.get_mut(number).offset = offset;
+    }
+}
+
+fn read_from<B: Buffers>(call: &mut Call<'_>, fd: u64, buffers: &B, at: At) -> Reply {
+    let (number, open) = match open_file(call, fd) {
+        Ok(found) => found,
+        Err(error) => return Reply::Error(error),
+    };
+    if at != At::Own && !has_places(open.what) {
+        return Reply::Error(Errno::ESPIPE);
+    }
+    if !open.can_read() {
+        return Reply::Error(Errno::EBADF);
+    }
+    match open.what {
+        What::Stdio(_) => stdio::read(call, &open, buffers),
+        What::Reader(pipe) => pipe::read(call, pipe, &open, buffers),
+        What::Writer(_) => Reply::Error(Errno::EBADF),
+        What::File(file) => {
+            let offset = at.or(open.offset);
+            let got = read_file(call, file, buffers, offset, &open);
+            if let Ok(got) = got {
+                moved_on(call, number, at, offset + got);
+            }
+            got.into()
+        }
+        What::Proc(node) => {
+            let offset = at.or(open.offset);
+            let got = procfs::read(call, node, offset, buffers);
+            if let Ok(got) = got {
+                moved_on(call, number, at, offset + got);
+            }
+            got.into()
+        }
+    }
+}
+
+fn read_file<B: Buffers>(
+    call: &mut Call<'_>,
+    file: FileId,
+    buffers: &B,
+    offset: u64,
+    open: &OpenFile,
+) -> Result<u64, Errno> {
+    match call.kernel.files.inodes.get(file).kind {
+        Kind::Regular => {}
+        Kind::Directory => return Err(Errno::EISDIR),
+        Kind::Device(device) => return read_device(call, device, buffers),
+        Kind::Link | Kind::Free => return Err(Errno::EINVAL),
+    }
+    if let Some(serial) = call.kernel.files.object(file) {
+        return each(call, buffers, |call, region, done| {
+            object::read(call, serial, offset + done, region)
+        });
+    }
+    let got = each(call, buffers, |call, region, done| {
+        content::read(call, file, offset + done, region)
+    })?;
+    if got > 0 && open.flags & O_NOATIME == 0 {
+        let times = &mut call.kernel.files.inodes.get_mut(file).times;
+        let last = times.accessed;
+        let now = time::realtime();
+        if last <= times.modified || last <= times.changed || now > last + DAY_NS {
+            times.accessed = now;
+        }
+    }
+    Ok(got)
+}
+
+fn read_device<B: Buffers>(call: &mut Call<'_>, device: Device, buffers: &B) -> Result<u64, Errno> {
+    match device {
+        Device::Null => Ok(0),
+        Device::Zero | Device::Full => each(call, buffers, |call, region, _| {
+            call.with_space(|space, memory, world| {
+                space.clear_out(memory, world, region.address, region.len)
+            })?;
+            Ok(region.len)
+        }),
+        Device::Random | Device::Urandom => each(call, buffers, |call, region, _| random::fill(call, region)),
+        Device::Tty => Err(Errno::ENXIO),
+    }
+}
+
+fn write_to<B: Buffers>(call: &mut Call<'_>, fd: u64, buffers: &B, at: At) -> Reply {
+    let (number, open) = match open_file(call, fd) {
+        Ok(found) => found,
+        Err(error) => return Reply::Error(error),
+    };
+    if at != At::Own && !has_places(open.what) {
+        return Reply::Error(Errno::ESPIPE);
+    }
+    if !open.can_write() {
+        return Reply::Error(Errno::EBADF);
+    }
+    match open.what {
+        What::Stdio(which) => stdio::write(call, which, &open, buffers),
+        What::Writer(pipe) => pipe::write(call, pipe, &open, buffers),
+        What::Reader(_) => Reply::Error(Errno::EBADF),
+        What::File(file) if call.kernel.files.object(file).is_some() => {
+            write_object(call, file, number, &open, buffers, at)
+        }
+        What::File(file) => {
+            let offset = if open.flags & O_APPEND != 0 {
+                call.kernel.memory.contents.size(file)
+            } else {
+                at.or(open.offset)
+            };
+            let done = write_file(call, file, buffers, offset);
+            if let Ok(done) = done {
+                moved_on(call, number, at, offset + done);
+            }
+            done.into()
+        }
+        What::Proc(node) => {
+            let offset = at.or(open.offset);
+            let done = procfs::write(call, node, offset, buffers);
+            if let Ok(done) = done {
+                moved_on(call, number, at, offset + done);
+            }
+            done.into()
+        }
+    }
+}
+
+fn write_file<B: Buffers>(call: &mut Call<'_>, file: FileId, buffers: &B, offset: u64) -> Result<u64, Errno> {
+    match call.kernel.files.inodes.get(file).kind {
+        Kind::Regular => {}
+        Kind::Device(device) => return write_device(call, device, buffers),
+        _ => return Err(Errno::EINVAL),
+    }
+    let [most, _] = call.process().limit(limits::FSIZE);
+    let done = each(call, buffers, |call, region, done| {
+        let at = offset + done;
+        let room = most.min(MOST_BYTES).saturating_sub(at);
+        if room == 0 {
+            if at >= most {
+                call.signal_itself(SIGXFSZ);
+            }
+            return Err(Errno::EFBIG);
+        }
+        let region = Region {
+            len: region.len.min(room),
+            ..region
+        };
+        content::write(call, file, at, region)
+    })?;
+    if done > 0 {
+        let now = time::realtime();
+        let privileged = call.process().credentials.is_privileged();
+        let inode = call.kernel.files.inodes.get_mut(file);
+        (inode.times.modified, inode.times.changed) = (now, now);
+        if inode.mode & (SET_UID | SET_GID) != 0 && !privileged {
+            inode.mode &= !(SET_UID | SET_GID);
+        }
+    }
+    Ok(done)
+}
+
+/// As [`write_file`], for an object, whose end only the broker knows.
+fn write_object<B: Buffers>(
+    call: &mut Call<'_>,
+    file: FileId,
+    number: u16,
+    open: &OpenFile,
+    buffers: &B,
+    at: At,
+) -> Reply {
+    let Some(serial) = call.kernel.files.object(file) else {
+        return Reply::Error(Errno::EBADF);
+    };
+    let append = open.flags & O_APPEND != 0;
+    let start = at.or(open.offset);
+    let [most, _] = call.process().limit(limits::FSIZE);
+    let mut end = start;
+    call.kernel.files.refused = None;
+    let done = each(call, buffers, |call, region, done| {
+        let mut from = start + done;
+        if append {
+            call.kernel.files.refresh(&mut call.kernel.memory, file);
+            from = call.kernel.memory.contents.size(file);
+        }
+        let room = most.min(MOST_BYTES).saturating_sub(from);
+        if room == 0 {
+            if from >= most {
+                call.signal_itself(SIGXFSZ);
+            }
+            return Err(Errno::EFBIG);
+        }
+        let region = Region {
+            len: region.len.min(room),
+            ..region
+        };
+        let (written, after) = object::write(call, serial, if append { AT_END } else { from }, region)?;
+        end = after;
+        Ok(written)
+    });
+    match done {
+        Err(Errno::EAGAIN) if call.kernel.files.refused.take().is_some() => call.wait(Wait::Object, 0, None),
+        Err(error) => Reply::Error(error),
+        Ok(done) => {
+            if done > 0 {
+                moved_on(call, number, at, end);
+            }
+            Reply::Value(done)
+        }
+    }
+}
+
+fn write_device<B: Buffers>(call: &mut Call<'_>, device: Device, buffers: &B) -> Result<u64, Errno> {
+    let total = buffers.total(call)?;
+    match device {
+        Device::Full => Err(Errno::ENOSPC),
+        _ => Ok(total),
+    }
+}
+
+/// read(2).
+pub fn read(call: &mut Call<'_>) -> Reply {
+    let [fd, address, len, ..] = call.args;
+    read_from(call, fd, &One::new(address, len), At::Own)
+}
+
+/// write(2).
+pub fn write(call: &mut Call<'_>) -> Reply {
+    let [fd, address, len, ..] = call.args;
+    write_to(call, fd, &One::new(address, len), At::Own)
+}
+
+/// pread64(2).
+pub fn pread(call: &mut Call<'_>) -> Reply {
+    let [fd, address, len, offset, ..] = call.args;
+    match At::given(offset) {
+        Ok(at) => read_from(call, fd, &One::new(address, len), at),
+        Err(error) => Reply::Error(error),
+    }
+}
+
+/// pwrite64(2).
+pub fn pwrite(call: &mut Call<'_>) -> Reply {
+    let [fd, address, len, offset, ..] = call.args;
+    match At::given(offset) {
+        Ok(at) => write_to(call, fd, &One::new(address, len), at),
+        Err(error) => Reply::Error(error),
+    }
+}
+
+/// Which of reading and writing a call with vectors is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Reading.
+    Read,
+    /// Writing.
+    Write,
+}
+
+fn with_vectors(call: &mut Call<'_>, direction: Direction, at: Result<At, Errno>) -> Reply {
+    let [fd, array, count, ..] = call.args;
+    let at = match at {
+        Ok(at) => at,
+        Err(error) => return Reply::Error(error),
+    };
+    // What is wrong with the descriptor comes before what is wrong with the array.
+    let open = match open_file(call, fd) {
+        Ok((_, open)) => open,
+        Err(error) => return Reply::Error(error),
+    };
+    let usable = match direction {
+        Direction::Read => open.can_read(),
+        Direction::Write => open.can_write(),
+    };
+    if at != At::Own && !has_places(open.what) {
+        return Reply::Error(Errno::ESPIPE);
+    }
+    if !usable {
+        return Reply::Error(Errno::EBADF);
+    }
+    let vectors = match Vectors::new(call, array, count) {
+        Ok(vectors) => vectors,
+        Err(error) => return Reply::Error(error),
+    };
+    match direction {
+        Direction::Read => read_from(call, fd, &vectors, at),
+        Direction::Write => write_to(call, fd, &vectors, at),
+    }
+}
+
+/// readv(2), writev(2).
+pub fn vectored(call: &mut Call<'_>, direction: Direction) -> Reply {
+    with_vectors(call, direction, Ok(At::Own))
+}
+
+/// preadv(2), pwritev(2).
+pub fn vectored_at(call: &mut Call<'_>, direction: Direction) -> Reply {
+    let offset = call.args[3];
+    with_vectors(call, direction, At::given(offset))
+}
+
+/// preadv2(2), pwritev2(2): of the flags those that ask for haste or durability are taken.
+pub fn vectored_at_2(call: &mut Call<'_>, direction: Direction) -> Reply {
+    /// RWF_HIPRI, RWF_DSYNC, RWF_SYNC.
+    const TAKEN: u64 = 7;
+    let [_, _, _, offset, _, flags] = call.args;
+    if flags & !TAKEN != 0 {
+        return Reply::Error(Errno::EOPNOTSUPP);
+    }
+    let at = if offset == u64::MAX {
+        Ok(At::Own)
+    } else {
+        At::given(offset)
+    };
+    with_vectors(call, direction, at)
+}
+
+const SEEK_SET: u64 = 0;
+const SEEK_CUR: u64 = 1;
+const SEEK_END: u64 = 2;
+const SEEK_DATA: u64 = 3;
+const SEEK_HOLE: u64 = 4;
+
+/// How long a regular file is now.
+pub fn size_of_file(call: &mut Call<'_>, file: FileId) -> u64 {
+    call.kernel.files.refresh(&mut call.kernel.memory, file);
+    call.kernel.memory.contents.size(file)
+}
+
+/// lseek(2).
+pub fn lseek(call: &mut Call<'_>) -> Result<u64, Errno> {
+    let [fd, offset, whence, ..] = call.args;
+    let (number, open) = open_file(call, fd)?;
+    if open.flags & crate::fs::open::O_PATH != 0 {
+        return Err(Errno::EBADF);
+    }
+    if !has_places(open.what) {
+        return Err(Errno::ESPIPE);
+    }
+    let whence = whence as u32 as u64;
+    let kind = match open.what {
+        What::File(file) => call.kernel.files.inodes.get(file).kind,
+        _ => Kind::Free,
+    };
+    let size = match (open.what, kind) {
+        (What::File(file), Kind::Regular) => Some(size_of_file(call, file)),
+        // A directory has places for its names only.
+        (_, Kind::Directory) => None,
+        // Devices stay where they are.
+        (What::File(_), _) => {
+            return if whence <= SEEK_HOLE {
+                Ok(0)
+            } else {
+                Err(Errno::EINVAL)
+            };
+        }
+        _ => None,
+    };
+    let base = match (whence, size) {
+        (SEEK_SET, _) => 0,
+        (SEEK_CUR, _) => open.offset,
+        (SEEK_END, Some(size)) => size,
+        (SEEK_DATA | SEEK_HOLE, Some(size)) => {
+            if offset >= size {
+                return Err(Errno::ENXIO);
+            }
+            // Holes are not told of: all is data, with a hole at the end.
+            let new = if whence == SEEK_DATA { offset } else { size };
+            call.kernel.files.open.get_mut(number).offset = new;
+            return Ok(new);
+        }
+        // Files in /proc don't know where they end.
+        _ => return Err(Errno::EINVAL),
+    };
+    let new = (base as i64)
+        .checked_add(offset as i64)
+        .filter(|new| *new >= 0)
+        .ok_or(Errno::EINVAL)?;
+    call.kernel.files.open.get_mut(number).offset = new as u64;
+    Ok(new as u64)
+}
+
+/// sendfile(2): from a regular file, to whatever bytes can be written to.
+pub fn sendfile(call: &mut Call<'_>) -> Reply {
+    let [to, from, offset_at, len, ..] = call.args;
+    let prepared = prepare_sendfile(call, to, from, offset_at);
+    let (number, file, offset) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => return Reply::Error(error),
+    };
+    let skip = if call.attempt == Attempt::Again {
+        call.task().moved
+    } else {
+        0
+    };
+    let left = size_of_file(call, file).saturating_sub(offset);
+    let len = len.min(left).min(MOST_SENT);
+    let sent = content::send(call, file, offset, len, skip, to);
+    match sent {
+        Ok(content::Sent::Waits) => return Reply::Parked,
+        Ok(content::Sent::Bytes(sent)) => move_source(call, number, offset_at, offset + sent)
+            .map(|()| sent)
+            .into(),
+        Err(error) => Reply::Error(error),
+    }
+}
+
+/// A signal has ended the wait of call `which`: how many bytes it has moved, if any; then that is its result.
+pub fn interrupted(call: &mut Call<'_>, which: u64) -> Option<u64> {
+    let moved = match which {
+        number::WRITE | number::WRITEV | number::PWRITEV2 | number::SENDFILE => call.task().moved,
+        _ => 0,
+    };
+    if moved == 0 {
+        return None;
+    }
+    if which == number::SENDFILE {
+        let [to, from, offset_at, ..] = call.args;
+        let (number, _, offset) = prepare_sendfile(call, to, from, offset_at).ok()?;
+        move_source(call, number, offset_at, offset + moved).ok()?;
+    }
+    Some(moved)
+}
+
+/// The next bytes of what sendfile has read from are at `offset`.
+fn move_source(call: &mut Call<'_>, number: u16, offset_at: u64, offset: u64) -> Result<(), Errno> {
+    if offset_at == 0 {
+        call.kernel.files.open.get_mut(number).offset = offset;
+        return Ok(());
+    }
+    call.write(offset_at, &offset)
+}
+
+fn prepare_sendfile(
+    call: &mut Call<'_>,
+    to: u64,
+    from: u64,
+    offset_at: u64,
+) -> Result<(u16, FileId, u64), Errno> {
+    let (number, source) = open_file(call, from)?;
+    if !source.can_read() {
+        return Err(Errno::EBADF);
+    }
+    let offset = if offset_at == 0 {
+        source.offset
+    } else {
+        call.read(offset_at)?
+    };
+    if (offset as i64) < 0 {
+        return Err(Errno::EINVAL);
+    }
+    let (_, target) = open_file(call, to)?;
+    if !target.can_write() {
+        return Err(Errno::EBADF);
+    }
+    if target.flags & O_APPEND != 0 {
+        return Err(Errno::EINVAL);
+    }
+    match source.what {
+        What::File(file) if call.kernel.files.inodes.get(file).kind == Kind::Regular => {
+            Ok((number, file, offset))
+        }
+        _ => Err(Errno::EINVAL),
+    }
+}
