@@ -16,11 +16,11 @@ use tombolo::outcome::GuestEnd;
 struct Collected(Vec<Mutex<Lines>>);
 
 impl Output for Collected {
-    fn write(&self, guest: u32, _process: u32, _descriptor: u32, bytes: &[u8]) -> Result<(), Errno> {
+    fn write(&self, guest: u32, _process: u32, _descriptor: u32, bytes: &[u8]) -> Result<usize, Errno> {
         if let Some(lines) = self.0.get(guest as usize) {
             lines.lock().unwrap_or_else(PoisonError::into_inner).take(bytes);
         }
-        Ok(())
+        Ok(bytes.len())
     }
 }
 
