@@ -1,7 +1,9 @@
 //! `tombolo bench`: that it measures what it says, everywhere; never how fast that is.
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs;
+use std::time::Duration;
 use tests::Command;
 
 fn array(value: &Value) -> &[Value] {
@@ -48,6 +50,29 @@ fn a_hand_off_is_measured_natively_twice_in_a_guest_and_between_guests() {
     let page = fs::read_to_string(page).expect("the page");
     assert!(page.contains("<svg") && page.ends_with("</html>\n"));
     assert_eq!(segments(), before, "nothing stays behind on the host");
+}
+
+#[test]
+fn a_signal_ends_it_and_no_segment_stays_behind() {
+    let before = segments();
+    for wait in [20, 60, 200, 1000] {
+        let result = Command::tombolo().args("bench scale").run_with(|child| {
+            std::thread::sleep(Duration::from_millis(wait));
+            kill_process(Pid::from_child(child), Signal::TERM).expect("it runs");
+        });
+        result.expect(143);
+        assert_eq!(segments(), before, "after {wait} ms");
+    }
+}
+
+#[test]
+fn a_report_is_refused_where_there_is_none() {
+    let result = Command::tombolo().args("bench hand-off --report x").run();
+    assert!(
+        result.expect(125).err().contains("--format json"),
+        "{}",
+        result.err()
+    );
 }
 
 #[test]

@@ -395,6 +395,11 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request
         Some(Command::Litmus(litmus)) => Task::Litmus(litmus),
         Some(Command::Bench(bench)) => Task::Bench(bench),
     };
+    if line.common.report.is_some() && matches!(task, Task::Litmus(_) | Task::Bench(_)) {
+        return Err(Refused::Wrong(
+            "--report is of `run` and the demo; here --format json says everything".into(),
+        ));
+    }
     Ok(Request {
         common: line.common,
         task,

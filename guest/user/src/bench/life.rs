@@ -127,6 +127,20 @@ pub(super) fn many(task: &Task) -> Result<(), Failure> {
     result
 }
 
+/// Removes what a process with number `SIZE` has left behind under `COUNT` keys: it was killed.
+pub(super) fn clear(task: &Task) -> Result<(), Failure> {
+    for nth in 0..task.count {
+        let Ok(id) = sys::shmget(task.key + nth as i32, 0, 0) else {
+            continue;
+        };
+        let maker = sys::shm_stat(id).map_err(failed("shmctl"))?.cpid;
+        if u64::from(maker.unsigned_abs()) == task.size as u64 {
+            sys::shm_remove(id).map_err(failed("shmctl IPC_RMID"))?;
+        }
+    }
+    Ok(())
+}
+
 /// Attaches the segment that all of `COUNT` guests attach, and tells how long the attach took.
 pub(super) fn meet(task: &Task) -> Result<(), Failure> {
     let id = sys::shmget(task.key, 4096, IPC_CREAT | 0o600).map_err(failed("shmget"))?;

@@ -17,6 +17,7 @@ use crate::{say, sys, thread};
 use abi::Errno;
 use abi::ipc::{IPC_CREAT, IPC_PRIVATE};
 use core::fmt;
+use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 /// Why a measurement ends early.
@@ -64,6 +65,7 @@ const MEASUREMENTS: &[(&str, Measurement)] = &[
     ("sweep", copy::sweep),
     ("hello", hello),
     ("rest", rest),
+    ("clear", life::clear),
     ("meet", life::meet),
 ];
 
@@ -131,11 +133,16 @@ impl Task {
         let segment = Attached::new(id, size, 0).map_err(failed("shmat"))?;
         if self.only.is_some() {
             segment.count(pair::ARRIVED);
-            pair::until(|| segment.load(pair::ARRIVED, core::sync::atomic::Ordering::Acquire) >= 2)?;
         }
+        let met = match self.only {
+            Some(_) => pair::until(|| segment.load(pair::ARRIVED, Ordering::Acquire) >= 2),
+            None => Ok(()),
+        };
+        // Whether the other has come or not: nothing stays behind.
         if self.only.unwrap_or(0) == 0 {
             sys::shm_remove(id).map_err(failed("shmctl IPC_RMID"))?;
         }
+        met?;
         let one = |me: usize| {
             sys::run_on(self.cpus[me])
                 .map_err(failed("sched_setaffinity"))

@@ -58,6 +58,9 @@ pub(super) fn run(args: &BenchArgs) -> Result<u8> {
     let lab = Lab::new("bench")?;
     let measured = measure(&lab, args);
     if let Some(signal) = lab.signal() {
+        for pid in lab.last_native() {
+            lab.tidy(&plan::clearing(pid));
+        }
         return Ok((128 + signal) as u8);
     }
     let mut findings = measured?;

@@ -198,6 +198,23 @@ fn key() -> u32 {
     0x6200_0000 | std::process::id() & 0x00ff_ffff
 }
 
+/// Arguments of the copy that removes what process `pid` has left under our keys.
+pub(super) fn clearing(pid: u32) -> Vec<String> {
+    /// As many as any experiment uses.
+    const KEYS: u32 = 4096;
+    [
+        "clear",
+        "all",
+        "0,0",
+        &key().to_string(),
+        "1",
+        &KEYS.to_string(),
+        &pid.to_string(),
+    ]
+    .map(String::from)
+    .to_vec()
+}
+
 impl Experiment {
     /// The job for one run.
     pub(super) fn job(&self, place: Place, cpus: &[usize], khz: u64) -> Job {
