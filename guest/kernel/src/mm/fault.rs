@@ -129,7 +129,7 @@ impl AddressSpace {
                     self.show(mem, &area, page, gap, phys)
                 }
             }
-            Backing::File(part) => self.fault_file(mem, world, &area, &part, page, &found, access),
+            Backing::File(part) => self.fault_file(mem, world, (&area, &part), page, &found, access),
             Backing::Segment(part) => {
                 let gap = gap_around(mem, &found, area.start, area.backed_end(), page, AHEAD_IN_PLACE);
                 self.show(mem, &area, page, gap, part.start())
