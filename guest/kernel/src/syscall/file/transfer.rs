@@ -571,7 +571,7 @@ pub fn sendfile(call: &mut Call<'_>) -> Reply {
     let len = len.min(left).min(MOST_SENT);
     let sent = content::send(call, file, offset, len, skip, to);
     match sent {
-        Ok(content::Sent::Waits) => return Reply::Parked,
+        Ok(content::Sent::Waits) => Reply::Parked,
         Ok(content::Sent::Bytes(sent)) => move_source(call, number, offset_at, offset + sent)
             .map(|()| sent)
             .into(),
