@@ -6,9 +6,11 @@
 //!
 //! [`start`] is the way from `_start` to a program's `main` and to its arguments and environment; [`sys`] has the
 //! system calls, [`thread`] threads, [`shared`] the accesses to an attached segment, [`clock`] time, [`print`] lines of
-//! output. [`demo`] is the demo's program, [`litmus`] that of `tombolo litmus`; their `main`s are in `src/bin/`.
+//! output. [`demo`] is the demo's program, [`litmus`] that of `tombolo litmus`, [`mod@bench`] that of `tombolo bench`; their
+//! `main`s are in `src/bin/`.
 #![cfg_attr(not(test), no_std)]
 
+pub mod bench;
 pub mod clock;
 pub mod demo;
 pub mod litmus;

@@ -3,6 +3,7 @@
 // UNSAFETY: raw accesses to shared memory, each checked against the segment's bounds.
 #![expect(unsafe_code, reason = "shared memory is reached through raw pointers")]
 
+use crate::clock::tsc;
 use crate::sys;
 use abi::Errno;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -34,6 +35,19 @@ impl Attached {
             base: sys::shmat(id, flags)?,
             size,
         })
+    }
+
+    /// As [`Attached::new`]; also how many ticks of the time-stamp counter `shmat` itself took.
+    ///
+    /// # Errors
+    /// As [`Attached::new`].
+    pub fn timed(id: u64, size: usize) -> Result<(Self, u64), Errno> {
+        if sys::shm_stat(id)?.segsz < size as u64 {
+            return Err(Errno::EINVAL);
+        }
+        let began = tsc();
+        let base = sys::shmat(id, 0)?;
+        Ok((Attached { base, size }, tsc() - began))
     }
 
     /// As [`Attached::new`], at an address of one's own, which must be free.
@@ -89,6 +103,15 @@ impl Attached {
         );
         // SAFETY: as in `word`. (A word is accessed either in 32 or in 64 bits.)
         unsafe { AtomicU32::from_ptr(self.base.add(offset).cast()) }
+    }
+
+    /// Where `len` bytes from `offset` on are, for code that copies.
+    pub(crate) fn range(&self, offset: usize, len: usize) -> *mut u8 {
+        assert!(
+            offset <= self.size && len <= self.size - offset,
+            "{len} bytes at {offset}"
+        );
+        self.base.wrapping_add(offset)
     }
 
     /// Adds one to the word at `offset` bytes and returns what it was.

@@ -4,6 +4,7 @@
 
 use abi::Errno;
 use abi::ipc::ShmidDs;
+use core::sync::atomic::AtomicU32;
 use core::time::Duration;
 
 const WRITE: u64 = 1;
@@ -16,6 +17,8 @@ const EXIT: u64 = 60;
 const SHMDT: u64 = 67;
 const SCHED_SETAFFINITY: u64 = 203;
 const CLOCK_GETTIME: u64 = 228;
+const GETPPID: u64 = 110;
+const FUTEX: u64 = 202;
 const EXIT_GROUP: u64 = 231;
 
 const CLOCK_MONOTONIC: u64 = 1;
@@ -102,6 +105,54 @@ pub fn map_memory(len: usize) -> Result<*mut u8, Errno> {
         )
     };
     at.map(|address| address as *mut u8)
+}
+
+/// [`map_memory`] as words, all 0; nobody else has them.
+///
+/// # Errors
+/// As [`map_memory`].
+pub fn map_words(count: usize) -> Result<&'static mut [u64], Errno> {
+    let start = map_memory(count * size_of::<u64>())?;
+    // SAFETY: fresh memory of that size, aligned to a page, initialized to 0, never unmapped, and given to one only.
+    Ok(unsafe { core::slice::from_raw_parts_mut(start.cast(), count) })
+}
+
+/// The call that does least: `getppid(2)`.
+#[inline(always)]
+pub fn least_call() {
+    // SAFETY: no addresses.
+    let _ = unsafe { call(GETPPID, 0, 0, 0) };
+}
+
+/// `futex(2)`, FUTEX_WAIT without a time-out, shared between processes: sleeps while the word is `value`.
+///
+/// # Errors
+/// EAGAIN if it was not, EINTR.
+pub fn futex_wait(word: &AtomicU32, value: u32) -> Result<(), Errno> {
+    const FUTEX_WAIT: u64 = 0;
+    // SAFETY: the kernel reads the word, which is shared and atomic; there is no time-out structure.
+    unsafe {
+        call6(
+            FUTEX,
+            [word.as_ptr() as u64, FUTEX_WAIT, u64::from(value), 0, 0, 0],
+        )
+    }
+    .map(|_| ())
+}
+
+/// `futex(2)`, FUTEX_WAKE of at most `count` waiters: how many there were.
+///
+/// # Errors
+/// As in the manual page.
+pub fn futex_wake(word: &AtomicU32, count: u32) -> Result<u64, Errno> {
+    const FUTEX_WAKE: u64 = 1;
+    // SAFETY: the kernel looks for waiters of the address and does not touch what is there.
+    unsafe {
+        call6(
+            FUTEX,
+            [word.as_ptr() as u64, FUTEX_WAKE, u64::from(count), 0, 0, 0],
+        )
+    }
 }
 
 /// `sched_setaffinity(2)` of the calling thread: from now on it runs on `cpu` only.

@@ -21,9 +21,10 @@ Examples:
   tombolo run ./server : -n 3 ./client 42     one guest with one program, three with another
   tombolo run --help                          all options, and what exit statuses mean
   tombolo litmus                              do guests see memory as x86 promises?
+  tombolo bench --quick                       how fast is it, compared with native?
 
-All guests of one command share their System V segments: shmget with the same
-key finds the same memory.";
+All guests of one command share their System V segments and /dev/shm: shmget with
+the same key finds the same memory, and so does shm_open with the same name.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -49,6 +50,30 @@ was killed), or
   124  the time-out was over         127  PROGRAM was not found
   125  Tombolo or a guest failed     129, 130, 143  ended by SIGHUP, SIGINT (Ctrl-C),
   126  PROGRAM can't be run                         SIGTERM";
+
+const BENCH_HELP: &str = "\
+The same program file runs natively and in guests, by turns and pinned, each place
+several times; what is told is the median of the runs' medians and of their 99th
+percentiles. A ratio is the median of the ratios of runs of the same round. Native is
+measured twice in each round: how far these two lie apart is shown as the spread, and a
+ratio within the spread is no difference. A busy machine makes it wide.
+
+Groups:
+  hand-off   one cache line between two players
+  bandwidth  from a producer to a consumer through 64 MiB, and reading 1 GiB
+  life       shmget, shmat, touching, shmdt, removal, 4 KiB to 1 GiB; the least call
+  wake       two players that wake each other by futex
+  start      a program that says hello, in 1 to 256 guests; memory a guest costs
+  scale      1 to 4096 segments in a guest, 1 to 256 guests with one segment
+
+Examples:
+  tombolo bench                            everything (some minutes)
+  tombolo bench --quick                    less of everything
+  tombolo bench wake hand-off --html bench.html
+  tombolo bench --format json > bench.json
+
+Exit status: 0, 125 if Tombolo or a guest failed, 129, 130, 143 if a signal ended it.
+No figure is ever a failure.";
 
 const LITMUS_HELP: &str = "\
 A litmus test is two to four threads with one to three instructions each on words
@@ -111,6 +136,9 @@ enum Command {
     /// Play the x86 litmus tests natively, in one guest and across guests
     #[command(after_help = LITMUS_HELP)]
     Litmus(LitmusArgs),
+    /// Measure hand-over, bandwidth, calls, wake-ups, start and scale, natively and in guests
+    #[command(after_help = BENCH_HELP)]
+    Bench(BenchArgs),
 }
 
 const RUN_USAGE: &str = "tombolo run [OPTIONS] PROGRAM [ARGS]... [: [OPTIONS] PROGRAM [ARGS]...]...";
@@ -135,6 +163,23 @@ pub(super) struct LitmusArgs {
     /// Only these tests, such as SB or 2+2W [default: all]
     #[arg(value_name = "TEST", value_parser = values::litmus_test)]
     pub(super) tests: Vec<&'static litmus::Test>,
+}
+
+/// `tombolo bench`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub(super) struct BenchArgs {
+    /// Less of everything: under a minute, and coarser
+    #[arg(long)]
+    pub(super) quick: bool,
+    /// How to show the result
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(super) format: Format,
+    /// Also write a page with plots, which needs nothing else to be looked at
+    #[arg(long, value_name = "FILE")]
+    pub(super) html: Option<PathBuf>,
+    /// Only these groups of measurements [default: all]
+    #[arg(value_name = "GROUP", value_enum)]
+    pub(super) groups: Vec<super::bench::Group>,
 }
 
 /// How a result is shown.
@@ -254,6 +299,8 @@ pub(super) enum Task {
     Run(Run),
     /// Litmus tests.
     Litmus(LitmusArgs),
+    /// Measurements.
+    Bench(BenchArgs),
 }
 
 /// `tombolo run`.
@@ -346,7 +393,13 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request
         Some(Command::Demo(demo)) => Task::Demo(demo),
         Some(Command::Run(run)) => Task::Run(Run::new(*run)?),
         Some(Command::Litmus(litmus)) => Task::Litmus(litmus),
+        Some(Command::Bench(bench)) => Task::Bench(bench),
     };
+    if line.common.report.is_some() && matches!(task, Task::Litmus(_) | Task::Bench(_)) {
+        return Err(Refused::Wrong(
+            "--report is of `run` and the demo; here --format json says everything".into(),
+        ));
+    }
     Ok(Request {
         common: line.common,
         task,

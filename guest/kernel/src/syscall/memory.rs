@@ -68,7 +68,14 @@ pub fn mmap(call: &mut Call<'_>) -> Result<u64, Errno> {
     });
     let start = mapped?;
     if let Backing::File(_) = backing {
-        call.with_space(|space, memory, world| space.show_object(memory, world, start));
+        call.with_space(|space, memory, world| {
+            let shown = space.show_object(memory, world, start);
+            if shown.is_err() {
+                // What was made can be unmade: nothing was there before, or it is gone.
+                let _ = space.unmap(memory, world, start, len);
+            }
+            shown
+        })?;
     }
     Ok(start.get())
 }

@@ -54,6 +54,8 @@ struct Running {
     signal: Option<i32>,
     group: Option<Stopper>,
     children: Vec<std::process::Child>,
+    /// Process ids of the copies that ran natively last.
+    native: Vec<u32>,
 }
 
 /// A copy's number and a line it printed.
@@ -85,9 +87,19 @@ impl Lab {
         &self.cpus
     }
 
+    /// The program's file.
+    pub(super) fn program_bytes(&self) -> &[u8] {
+        self.program.bytes()
+    }
+
     /// The signal that ended the command's work, if one came.
     pub(super) fn signal(&self) -> Option<i32> {
         lock(&self.running).signal
+    }
+
+    /// Process ids of the copies that ran natively last.
+    pub(super) fn last_native(&self) -> Vec<u32> {
+        lock(&self.running).native.clone()
     }
 
     /// Runs a job to its end; `line` is given each line and the number of the copy that printed it. The outcome is that

@@ -39,6 +39,7 @@ impl Lab {
     /// The host's.
     pub(super) fn start_natively(&self, job: &Job, sender: Sender<Line>) -> Result<End<'_>> {
         let mut readers = Vec::new();
+        lock(&self.running).native.clear();
         for (copy, arguments) in job.copies.iter().enumerate() {
             let mut child = self
                 .image
@@ -57,6 +58,7 @@ impl Lab {
                 readers.push(read(stdout, Lines::new(copy, sender.clone())));
             }
             let mut running = lock(&self.running);
+            running.native.push(child.id());
             running.children.push(child);
             if let Some(signal) = running.signal {
                 running.stop(signal);
@@ -76,6 +78,22 @@ impl Lab {
             }
             result
         }))
+    }
+}
+
+impl Lab {
+    /// Runs one native copy quietly, to tidy up what others that were killed have left: even when a signal has come.
+    pub(in crate::cli) fn tidy(&self, arguments: &[String]) {
+        let done = self
+            .image
+            .command()
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status();
+        if let Err(error) = done {
+            tracing::warn!("nothing was tidied up: {error}");
+        }
     }
 }
 
