@@ -12,6 +12,8 @@ pub(in crate::cli) enum Group {
     Bandwidth,
     // What a segment's life costs.
     Life,
+    // A segment by a splice, and by a memory slot.
+    Splice,
     // Futexes between two players.
     Wake,
     // From a guest's start to its end.
@@ -21,10 +23,11 @@ pub(in crate::cli) enum Group {
 }
 
 impl Group {
-    pub(super) const ALL: [Group; 6] = [
+    pub(super) const ALL: [Group; 7] = [
         Group::HandOff,
         Group::Bandwidth,
         Group::Life,
+        Group::Splice,
         Group::Wake,
         Group::Start,
         Group::Scale,
@@ -36,6 +39,7 @@ impl Group {
             Group::HandOff => "Hand-off: a cache line from one player to the other",
             Group::Bandwidth => "Bandwidth",
             Group::Life => "Life of a segment",
+            Group::Splice => "Bringing a segment in and out while a vCPU runs",
             Group::Wake => "Wake-ups by futex",
             Group::Start => "Start: from the command's start to its end, for a program that says hello",
             Group::Scale => "Scale",
