@@ -14,6 +14,7 @@
 #define LIES 11
 #define BAD_SLOT 12
 #define FUTEXES 13
+#define OBJECTS 14
 
 enum { HYPERCALL_PORT = 0x500, EXIT_PORT = 0x504 };
 
@@ -89,7 +90,7 @@ static void garbage(const struct boot *boot, volatile struct request *slots, uin
     for (int i = 0; i < rounds; i++) {
         unsigned slot = next(&state) % 8;
         volatile struct request *r = &slots[slot];
-        r->call = next(&state) % 29;
+        r->call = next(&state) % 3 ? next(&state) % 29 : 50 + next(&state) % 16;
         if (next(&state) % 50 == 0) r->call = (uint32_t)nasty(&state, boot);
         r->pid = (uint32_t)nasty(&state, boot);
         if (next(&state) % 4 == 0) r->euid = (uint32_t)nasty(&state, boot), r->egid = (uint32_t)nasty(&state, boot);
@@ -150,6 +151,49 @@ static void futexes(const struct boot *boot, volatile struct request *r, uint64_
     }
 }
 
+/* Objects. Guest 0 makes one of 16 pages, which guest 1 has in a window; then guest 0 makes it smaller. Whether guest 1
+ * says that it has let go of the pages, and whether it has, is chosen by SEED: 0 it doesn't say so; 1 it does, and reads
+ * what is gone; 2 it does, and ends. Guest 0 waits for the outcome. */
+static void objects(const struct boot *boot, volatile struct request *r, uint64_t seed) {
+    volatile char *frames = (volatile char *)(0xffff800000000000 + boot->free_start);
+    uint64_t name = boot->free_start, pdpt = name + 4096, pd = pdpt + 4096;
+    frames[0] = 'o';
+    int64_t made;
+    do made = ask(r, 50, 7, 0, name, 1, 0600, 0); while (made < 0);
+    uint64_t serial = *(volatile uint64_t *)r->payload;
+    volatile uint64_t *flag = (volatile uint64_t *)(frames + 2048);
+    if (boot->guest == 0) {
+        ask(r, 53, serial, 16 << 12, 0, 0, 0, 0);
+        flag[0] = 1;
+        ask(r, 55, serial, 0, name + 2048, 8, 0, 0);
+        /* The other one's range is there when the second word is. */
+        do ask(r, 54, serial, 8, name + 2048, 8, 0, 0); while (flag[0] != 1);
+        int64_t answer = ask(r, 53, serial, 4096, 0, 0, 0, 0);
+        uint64_t number = r->out[0];
+        if (answer != -11 || !number) out32(EXIT_PORT, 1);
+        do answer = ask(r, 53, serial, 4096, number, 0, 0, 0); while (answer == -11);
+        out32(EXIT_PORT, answer == 0 ? 0 : 1);
+    }
+    do ask(r, 54, serial, 0, name + 2048, 8, 0, 0); while (flag[0] != 1);
+    if (ask(r, 60, serial, 0, 0, 16 << 12, 0, 0) != 0) out32(EXIT_PORT, 1);
+    uint64_t gpa = r->out[0];
+    /* In its own tables, at 1 GiB of the lower half: all 16 pages, and it touches the last one. */
+    volatile uint64_t *root = (volatile uint64_t *)(0xffff800000000000 + boot->page_table);
+    volatile uint64_t *tables = (volatile uint64_t *)(frames + 4096), *pages = tables + 1024;
+    tables[1] = pd | 7;
+    tables[512] = (pd + 4096) | 7;
+    for (int i = 0; i < 16; i++) pages[i] = (gpa + i * 4096ull) | 7;
+    root[0] = pdpt | 7;
+    volatile char *seen = (volatile char *)0x40000000;
+    seen[15 << 12] = 1;
+    ask(r, 55, serial, 8, name + 2048, 8, 0, 0);
+    if (seed == 0) for (;;) ask(r, 0, 0, 0, 0, 0, 0, 0);
+    while (ask(r, 62, 0, 0, 0, 0, 0, 0) != 1);
+    ask(r, 63, serial, 0, 0, 0, 0, 0);
+    if (seed == 2) out32(EXIT_PORT, 0);
+    for (;;) seen[15 << 12] = seen[14 << 12];
+}
+
 void main(const struct boot *boot, unsigned long index) {
     char *area = (char *)(0xffffffffc0000000 + index * 0x10000);
     volatile struct request *slots = (volatile struct request *)(area + 0xb000);
@@ -204,6 +248,8 @@ void main(const struct boot *boot, unsigned long index) {
     out32(HYPERCALL_PORT, 0);
     out32(EXIT_PORT, 0);
     out32(EXIT_PORT, 0);
+#elif MODE == OBJECTS
+    objects(boot, slots, SEED);
 #elif MODE == FUTEXES
     futexes(boot, slots, SEED + index * 1000);
     out32(EXIT_PORT, 0);

@@ -47,13 +47,17 @@ static void *attach(int id) {
     return at;
 }
 
-/* attach, detach while another attach stands; then the last detach: three figures. */
+/* The first attach; a second one, its end, and the same again, while the first stands; the last detach: six figures. */
 static void attaches(size_t size) {
     int id = segment(size);
     mark();
     void *first = attach(id);
     mark();
     void *second = attach(id);
+    mark();
+    shmdt(second);
+    mark();
+    second = attach(id);
     mark();
     shmdt(second);
     mark();

@@ -140,7 +140,7 @@ static void storm(void) {
         if (number == SYS_shmget && random_bits() % 4) a[1] %= 1 << 20, a[0] = 0x4000 + a[0] % 16, a[2] |= IPC_CREAT;
         if ((number == SYS_nanosleep || number == SYS_clock_nanosleep || number == SYS_futex || number == SYS_pause || number == SYS_rt_sigsuspend || number == SYS_rt_sigtimedwait || number == SYS_poll || number == SYS_ppoll || number == SYS_select || number == SYS_pselect6 || number == SYS_flock) && random_bits() % 8) continue;
         /* Often what makes sense. */
-        if (number == SYS_open && random_bits() % 4) a[0] = (unsigned long)text_page + 320 + random_bits() % 8 * 64, a[1] |= random_bits() % 2 ? O_CREAT | O_RDWR : 0;
+        if (number == SYS_open && random_bits() % 4) a[0] = (unsigned long)text_page + 320 + random_bits() % 12 * 64, a[1] |= random_bits() % 2 ? O_CREAT | O_RDWR : 0;
         if ((number == SYS_ftruncate || number == SYS_lseek) && random_bits() % 2) a[1] %= 1 << 20;
         if (number == SYS_mmap && random_bits() % 2) a[1] %= 1 << 16, a[3] = (a[3] & 0x13) | 1 << random_bits() % 2, a[4] = 3 + random_bits() % 4, a[5] = a[5] % 8 * PAGE;
         if (excused(number, a)) continue;
@@ -186,8 +186,8 @@ int main(int argc, char **argv) {
     munmap(text_page + PAGE, PAGE);
     strcpy(text_page, "/proc/sysvipc/shm"), strcpy(text_page + 64, "/proc/self/exe"), strcpy(text_page + 128, "/proc/sys/kernel/shmmni");
     /* Files of their own, places, and things in /proc. */
-    static const char *const paths[] = {"/tmp/a", "/tmp/b", "/tmp/d/c", "/tmp/d", "/dev/zero", "/proc/self/maps", "/proc/self/fd", "/tmp/link"};
-    for (int i = 0; i < 8; i++) strcpy(text_page + 320 + i * 64, paths[i]);
+    static const char *const paths[] = {"/tmp/a", "/tmp/b", "/tmp/d/c", "/tmp/d", "/dev/zero", "/proc/self/maps", "/proc/self/fd", "/tmp/link", "/dev/shm/a", "/dev/shm/b", "/dev/shm/a", "/dev/shm/b"};
+    for (int i = 0; i < 12; i++) strcpy(text_page + 320 + i * 64, paths[i]);
     mkdir("/tmp/d", 0777), symlink("/tmp/b", "/tmp/link");
     *(void **)(text_page + 192) = text_page, *(long *)(text_page + 256) = 1000;
     long children = 0, killed = 0, signals[65] = {0}, exits = 0, hung = 0;
@@ -224,7 +224,7 @@ int main(int argc, char **argv) {
     /* What children made stays behind. */
     int fd = open("/proc/sys/kernel/shmmni", O_WRONLY);
     if (fd >= 0) write(fd, "4096\n", 5), close(fd);
-    for (int i = 0; i < 8; i++) unlink(paths[i]);
+    for (int i = 0; i < 12; i++) unlink(paths[i]);
     fd = open("/tmp/at the end", O_RDWR | O_CREAT, 0600);
     char text[6] = "";
     holds("files work", fd >= 0 && write(fd, "works", 5) == 5 && pread(fd, text, 5, 0) == 5 && !strcmp(text, "works") && close(fd) == 0 && unlink("/tmp/at the end") == 0);

@@ -132,7 +132,7 @@ impl Run {
         self
     }
 
-    /// The program does not remove its segments.
+    /// The program does not remove its segments, or its files in /dev/shm.
     #[must_use]
     pub fn leaving_segments(mut self) -> Run {
         self.leaves_segments = true;
@@ -420,6 +420,16 @@ impl Run {
         assert!(
             self.leaves_segments || left.is_empty(),
             "segments are left: {left:#?}\n{finished:#?}"
+        );
+        let left: Vec<_> = finished
+            .outcome
+            .objects
+            .iter()
+            .filter(|object| object.destroyed_ns.is_none())
+            .collect();
+        assert!(
+            self.leaves_segments || left.is_empty(),
+            "files in /dev/shm are left: {left:#?}\n{finished:#?}"
         );
     }
 }

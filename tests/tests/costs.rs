@@ -71,6 +71,8 @@ fn measure() -> Option<BTreeMap<&'static str, u64>> {
         "shmat-4k",
         &[
             "shmat 4 KiB, first",
+            "shmat 4 KiB, second",
+            "shmdt 4 KiB, second",
             "shmat 4 KiB",
             "shmdt 4 KiB",
             "shmdt 4 KiB, last",
@@ -80,6 +82,8 @@ fn measure() -> Option<BTreeMap<&'static str, u64>> {
         "shmat-1m",
         &[
             "shmat 1 MiB, first",
+            "shmat 1 MiB, second",
+            "shmdt 1 MiB, second",
             "shmat 1 MiB",
             "shmdt 1 MiB",
             "shmdt 1 MiB, last",
@@ -89,6 +93,8 @@ fn measure() -> Option<BTreeMap<&'static str, u64>> {
         "shmat-64m",
         &[
             "shmat 64 MiB, first",
+            "shmat 64 MiB, second",
+            "shmdt 64 MiB, second",
             "shmat 64 MiB",
             "shmdt 64 MiB",
             "shmdt 64 MiB, last",
@@ -98,6 +104,8 @@ fn measure() -> Option<BTreeMap<&'static str, u64>> {
         "shmat-1g",
         &[
             "shmat 1 GiB, first",
+            "shmat 1 GiB, second",
+            "shmdt 1 GiB, second",
             "shmat 1 GiB",
             "shmdt 1 GiB",
             "shmdt 1 GiB, last",

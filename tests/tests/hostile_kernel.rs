@@ -11,14 +11,18 @@ use std::time::Duration;
 use tests::{Finished, Run, Toolchain, hostile_kernel};
 use tombolo::outcome::{GuestEnd, GuestFault};
 
-/// Runs a group of one guest with that kernel. The harness checks what is left of it.
-fn run(mode: &str, seed: u32, vcpus: u32) -> Finished {
+fn kernel(mode: &str, seed: u32) -> Arc<[u8]> {
     let macros = [
         ("MODE", mode.to_owned()),
         ("SEED", seed.to_string()),
         ("ABI_VERSION", format!("\"{}\"", abi::ABI_VERSION)),
     ];
-    let kernel: Arc<[u8]> = hostile_kernel(&macros).into();
+    hostile_kernel(&macros).into()
+}
+
+/// Runs a group of one guest with that kernel. The harness checks what is left of it.
+fn run(mode: &str, seed: u32, vcpus: u32) -> Finished {
+    let kernel = kernel(mode, seed);
     let run = Run::with("hello.c", Toolchain::Musl)
         .vcpus(vcpus)
         .leaving_segments()
@@ -53,6 +57,17 @@ fn the_hostile_kernel_is_written_for_this_contract() {
         Call::FutexCancel,
     ];
     assert_eq!(futexes.map(|call| call as u32), [25, 26, 27, 28]);
+    let objects = [
+        Call::ObjectOpen,
+        Call::ObjectResize,
+        Call::ObjectRead,
+        Call::ObjectWrite,
+        Call::ObjectMap,
+        Call::ObjectNotice,
+        Call::ObjectAck,
+        Call::ObjectName,
+    ];
+    assert_eq!(objects.map(|call| call as u32), [50, 53, 54, 55, 60, 62, 63, 65]);
     assert_eq!((wake_word(255), record(1)), (24, 32 + 24));
     assert_eq!(
         (offset_of!(BootInfo, page_table), offset_of!(BootInfo, window_ro)),
@@ -90,6 +105,51 @@ fn garbage_from_several_vcpus_at_once_harms_nobody() {
 fn waits_without_sense_and_task_records_of_garbage_harm_nobody() {
     for (seed, vcpus) in [(0, 1), (1, 1), (2, 3), (3, 3)] {
         not_ours(&run("FUTEXES", seed, vcpus));
+    }
+}
+
+/// Two guests with that kernel and an object in common, which the first makes smaller.
+fn objects(seed: u32, answer_within: Duration) -> Finished {
+    let run = Run::with("hello.c", Toolchain::Musl)
+        .guests(2)
+        .leaving_segments()
+        .lying();
+    run.timeout(Duration::from_secs(60)).go_with(
+        |config| {
+            config.kernel = Some(kernel("OBJECTS", seed));
+            config.limits.answer_within = answer_within;
+        },
+        |_| {},
+    )
+}
+
+#[test]
+fn a_guest_that_keeps_pages_that_are_to_go_is_ended_and_the_other_goes_on() {
+    let run = objects(0, Duration::from_millis(300));
+    let GuestEnd::Fault(GuestFault::NoAnswer { waited_ms, .. }) = run.end(1) else {
+        panic!("{run:?}");
+    };
+    assert_eq!((*waited_ms, run.end(0)), (300, &GuestEnd::Done), "{run:?}");
+}
+
+#[test]
+fn a_guest_that_touches_pages_that_it_said_it_had_let_go_of_ends_and_nobody_else() {
+    let run = objects(1, Duration::from_secs(30));
+    assert!(
+        matches!(
+            run.end(1),
+            GuestEnd::Fault(GuestFault::NoMemoryThere { .. } | GuestFault::UnexpectedExit { .. })
+        ),
+        "{run:?}"
+    );
+    assert_eq!(run.end(0), &GuestEnd::Done, "{run:?}");
+}
+
+#[test]
+fn a_guest_that_ends_with_pages_that_are_to_go_holds_nobody_up() {
+    let run = objects(2, Duration::from_secs(30));
+    for guest in 0..2 {
+        assert_eq!(run.end(guest), &GuestEnd::Done, "{run:?}");
     }
 }
 
@@ -136,12 +196,7 @@ fn a_triple_fault_ends_the_guest() {
 #[test]
 fn a_kernel_that_never_ends_is_ended_when_the_time_is_over() {
     for mode in ["LOOP", "HALT"] {
-        let macros = [
-            ("MODE", mode.to_owned()),
-            ("SEED", "0".to_owned()),
-            ("ABI_VERSION", format!("\"{}\"", abi::ABI_VERSION)),
-        ];
-        let kernel: Arc<[u8]> = hostile_kernel(&macros).into();
+        let kernel = kernel(mode, 0);
         let run = Run::with("hello.c", Toolchain::Musl)
             .guests(2)
             .vcpus(2)

@@ -59,7 +59,7 @@ impl GuestFile {
     ///
     /// # Errors
     /// [`VmmError::Config`] unless `name` is absolute, at most 4095 bytes long, and has no component that is empty,
-    /// `.` or `..`, nor a NUL: a file has one name.
+    /// `.` or `..`, nor a NUL: a file has one name. Not in `/dev/shm`, whose files are the group's.
     pub fn from_bytes(name: impl Into<PathBuf>, bytes: impl Into<Vec<u8>>) -> Result<GuestFile, VmmError> {
         let (name, bytes) = (name.into(), bytes.into());
         let text = name.as_os_str().as_bytes();
@@ -83,6 +83,9 @@ impl GuestFile {
             .any(|part| matches!(part, b"" | b"." | b".."))
         {
             return wrong("a part of the name is empty, `.` or `..`");
+        }
+        if text.starts_with(b"/dev/shm/") {
+            return wrong("/dev/shm is the group's");
         }
         Ok(GuestFile { name, bytes })
     }
@@ -161,7 +164,18 @@ mod tests {
 
     #[test]
     fn a_name_is_absolute_and_plain() {
-        for name in ["", "a", "/", "/a/", "//a", "/a//b", "/a/./b", "/..", "/a\0b"] {
+        for name in [
+            "",
+            "a",
+            "/",
+            "/a/",
+            "//a",
+            "/a//b",
+            "/a/./b",
+            "/..",
+            "/a\0b",
+            "/dev/shm/a",
+        ] {
             let error = GuestFile::from_bytes(name, *b"").unwrap_err();
             assert_eq!(error.exit_status(), 125, "{name:?}");
         }

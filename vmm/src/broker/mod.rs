@@ -48,6 +48,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+const NS_PER_S: i64 = 1_000_000_000;
+
 /// How large a segment may be to be attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
@@ -56,7 +58,6 @@ pub struct Room {
     /// What is said of a larger one.
     pub errno: Errno,
 }
-const NS_PER_S: i64 = 1_000_000_000;
 
 /// Where an attached segment lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

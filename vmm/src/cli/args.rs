@@ -23,8 +23,8 @@ Examples:
   tombolo litmus                              do guests see memory as x86 promises?
   tombolo bench --quick                       how fast is it, compared with native?
 
-All guests of one command share their System V segments: shmget with the same
-key finds the same memory.";
+All guests of one command share their System V segments and /dev/shm: shmget with
+the same key finds the same memory, and so does shm_open with the same name.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:

@@ -25,6 +25,8 @@ fn every_call_has_a_meaning() {
             [0, 0, 0, 22, 0, 12]
         } else if *call == Call::SwitchFpu {
             [FPU_NONE, FPU_INITIAL, 0, 0, 0, 0]
+        } else if matches!(call, Call::ObjectList | Call::ObjectName) {
+            [1, 0x5000, 255, 0, 0, 0]
         } else {
             [1, 0, 0, 0, 0, 0]
         };
@@ -192,6 +194,14 @@ fn what_means_nothing_is_refused() {
         (Call::ProcRead, [6, 0, 0, 1, 0, 0], Errno::EINVAL),
         (Call::ProcRead, [0, 0, 0, abi::PAGE_SIZE + 1, 0, 0], Errno::EINVAL),
         (Call::ProcWrite, [0, 0, 1, 0, 0, 0], Errno::EINVAL),
+        (Call::ObjectOpen, [0, 0, 0, 256, 0, 0], Errno::ENAMETOOLONG),
+        (Call::ObjectOpen, [0, 0, 0, 1, 1 << 32, 0], Errno::EINVAL),
+        (Call::ObjectRead, [1, 0, 0, most + 1, 0, 0], Errno::EINVAL),
+        (Call::ObjectWrite, [1, 0, 0, most + 1, 0, 0], Errno::EINVAL),
+        (Call::ObjectRename, [0, 1, 0, 256, 0, 0], Errno::ENAMETOOLONG),
+        (Call::ObjectList, [0, 0, 254, 0, 0, 0], Errno::EINVAL),
+        (Call::ObjectName, [0, 0, 254, 0, 0, 0], Errno::EINVAL),
+        (Call::ObjectMap, [1, 2, 0, 4096, 0, 0], Errno::EINVAL),
         (
             Call::ProcWrite,
             [1, 0, abi::PAGE_SIZE + 1, 0, 0, 0],

@@ -259,9 +259,21 @@ impl Files {
         })
     }
 
+    /// Whether `file` has no name any more.
+    pub fn is_nameless(&self, file: FileId) -> bool {
+        match self.object(file) {
+            None => self.inodes.get(file).links == 0,
+            Some(serial) => {
+                let mut room = [0; PATH.len() + NAME_MAX];
+                self.object_path(serial, &mut room);
+                hypercall::out()[0] == 0
+            }
+        }
+    }
+
     /// Lets go of object `serial`, which was `file`: nobody uses it here, and no area shows it.
     pub(super) fn release_object(&mut self, memory: &mut Memory, file: FileId, serial: u64) {
-        while let Some(range) = memory.ranges.take(file) {
+        while let Some(range) = memory.take_range(file) {
             if let Err(error) = tell(Call::ObjectUnmap, &[range.gpa.get()]) {
                 panic!("the broker refuses to unmap a range of object {serial}: {error}");
             }

@@ -133,6 +133,9 @@ pub enum Backing {
     File(FilePart),
     /// Zeros at first; what fork shares rather than copies (`MAP_SHARED | MAP_ANONYMOUS`).
     SharedAnonymous {
+        /// Which memory: the number of the area's first byte among all such bytes there have ever been. By it a word is
+        /// known to all who share it, and to nobody else, whatever becomes of the frame.
+        byte: u64,
         /// How many bytes from the area's start on there are: no more than when it was mapped, for how long the area may
         /// be. What comes after is SIGBUS.
         len: u64,
@@ -145,7 +148,8 @@ impl Backing {
     pub fn advanced(self, by: u64) -> Backing {
         match self {
             Backing::Anonymous => self,
-            Backing::SharedAnonymous { len } => Backing::SharedAnonymous {
+            Backing::SharedAnonymous { byte, len } => Backing::SharedAnonymous {
+                byte: byte + by,
                 len: len.saturating_sub(by),
             },
             Backing::Image { phys, len } => Backing::Image {
@@ -251,7 +255,7 @@ impl Area {
     pub fn backed_end(&self) -> GuestVirt {
         let len = match &self.backing {
             Backing::Segment(part) => part.left(),
-            Backing::SharedAnonymous { len } => *len,
+            Backing::SharedAnonymous { len, .. } => *len,
             Backing::Anonymous | Backing::Image { .. } | Backing::File(_) => return self.end,
         };
         self.start.add(len.min(self.len()))

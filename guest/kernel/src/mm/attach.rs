@@ -33,9 +33,9 @@ pub enum Place {
 impl AddressSpace {
     /// How many bytes a segment may have at that address; where the kernel may choose, the largest there is
     /// room for anywhere.
-    pub fn room_at(&self, mem: &Memory, at: Option<GuestVirt>) -> u64 {
+    pub fn room_at(&mut self, mem: &mut Memory, at: Option<GuestVirt>) -> u64 {
         let Some(at) = at else {
-            return self.areas.largest_gap(&mem.areas, MMAP_MIN_ADDR, USER_END);
+            return self.areas.largest_gap(&mut mem.areas, MMAP_MIN_ADDR, USER_END);
         };
         let next = self
             .areas
@@ -136,7 +136,7 @@ impl AddressSpace {
         Ok(start)
     }
 
-    pub(super) fn gap_for_segment(&mut self, mem: &Memory, len: u64) -> Option<GuestVirt> {
+    pub(super) fn gap_for_segment(&mut self, mem: &mut Memory, len: u64) -> Option<GuestVirt> {
         let mut align = shared::alignment(len / PAGE_SIZE);
         while align > PAGE_SIZE {
             // Any multiple will do: what is claimed depends on nothing else.

@@ -53,6 +53,8 @@ struct Content {
     image_len: u64,
     /// The serial number of the object this is, or 0: then pages are the host's, and there are none here.
     object: u64,
+    /// The first of its ranges in the windows ([`super::object`]); 0 if there is none.
+    ranges: u16,
 }
 
 impl Content {
@@ -64,6 +66,7 @@ impl Content {
         image: GuestPhys::new(0),
         image_len: 0,
         object: 0,
+        ranges: 0,
     };
 }
 
@@ -120,8 +123,19 @@ impl Contents {
             object: serial,
             size,
             frames: u32::try_from(resident / PAGE_SIZE).unwrap_or(u32::MAX),
+            ranges: self.of(file).ranges,
             ..Content::EMPTY
         };
+    }
+
+    /// The first of its ranges.
+    pub(super) fn ranges(&self, file: FileId) -> u16 {
+        self.of(file).ranges
+    }
+
+    /// Its first range is this one from now on.
+    pub(super) fn set_ranges(&mut self, file: FileId, first: u16) {
+        self.of_mut(file).ranges = first;
     }
 
     /// The broker has said how long `file`, an object, is.

@@ -32,17 +32,17 @@ struct Run {
 }
 
 impl AddressSpace {
-    /// The page at `page`, in an area that shows `part` of a file, is missing.
+    /// The page at `page`, in an area that shows part of a file, is missing.
     pub(super) fn fault_file(
         &mut self,
         mem: &mut Memory,
         world: &mut impl World,
         area: &Area,
-        part: &FilePart,
         page: GuestVirt,
         found: &Found,
         access: Access,
     ) -> Result<(), Fault> {
+        let part = area.file().ok_or(Fault::NotMapped)?;
         let size = mem.contents.size(part.file);
         // Beyond the page the file ends in there is nothing.
         let shown = size.saturating_sub(part.offset).div_ceil(PAGE_SIZE) * PAGE_SIZE;

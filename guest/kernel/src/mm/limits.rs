@@ -4,7 +4,7 @@
 //! looking at all areas: only processes that have set a limit pay for it.
 
 use super::area::{Advice, Area, Prot};
-use super::fault::AHEAD;
+use super::fault::AHEAD_IN_STACK;
 use super::{AddressSpace, Memory, World};
 use crate::process::stack;
 use abi::memory::{MMAP_MIN_ADDR, USER_END};
@@ -161,7 +161,7 @@ impl AddressSpace {
         }
         // Some more than that, because a fault costs far more than a page.
         let page = addr.align_down(PAGE_SIZE);
-        let start = [page.align_down(AHEAD * PAGE_SIZE), page]
+        let start = [page.align_down(AHEAD_IN_STACK * PAGE_SIZE), page]
             .into_iter()
             .find(|&start| self.may_grow(mem, &next, start))?;
         self.own_tables(mem, world, start, 1).ok()?;

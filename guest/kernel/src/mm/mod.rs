@@ -117,6 +117,7 @@ impl Memory {
         self.frames.init(boot);
         self.areas.init();
         self.contents.init();
+        self.ranges.init();
         let flags = BootFlags::from_bits_truncate(boot.flags);
         self.writable_read_only = flags.contains(BootFlags::TEST_WRITABLE_READ_ONLY);
     }

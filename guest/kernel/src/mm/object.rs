@@ -14,13 +14,16 @@ use super::area::{Area, FilePart, Prot, Window};
 use super::contents::FileId;
 use super::fault::{AHEAD, Access, Fault, Found, Gap, gap_around};
 use super::{AddressSpace, Memory, World};
+#[cfg(target_os = "none")]
+use crate::arch::lent::Reserve;
 use crate::arch::shm::{self, PageList};
 use abi::{Errno, LARGE_PAGE_SIZE, PAGE_SIZE};
-use arrayvec::ArrayVec;
 use paging::{GuestPhys, GuestVirt, Rights, lookup};
 
-/// Most ranges of all objects.
-const MOST: usize = 256;
+/// Most ranges of all objects: as many as the broker lets a guest have.
+const MOST: usize = 4096;
+/// Pages that a range shows at most beyond what there is: it is as long as the area then, and the object can grow.
+const WELL_BEYOND: u64 = (1 << 30) / PAGE_SIZE;
 /// Pages of an object that are faulted in at once: what a page table has.
 const AHEAD_SHARED: u64 = 512;
 /// Bytes of a new area whose pages are mapped at once.
@@ -36,7 +39,21 @@ pub struct Range {
     pages: u64,
     /// Where they are.
     pub gpa: GuestPhys,
+    /// The next one of the object, or free slot; 0 is none.
+    next: u16,
 }
+
+const UNUSED: Range = Range {
+    file: FileId(0),
+    window: Window::ReadOnly,
+    first: 0,
+    pages: 0,
+    gpa: GuestPhys::new(0),
+    next: 0,
+};
+
+#[cfg(target_os = "none")]
+static ROOM: Reserve<[Range; MOST + 1]> = Reserve::new([UNUSED; MOST + 1]);
 
 impl Range {
     const fn end(&self) -> u64 {
@@ -48,27 +65,61 @@ impl Range {
     }
 }
 
-/// All ranges of objects in the windows.
-pub struct Ranges(ArrayVec<Range, MOST>);
+/// All ranges of objects in the windows. Those of one object are a list that begins in [`super::contents`].
+pub struct Ranges {
+    ranges: &'static mut [Range],
+    /// Slots given back.
+    free: u16,
+    /// Slots used so far; slot 0 never is.
+    used: u16,
+}
 
 impl Ranges {
-    /// None.
+    /// None, until [`Ranges::init`].
     pub(super) const fn empty() -> Ranges {
-        Ranges(ArrayVec::new_const())
+        Ranges {
+            ranges: &mut [],
+            free: 0,
+            used: 0,
+        }
     }
 
-    /// One that shows page number `page` of `file`.
-    fn find(&self, file: FileId, window: Window, page: u64) -> Option<Range> {
-        let shows = |range: &&Range| {
-            range.file == file && range.window == window && (range.first..range.end()).contains(&page)
+    /// Takes the room. Once.
+    pub(super) fn init(&mut self) {
+        #[cfg(target_os = "none")]
+        let ranges = ROOM.take().expect("a kernel has one table of ranges");
+        #[cfg(not(target_os = "none"))]
+        let ranges = Box::leak(vec![UNUSED; MOST + 1].into_boxed_slice());
+        self.ranges = ranges;
+        self.used = 1;
+    }
+
+    /// Whether there can be one more.
+    fn is_full(&self) -> bool {
+        self.free == 0 && usize::from(self.used) > MOST
+    }
+
+    fn get(&self, slot: u16) -> &Range {
+        &self.ranges[usize::from(slot)]
+    }
+
+    /// Puts a range, in front of its object's others, into a slot, of which there is one left.
+    fn add(&mut self, range: Range) -> u16 {
+        let slot = if self.free != 0 {
+            let slot = self.free;
+            self.free = self.get(slot).next;
+            slot
+        } else {
+            self.used += 1;
+            self.used - 1
         };
-        self.0.iter().find(shows).copied()
+        self.ranges[usize::from(slot)] = range;
+        slot
     }
 
-    /// Takes out one of `file`, if there is one.
-    pub fn take(&mut self, file: FileId) -> Option<Range> {
-        let at = self.0.iter().position(|range| range.file == file)?;
-        Some(self.0.swap_remove(at))
+    fn give_back(&mut self, slot: u16) {
+        self.ranges[usize::from(slot)].next = self.free;
+        self.free = slot;
     }
 }
 
@@ -92,6 +143,31 @@ impl Memory {
             .is_some_and(|part| self.contents.object(part.file).is_some())
     }
 
+    /// A range that shows page number `page` of object `file`.
+    fn find_range(&self, file: FileId, window: Window, page: u64) -> Option<Range> {
+        let mut at = self.contents.ranges(file);
+        while at != 0 {
+            let range = self.ranges.get(at);
+            if range.window == window && (range.first..range.end()).contains(&page) {
+                return Some(*range);
+            }
+            at = range.next;
+        }
+        None
+    }
+
+    /// Takes out a range of `file`, if there is one: the caller has it unmapped.
+    pub fn take_range(&mut self, file: FileId) -> Option<Range> {
+        let slot = self.contents.ranges(file);
+        if slot == 0 {
+            return None;
+        }
+        let range = *self.ranges.get(slot);
+        self.contents.set_ranges(file, range.next);
+        self.ranges.give_back(slot);
+        Some(range)
+    }
+
     /// A range that shows page `page` of the object behind `area`; as much of the area as the window has room for.
     ///
     /// # Errors
@@ -105,16 +181,18 @@ impl Memory {
         page: u64,
     ) -> Result<Range, Errno> {
         let window = window_of(area, part);
-        if let Some(range) = self.ranges.find(part.file, window, page) {
+        if let Some(range) = self.find_range(part.file, window, page) {
             return Ok(range);
         }
-        if self.ranges.0.is_full() {
+        if self.ranges.is_full() {
             return Err(Errno::ENOMEM);
         }
-        let whole = (part.page(0), pages(area.len()));
+        let (zero, end) = (part.page(0), part.page(area.len()));
+        let beyond = self.contents.size(part.file) / PAGE_SIZE + WELL_BEYOND;
+        let most = end.min(beyond.max(page + AHEAD_SHARED));
         let near = page - page % AHEAD_SHARED;
-        let from = near.max(whole.0);
-        let some = (from, (near + AHEAD_SHARED).min(whole.0 + whole.1) - from);
+        let whole = (zero, most - zero);
+        let some = (near.max(zero), (near + AHEAD_SHARED).min(end) - near.max(zero));
         let mut result = Err(Errno::ENOMEM);
         for (first, pages) in [whole, some] {
             result = world.map_object(serial, window, first * PAGE_SIZE, pages * PAGE_SIZE);
@@ -125,9 +203,11 @@ impl Memory {
                     first,
                     pages,
                     gpa,
+                    next: self.contents.ranges(part.file),
                 };
                 self.contents.set_size(part.file, size);
-                self.ranges.0.push(range);
+                let slot = self.ranges.add(range);
+                self.contents.set_ranges(part.file, slot);
                 return Ok(range);
             }
         }
@@ -187,23 +267,29 @@ impl AddressSpace {
         Err(Fault::OutOfMemory)
     }
 
-    /// Maps what there is of the object behind the new area at `start`, which is shared, at once. What can't be is left to
-    /// faults.
-    pub fn show_object(&mut self, mem: &mut Memory, world: &mut impl World, start: GuestVirt) {
+    /// Maps what there is of the object behind the new area at `start`, which is shared, at once. Pages that can't be are
+    /// left to faults.
+    ///
+    /// # Errors
+    /// ENOMEM if the object can't appear in a window.
+    pub fn show_object(
+        &mut self,
+        mem: &mut Memory,
+        world: &mut impl World,
+        start: GuestVirt,
+    ) -> Result<(), Errno> {
         let Some(area) = self.area_at(mem, start) else {
-            return;
+            return Ok(());
         };
         let Some(part) = area.file().filter(|part| part.shared).copied() else {
-            return;
+            return Ok(());
         };
         let Some(serial) = mem.contents.object(part.file) else {
-            return;
+            return Ok(());
         };
         // It may have become one with a neighbour.
         let first = part.page(start.get() - area.start.get());
-        let Ok(range) = mem.range_for(world, &area, &part, serial, first) else {
-            return;
-        };
+        let range = mem.range_for(world, &area, &part, serial, first)?;
         let most = pages(area.end.get() - start.get()).min(EAGERLY / PAGE_SIZE);
         let end = pages(mem.contents.size(part.file))
             .min(range.end())
@@ -218,6 +304,7 @@ impl AddressSpace {
                 mem.frames.release();
             }
         }
+        Ok(())
     }
 
     /// Gives the program a copy of its own of the page at `page`, in a private area; what of the object is mapped there

@@ -349,15 +349,15 @@ impl AddressSpace {
     }
 
     /// Where the kernel puts `len` bytes: as high as possible below [`MMAP_BASE`], else anywhere.
-    pub(super) fn gap(&mut self, mem: &Memory, len: u64, align: u64) -> Option<GuestVirt> {
+    pub(super) fn gap(&mut self, mem: &mut Memory, len: u64, align: u64) -> Option<GuestVirt> {
         let mut below = |high| {
             self.areas
-                .highest_gap(&mem.areas, len, align, MMAP_MIN_ADDR, high)
+                .highest_gap(&mut mem.areas, len, align, MMAP_MIN_ADDR, high)
         };
         below(MMAP_BASE).or_else(|| below(USER_END))
     }
 
-    pub(super) fn gap_at_hint(&mut self, mem: &Memory, hint: GuestVirt, len: u64) -> Option<GuestVirt> {
+    pub(super) fn gap_at_hint(&mut self, mem: &mut Memory, hint: GuestVirt, len: u64) -> Option<GuestVirt> {
         let hint = GuestVirt::new(hint.align_down(PAGE_SIZE).get().max(MMAP_MIN_ADDR));
         if check_fixed(hint, len, self.lowest).is_ok() && self.is_free(mem, hint, hint.add(len)) {
             return Some(hint);

@@ -401,6 +401,9 @@ const WALKS: u32 = 2;
 #[derive(Debug, Default)]
 pub struct AreaTree {
     root: u16,
+    /// The one that was added last, which is not in the tree yet: what comes last often goes first, and then never has to
+    /// be.
+    newest: u16,
     full: Full,
 }
 
@@ -409,6 +412,7 @@ impl AreaTree {
     pub const fn new() -> AreaTree {
         AreaTree {
             root: 0,
+            newest: 0,
             full: Full {
                 from: 0,
                 to: 0,
@@ -438,7 +442,10 @@ impl AreaTree {
                 at = node.left;
             }
         }
-        best
+        match self.newest(pool) {
+            Some(new) if addr < new.end && best.is_none_or(|best| new.start < best.start) => Some(new),
+            _ => best,
+        }
     }
 
     /// The last area that starts before `addr`.
@@ -454,7 +461,22 @@ impl AreaTree {
                 at = node.left;
             }
         }
-        best
+        match self.newest(pool) {
+            Some(new) if new.start < addr && best.is_none_or(|best| new.start > best.start) => Some(new),
+            _ => best,
+        }
+    }
+
+    /// The area that was added last, if it is not in the tree.
+    fn newest<'p>(&self, pool: &'p AreaPool) -> Option<&'p Area> {
+        (self.newest != 0).then(|| &pool.node(self.newest).area)
+    }
+
+    /// Puts it there.
+    fn settle(&mut self, pool: &mut AreaPool) {
+        if self.newest != 0 {
+            self.root = pool.insert(self.root, core::mem::take(&mut self.newest));
+        }
     }
 
     /// The area that ends exactly at `addr`.
@@ -475,14 +497,20 @@ impl AreaTree {
         );
         let new = pool.take(area).ok_or(Errno::ENOMEM)?;
         self.full.took(area.start.get(), area.end.get());
-        self.root = pool.insert(self.root, new);
+        self.settle(pool);
+        self.newest = new;
         Ok(())
     }
 
     /// Removes the area that starts at `start`.
     pub fn remove(&mut self, pool: &mut AreaPool, start: GuestVirt) -> Option<Area> {
-        let (root, removed) = pool.remove(self.root, start);
-        self.root = root;
+        let removed = if self.newest(pool).is_some_and(|new| new.start == start) {
+            core::mem::take(&mut self.newest)
+        } else {
+            let (root, removed) = pool.remove(self.root, start);
+            self.root = root;
+            removed
+        };
         if removed == 0 {
             return None;
         }
@@ -495,28 +523,39 @@ impl AreaTree {
     /// Changes the area that starts at `start`. It must keep its place in the order, and some length.
     pub fn update(&mut self, pool: &mut AreaPool, start: GuestVirt, change: impl FnOnce(&mut Area)) {
         self.full.gave(self.full.to);
-        pool.update(self.root, start, change);
+        // By itself, the newest is a tree.
+        let is_newest = self.newest(pool).is_some_and(|new| new.start == start);
+        pool.update(if is_newest { self.newest } else { self.root }, start, change);
     }
 
     /// Tells `seen` of each, in order.
     pub fn for_each(&self, pool: &AreaPool, mut seen: impl FnMut(&Area)) {
-        pool.for_each(self.root, &mut seen);
+        let mut newest = self.newest(pool);
+        pool.for_each(self.root, &mut |area| {
+            if let Some(new) = newest.take_if(|new| new.start < area.start) {
+                seen(new);
+            }
+            seen(area);
+        });
+        newest.into_iter().for_each(seen);
     }
 
     /// Removes all, telling `gone` of each, in order.
     pub fn clear(&mut self, pool: &mut AreaPool, mut gone: impl FnMut(&Area)) {
+        self.settle(pool);
         pool.clear(core::mem::take(self).root, &mut gone);
     }
 
     /// The highest free range of `len` bytes in `[low, high)`, aligned to `align`.
     pub fn highest_gap(
         &mut self,
-        pool: &AreaPool,
+        pool: &mut AreaPool,
         len: u64,
         align: u64,
         low: u64,
         high: u64,
     ) -> Option<GuestVirt> {
+        self.settle(pool);
         let want = Want {
             len,
             align,
@@ -562,16 +601,22 @@ impl AreaTree {
     /// # Errors
     /// ENOMEM when the guest has too few nodes; callers have made sure that it has enough, or some are lost.
     pub fn duplicate(&self, pool: &mut AreaPool) -> Result<AreaTree, Errno> {
+        let newest = match self.newest {
+            0 => 0,
+            newest => pool.duplicate(newest).ok_or(Errno::ENOMEM)?,
+        };
         let root = pool.duplicate(self.root).ok_or(Errno::ENOMEM)?;
         Ok(AreaTree {
             root,
+            newest,
             full: self.full,
         })
     }
 
     /// The length of the largest free range in `[low, high)`; areas below `low` may make it seem larger by as
     /// much as lies there.
-    pub fn largest_gap(&self, pool: &AreaPool, low: u64, high: u64) -> u64 {
+    pub fn largest_gap(&mut self, pool: &mut AreaPool, low: u64, high: u64) -> u64 {
+        self.settle(pool);
         if self.root == 0 {
             return high - low;
         }

@@ -120,21 +120,26 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// Writes zeros to the program at `addr`, as [`AddressSpace::copy_out`].
+    /// Writes zeros to the program at `addr`: how many, as many as can be.
     ///
     /// # Errors
-    /// EFAULT if some of it can't be written; what lies before has been.
+    /// EFAULT if not even the first byte can be written.
     pub fn clear_out(
         &mut self,
         mem: &mut Memory,
         world: &mut impl World,
         addr: u64,
         len: u64,
-    ) -> Result<(), Errno> {
+    ) -> Result<u64, Errno> {
         const ZEROS: [u8; 64] = [0; 64];
         let mut done = 0;
         while done < len {
-            let (virt, phys, piece) = self.reach(mem, world, addr, done, len - done, Access::Write)?;
+            let reached = self.reach(mem, world, addr, done, len - done, Access::Write);
+            let (virt, phys, piece) = match reached {
+                Ok(reached) => reached,
+                Err(error) if done == 0 => return Err(error),
+                Err(_) => break,
+            };
             if mem.frames.is_ram(phys) {
                 world.zero(&[(phys, piece)]);
                 done += piece;
@@ -144,7 +149,7 @@ impl AddressSpace {
                 done += piece;
             }
         }
-        Ok(())
+        Ok(done)
     }
 
     /// The first run of memory behind `[addr, addr + len)`, faulted in for `access`: not empty unless `len`

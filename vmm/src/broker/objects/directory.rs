@@ -1,84 +1,43 @@
 //! The group's `/dev/shm`: which objects there are, by which names, and who may do what with them.
 //!
-//! Rules only: nothing here touches a window or waits, and memory is made and cut by whoever calls. The rules are
-//! Linux's for a directory with mode 1777 that belongs to root (path_resolution(7), `fs/namei.c`: `may_delete`,
-//! `may_linkat`; `fs/attr.c`: `setattr_prepare`). There is one directory, so names have no `/`.
+//! Rules only: nothing here touches a window or waits, and memory is made and cut by whoever calls. What is to say of one
+//! object is in `object`. There is one directory, so names have no `/`.
 //!
 //! Invariants: an object is there exactly while it has a name or a holder; who has a range of it holds it; `of` counts,
 //! for each guest, what the bounds are about.
 
-use super::shrink::Shrink;
+use super::object::{Object, Rights};
 use super::store::Store;
 use super::{ObjectLife, ObjectState};
 use abi::Errno;
-use abi::object::{
-    DIRECTORY, DIRECTORY_MODE, NAME_MAX, ObjectStatus, RENAME_EXCHANGE, RENAME_NOREPLACE, SET_ACCESSED,
-    SET_GID, SET_MODE, SET_MODIFIED, SET_NOW, SET_UID,
-};
+use abi::object::{DIRECTORY, DIRECTORY_MODE, NAME_MAX, ObjectStatus, RENAME_EXCHANGE, RENAME_NOREPLACE};
 use shm::Credentials;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Unbounded};
-use std::sync::Arc;
 
 /// Most objects that a guest may have made and that are still there; one more is ENOSPC.
 pub(super) const MOST_MADE: u32 = 4096;
 /// Most objects that a guest may hold; one more is ENFILE.
 pub(super) const MOST_HELD: u32 = 4096;
+/// Most names that a guest may have made and that are still there; one more is ENOSPC.
+pub(super) const MOST_NAMES: u32 = 16384;
 /// Most ranges of objects that a guest may have in its windows; one more is ENOMEM.
 pub(super) const MOST_RANGES: u32 = 4096;
 /// Most names of one object, as on Linux's larger file systems.
 const MOST_LINKS: u32 = 65_000;
 
-const READ: u32 = 4;
-const WRITE: u32 = 2;
-const SET_USER_ID: u32 = 0o4000;
-const SET_GROUP_ID: u32 = 0o2000;
-const PERMISSIONS: u32 = 0o7777;
-/// An access time older than this is renewed by reading, as on any file system mounted with `relatime` (mount(8)).
-const STALE_NS: u64 = 24 * 3600 * 1_000_000_000;
-
-/// What a guest that holds an object may do with its bytes: what its processes were allowed when they opened it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Rights {
-    pub(super) read: bool,
-    pub(super) write: bool,
-}
-
-/// An object.
-pub(super) struct Object {
-    /// Its bytes.
-    pub(super) store: Arc<Store>,
-    /// How many there are for everybody who asks.
-    pub(super) size: u64,
-    mode: u32,
-    uid: u32,
-    gid: u32,
-    links: u32,
-    accessed: u64,
-    modified: u64,
-    changed: u64,
-    born: u64,
-    /// Which guests hold it.
-    holders: BTreeMap<u32, Rights>,
-    /// Where guests have ranges of it: the guest and the guest-physical address; the offset a range ends at.
-    ranges: BTreeMap<(u32, u64), u64>,
-    /// It is becoming smaller.
-    pub(super) shrink: Option<Shrink>,
-    /// The last name that led to it.
-    last_name: Vec<u8>,
-    /// For the report.
-    pub(super) life: ObjectLife,
-}
-
 struct Name {
     serial: u64,
     order: u64,
+    /// The guest that made it.
+    maker: u32,
 }
 
 /// What a guest has.
 #[derive(Default)]
 struct Counts {
     made: u32,
+    names: u32,
     held: u32,
     ranges: u32,
 }
@@ -110,160 +69,6 @@ pub(super) fn check_name(name: &[u8]) -> Result<(), Errno> {
         return Err(Errno::EINVAL);
     }
     Ok(())
-}
-
-impl Object {
-    fn owned_by(&self, who: &Credentials<'_>) -> bool {
-        who.is_privileged() || who.uid == self.uid
-    }
-
-    fn grants(&self, who: &Credentials<'_>, wanted: u32) -> bool {
-        let granted = if who.uid == self.uid {
-            self.mode >> 6
-        } else if who.is_in_group(self.gid) {
-            self.mode >> 3
-        } else {
-            self.mode
-        };
-        who.is_privileged() || granted & wanted == wanted
-    }
-
-    /// Whether `who` may open it so.
-    ///
-    /// # Errors
-    /// EACCES.
-    pub(super) fn check(&self, who: &Credentials<'_>, rights: Rights) -> Result<(), Errno> {
-        let wanted = if rights.read { READ } else { 0 } | if rights.write { WRITE } else { 0 };
-        if self.grants(who, wanted) {
-            Ok(())
-        } else {
-            Err(Errno::EACCES)
-        }
-    }
-
-    /// Whether `who` may take one of its names away: in a directory of root's with the sticky bit.
-    fn check_remove(&self, who: &Credentials<'_>) -> Result<(), Errno> {
-        if self.owned_by(who) {
-            Ok(())
-        } else {
-            Err(Errno::EPERM)
-        }
-    }
-
-    /// Whether `who` may give it another name (`fs.protected_hardlinks=1`, as distributions set it).
-    fn may_link(&self, who: &Credentials<'_>) -> bool {
-        let special = SET_USER_ID | if self.mode & 0o010 != 0 { SET_GROUP_ID } else { 0 };
-        self.owned_by(who) || self.mode & special == 0 && self.grants(who, READ | WRITE)
-    }
-
-    /// What is told of it.
-    pub(super) fn status(&self) -> ObjectStatus {
-        ObjectStatus {
-            serial: self.store.serial,
-            size: self.size,
-            resident: self.store.resident(),
-            accessed: self.accessed,
-            modified: self.modified,
-            changed: self.changed,
-            born: self.born,
-            mode: self.mode,
-            uid: self.uid,
-            gid: self.gid,
-            links: self.links,
-        }
-    }
-
-    /// Its bytes or its size were changed now.
-    pub(super) fn touch(&mut self, now: u64) {
-        (self.modified, self.changed) = (now, now);
-    }
-
-    /// Its bytes were read now.
-    pub(super) fn was_read(&mut self, now: u64) {
-        let last = self.accessed;
-        if last <= self.modified || last <= self.changed || now.saturating_sub(last) >= STALE_NS {
-            self.accessed = now;
-        }
-    }
-
-    /// What it is to be (`ObjectSet`).
-    ///
-    /// # Errors
-    /// EPERM; EACCES for times that are now.
-    pub(super) fn set(&mut self, who: &Credentials<'_>, set: &SetObject, now: u64) -> Result<(), Errno> {
-        let (owned, what) = (self.owned_by(who), set.what);
-        let owner = what & SET_UID == 0 || who.is_privileged() || owned && set.uid == self.uid;
-        let group = what & SET_GID == 0
-            || who.is_privileged()
-            || owned && (who.is_in_group(set.gid) || set.gid == self.gid);
-        let exact = what & (SET_MODE | SET_ACCESSED | SET_MODIFIED) == 0 || owned;
-        if !(owner && group && exact) {
-            return Err(Errno::EPERM);
-        }
-        if what & SET_NOW != 0 && !owned && !self.grants(who, WRITE) {
-            return Err(Errno::EACCES);
-        }
-        if what & SET_UID != 0 {
-            self.uid = set.uid;
-        }
-        if what & SET_GID != 0 {
-            self.gid = set.gid;
-        }
-        if what & (SET_UID | SET_GID) != 0 {
-            self.mode &= !(SET_USER_ID | if self.mode & 0o010 != 0 { SET_GROUP_ID } else { 0 });
-        }
-        if what & SET_MODE != 0 {
-            self.mode = set.mode & PERMISSIONS;
-            if !who.is_privileged() && !who.is_in_group(self.gid) {
-                self.mode &= !SET_GROUP_ID;
-            }
-        }
-        let times = [(SET_ACCESSED, set.accessed), (SET_MODIFIED, set.modified)];
-        for ((bit, time), place) in times.into_iter().zip([&mut self.accessed, &mut self.modified]) {
-            if what & SET_NOW != 0 {
-                *place = now;
-            } else if what & bit != 0 {
-                *place = time;
-            }
-        }
-        self.changed = now;
-        Ok(())
-    }
-
-    /// What `guest` may do with its bytes.
-    ///
-    /// # Errors
-    /// EBADF if it does not hold it.
-    pub(super) fn rights_of(&self, guest: u32) -> Result<Rights, Errno> {
-        self.holders.get(&guest).copied().ok_or(Errno::EBADF)
-    }
-
-    /// The guests with ranges that reach past `size`.
-    pub(super) fn reaching_past(&self, size: u64) -> BTreeSet<u32> {
-        let past = self.ranges.iter().filter(|(_, end)| **end > size);
-        past.map(|((guest, _), _)| *guest).collect()
-    }
-
-    fn is_needed(&self) -> bool {
-        self.links > 0 || !self.holders.is_empty()
-    }
-}
-
-/// What [`Object::set`] changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SetObject {
-    /// Which of the following count ([`abi::object::SET_MODE`] …).
-    pub what: u64,
-    /// Permissions.
-    pub mode: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// When it was last read, nanoseconds since 1970.
-    pub accessed: u64,
-    /// When its bytes were last changed, nanoseconds since 1970.
-    pub modified: u64,
 }
 
 impl Directory {
@@ -307,7 +112,7 @@ impl Directory {
     /// ENOSPC, ENFILE.
     pub(super) fn check_make(&self, guest: u32) -> Result<(), Errno> {
         match self.of.get(&guest) {
-            Some(counts) if counts.made >= MOST_MADE => Err(Errno::ENOSPC),
+            Some(counts) if counts.made >= MOST_MADE || counts.names >= MOST_NAMES => Err(Errno::ENOSPC),
             Some(counts) if counts.held >= MOST_HELD => Err(Errno::ENFILE),
             _ => Ok(()),
         }
@@ -324,26 +129,11 @@ impl Directory {
         now: u64,
     ) -> u64 {
         let serial = store.serial;
-        self.of.entry(life.creator_guest).or_default().made += 1;
-        let object = Object {
-            store: Arc::new(store),
-            size: 0,
-            mode: mode & PERMISSIONS,
-            uid: who.uid,
-            gid: who.gid,
-            links: 1,
-            accessed: now,
-            modified: now,
-            changed: now,
-            born: now,
-            holders: BTreeMap::new(),
-            ranges: BTreeMap::new(),
-            shrink: None,
-            last_name: name.to_vec(),
-            life,
-        };
+        let maker = life.creator_guest;
+        self.of.entry(maker).or_default().made += 1;
+        let object = Object::new(who, name, mode, store, life, now);
         self.objects.insert(serial, object);
-        self.enter(name, serial, now);
+        self.enter(name, serial, maker, now);
         serial
     }
 
@@ -404,6 +194,7 @@ impl Directory {
                 counts,
                 Counts {
                     made: 0,
+                    names: 0,
                     held: 0,
                     ranges: 0
                 }
@@ -413,18 +204,22 @@ impl Directory {
         }
     }
 
-    fn enter(&mut self, name: &[u8], serial: u64, now: u64) {
+    /// A name that guest `maker` has made, and that is free.
+    fn enter(&mut self, name: &[u8], serial: u64, maker: u32, now: u64) {
+        self.of.entry(maker).or_default().names += 1;
         self.last_order += 1;
         let order = self.last_order;
         self.order.insert(order, name.to_vec());
-        self.names.insert(name.to_vec(), Name { serial, order });
+        let entry = Name { serial, order, maker };
+        self.names.insert(name.to_vec(), entry);
         self.changed = now;
     }
 
     /// Takes a name away; the object, if that was the end of it.
     fn leave(&mut self, name: &[u8], now: u64) -> Option<Object> {
-        let Name { serial, order } = self.names.remove(name)?;
+        let Name { serial, order, maker } = self.names.remove(name)?;
         self.order.remove(&order);
+        self.uncount(maker, |counts| counts.names -= 1);
         self.changed = now;
         let object = self.objects.get_mut(&serial)?;
         object.links -= 1;
@@ -446,17 +241,22 @@ impl Directory {
         now: u64,
     ) -> Result<(), Errno> {
         let taken = self.names.contains_key(name);
+        let full = self
+            .of
+            .get(&guest)
+            .is_some_and(|counts| counts.names >= MOST_NAMES);
         let object = self.held(guest, serial)?;
         match object.links {
             _ if taken => return Err(Errno::EEXIST),
             _ if !object.may_link(who) => return Err(Errno::EPERM),
             0 => return Err(Errno::ENOENT),
             MOST_LINKS.. => return Err(Errno::EMLINK),
+            _ if full => return Err(Errno::ENOSPC),
             _ => {}
         }
         object.links += 1;
         object.changed = now;
-        self.enter(name, serial, now);
+        self.enter(name, serial, guest, now);
         Ok(())
     }
 
@@ -520,10 +320,11 @@ impl Directory {
         }
         let gone = other.and_then(|_| self.leave(to, now));
         // It keeps the number of its names: one goes, one comes.
-        if let Some(Name { order, .. }) = self.names.remove(from) {
+        if let Some(Name { order, maker, .. }) = self.names.remove(from) {
             self.order.remove(&order);
+            self.uncount(maker, |counts| counts.names -= 1);
+            self.enter(to, serial, maker, now);
         }
-        self.enter(to, serial, now);
         if let Some(object) = self.objects.get_mut(&serial) {
             object.changed = now;
         }

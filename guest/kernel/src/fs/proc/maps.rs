@@ -77,7 +77,7 @@ fn line(kernel: &Kernel, area: &Area, layout: (Layout, u64), text: &mut Text<'_>
         Name::File(file) => {
             let mut room = [0; 512];
             text.bytes(kernel.files.path(file, &mut room));
-            if kernel.files.inodes.get(file).links == 0 {
+            if kernel.files.is_nameless(file) {
                 text.str(" (deleted)");
             }
         }

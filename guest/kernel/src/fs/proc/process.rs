@@ -17,7 +17,7 @@ const TICK: u64 = 10_000_000;
 const INIT: u64 = 1;
 
 /// What the first thread of process `number` is called; nothing once it has ended.
-pub fn command<'k>(kernel: &'k Kernel, number: usize) -> &'k [u8] {
+pub fn command(kernel: &Kernel, number: usize) -> &[u8] {
     let pid = kernel.processes[number].pid;
     let Some(leader) = tasks(kernel, number).find(|task| task.id == pid) else {
         return b"";

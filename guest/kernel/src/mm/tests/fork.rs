@@ -266,6 +266,7 @@ impl Test {
                         len: FILE_LEN - first * PAGE_SIZE,
                     },
                     None if shared => Backing::SharedAnonymous {
+                        byte: 0,
                         len: pages * PAGE_SIZE,
                     },
                     None => Backing::Anonymous,

@@ -37,7 +37,7 @@ impl Shown {
         let at = space
             .map(memory, world, Placement::Anywhere, len, prot, may, backing)
             .unwrap();
-        space.show_object(memory, world, at);
+        space.show_object(memory, world, at).unwrap();
         at
     }
 
@@ -63,7 +63,7 @@ impl Shown {
     fn end(mut self, free: u64) {
         end(&mut self.memory, &mut self.world, self.space);
         let mut ranges = 0;
-        while self.memory.ranges.take(OBJECT).is_some() {
+        while self.memory.take_range(OBJECT).is_some() {
             ranges += 1;
         }
         assert_eq!(ranges, self.world.ranges);

@@ -171,7 +171,7 @@ pub fn read(call: &mut Call<'_>, file: FileId, offset: u64, region: Region) -> R
                         Page::Own(frame) | Page::Image(frame) => {
                             space.copy_out(memory, world, to, frame.add(into), len)
                         }
-                        Page::Hole => space.clear_out(memory, world, to, len),
+                        Page::Hole => space.clear_out(memory, world, to, len).map(|_| ()),
                     };
                     match moved {
                         Ok(()) => done += len,

@@ -345,7 +345,7 @@ fn describe<'r>(walker: &Walker<'_>, node: Node, to: &'r mut [u8]) -> &'r [u8] {
     const GONE: &[u8] = b" (deleted)";
     match walker.opened(node) {
         Node::File(file) => {
-            let gone = walker.files.inodes.get(file).links == 0;
+            let gone = walker.files.is_nameless(file);
             let room = to.len() - if gone { GONE.len() } else { 0 };
             let len = walker.files.path(file, &mut to[..room]).len();
             if gone {

@@ -4,11 +4,16 @@
 //! the kernel's own.
 
 use super::content::Region;
+use super::transfer::{At, Buffers, each, moved_on};
 use crate::arch::lent::{Lent, gpa_of};
 use crate::fs::FileId;
+use crate::fs::open::{O_APPEND, OpenFile};
 use crate::fs::permission::Who;
 use crate::hypercall::{self, Requester};
+use crate::mm::contents::MOST_BYTES;
 use crate::mm::{Access, Run};
+use crate::process::limits;
+use crate::process::signal::SIGXFSZ;
 use crate::process::task::Wait;
 use crate::syscall::{Attempt, Call, Reply};
 use abi::hypercall::{Call as Host, MAX_WRITE};
@@ -148,6 +153,56 @@ pub fn write(call: &mut Call<'_>, serial: u64, offset: u64, region: Region) -> R
         }
     }
     Ok((done, end))
+}
+
+/// Writes what is in `buffers` to an object that is open as `number`.
+pub fn write_from<B: Buffers>(
+    call: &mut Call<'_>,
+    file: FileId,
+    number: u16,
+    open: &OpenFile,
+    buffers: &B,
+    at: At,
+) -> Reply {
+    let Some(serial) = call.kernel.files.object(file) else {
+        return Reply::Error(Errno::EBADF);
+    };
+    let append = open.flags & O_APPEND != 0;
+    let start = at.or(open.offset);
+    let [most, _] = call.process().limit(limits::FSIZE);
+    let mut end = start;
+    call.kernel.files.refused = None;
+    let done = each(call, buffers, |call, region, done| {
+        let mut from = start + done;
+        if append {
+            call.kernel.files.refresh(&mut call.kernel.memory, file);
+            from = call.kernel.memory.contents.size(file);
+        }
+        let room = most.min(MOST_BYTES).saturating_sub(from);
+        if room == 0 {
+            if from >= most {
+                call.signal_itself(SIGXFSZ);
+            }
+            return Err(Errno::EFBIG);
+        }
+        let region = Region {
+            len: region.len.min(room),
+            ..region
+        };
+        let (written, after) = write(call, serial, if append { AT_END } else { from }, region)?;
+        end = after;
+        Ok(written)
+    });
+    match done {
+        Err(Errno::EAGAIN) if call.kernel.files.refused.take().is_some() => call.wait(Wait::Object, 0, None),
+        Err(error) => Reply::Error(error),
+        Ok(done) => {
+            if done > 0 {
+                moved_on(call, number, at, end);
+            }
+            Reply::Value(done)
+        }
+    }
 }
 
 /// Reads at most a page at `offset`, and lets `work` have it: where it lies, and how many bytes.

@@ -10,11 +10,9 @@ use crate::fs::open::{O_APPEND, O_NOATIME, OpenFile, What};
 use crate::mm::contents::MOST_BYTES;
 use crate::process::limits;
 use crate::process::signal::SIGXFSZ;
-use crate::process::task::Wait;
 use crate::syscall::{Attempt, Call, Reply, number};
 use crate::time;
 use abi::Errno;
-use abi::object::AT_END;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Most bytes one call moves (Linux's MAX_RW_COUNT).
@@ -197,7 +195,7 @@ pub fn each<B: Buffers>(
 
 /// Where in a file: at its own offset, or at another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum At {
+pub enum At {
     /// The open file's, which moves on.
     Own,
     /// This one.
@@ -213,7 +211,8 @@ impl At {
         }
     }
 
-    fn or(self, own: u64) -> u64 {
+    /// Which place that is, if the open file is at `own`.
+    pub fn or(self, own: u64) -> u64 {
         match self {
             At::Own => own,
             At::Given(offset) => offset,
@@ -226,7 +225,8 @@ fn has_places(what: What) -> bool {
     matches!(what, What::File(_) | What::Proc(_))
 }
 
-fn moved_on(call: &mut Call<'_>, number: u16, at: At, offset: u64) {
+/// The open file is at `offset` now, if it was read or written where it was.
+pub fn moved_on(call: &mut Call<'_>, number: u16, at: At, offset: u64) {
     if at == At::Own {
         call.kernel.files.open.get_mut(number).offset = offset;
     }
@@ -302,10 +302,7 @@ fn read_device<B: Buffers>(call: &mut Call<'_>, device: Device, buffers: &B) -> 
     match device {
         Device::Null => Ok(0),
         Device::Zero | Device::Full => each(call, buffers, |call, region, _| {
-            call.with_space(|space, memory, world| {
-                space.clear_out(memory, world, region.address, region.len)
-            })?;
-            Ok(region.len)
+            call.with_space(|space, memory, world| space.clear_out(memory, world, region.address, region.len))
         }),
         Device::Random | Device::Urandom => each(call, buffers, |call, region, _| random::fill(call, region)),
         Device::Tty => Err(Errno::ENXIO),
@@ -328,7 +325,7 @@ fn write_to<B: Buffers>(call: &mut Call<'_>, fd: u64, buffers: &B, at: At) -> Re
         What::Writer(pipe) => pipe::write(call, pipe, &open, buffers),
         What::Reader(_) => Reply::Error(Errno::EBADF),
         What::File(file) if call.kernel.files.object(file).is_some() => {
-            write_object(call, file, number, &open, buffers, at)
+            object::write_from(call, file, number, &open, buffers, at)
         }
         What::File(file) => {
             let offset = if open.flags & O_APPEND != 0 {
@@ -385,56 +382,6 @@ fn write_file<B: Buffers>(call: &mut Call<'_>, file: FileId, buffers: &B, offset
         }
     }
     Ok(done)
-}
-
-/// As [`write_file`], for an object, whose end only the broker knows.
-fn write_object<B: Buffers>(
-    call: &mut Call<'_>,
-    file: FileId,
-    number: u16,
-    open: &OpenFile,
-    buffers: &B,
-    at: At,
-) -> Reply {
-    let Some(serial) = call.kernel.files.object(file) else {
-        return Reply::Error(Errno::EBADF);
-    };
-    let append = open.flags & O_APPEND != 0;
-    let start = at.or(open.offset);
-    let [most, _] = call.process().limit(limits::FSIZE);
-    let mut end = start;
-    call.kernel.files.refused = None;
-    let done = each(call, buffers, |call, region, done| {
-        let mut from = start + done;
-        if append {
-            call.kernel.files.refresh(&mut call.kernel.memory, file);
-            from = call.kernel.memory.contents.size(file);
-        }
-        let room = most.min(MOST_BYTES).saturating_sub(from);
-        if room == 0 {
-            if from >= most {
-                call.signal_itself(SIGXFSZ);
-            }
-            return Err(Errno::EFBIG);
-        }
-        let region = Region {
-            len: region.len.min(room),
-            ..region
-        };
-        let (written, after) = object::write(call, serial, if append { AT_END } else { from }, region)?;
-        end = after;
-        Ok(written)
-    });
-    match done {
-        Err(Errno::EAGAIN) if call.kernel.files.refused.take().is_some() => call.wait(Wait::Object, 0, None),
-        Err(error) => Reply::Error(error),
-        Ok(done) => {
-            if done > 0 {
-                moved_on(call, number, at, end);
-            }
-            Reply::Value(done)
-        }
-    }
 }
 
 fn write_device<B: Buffers>(call: &mut Call<'_>, device: Device, buffers: &B) -> Result<u64, Errno> {
@@ -624,7 +571,7 @@ pub fn sendfile(call: &mut Call<'_>) -> Reply {
     let len = len.min(left).min(MOST_SENT);
     let sent = content::send(call, file, offset, len, skip, to);
     match sent {
-        Ok(content::Sent::Waits) => return Reply::Parked,
+        Ok(content::Sent::Waits) => Reply::Parked,
         Ok(content::Sent::Bytes(sent)) => move_source(call, number, offset_at, offset + sent)
             .map(|()| sent)
             .into(),
