@@ -62,6 +62,7 @@ Groups:
   hand-off   one cache line between two players
   bandwidth  from a producer to a consumer through 64 MiB, and reading 1 GiB
   life       shmget, shmat, touching, shmdt, removal, 4 KiB to 1 GiB; the least call
+  splice     a segment by a splice and by a KVM memory slot of its own
   wake       two players that wake each other by futex
   start      a program that says hello, in 1 to 256 guests; memory a guest costs
   scale      1 to 4096 segments in a guest, 1 to 256 guests with one segment

@@ -1,7 +1,8 @@
 //! `tombolo bench`: what sharing memory between guests costs, compared with native System V shared memory.
 //!
 //! The program is `guest/user`'s `bench` (what each measurement does is told there); [`plan`] is what is run where and how
-//! often, [`figures`] what may be said of it, [`start`] what is measured from outside: whole commands and their memory.
+//! often, [`figures`] what may be said of it, [`start`] what is measured from outside: whole commands and their memory,
+//! [`splice`] what has a machine of its own.
 //! [`show`] makes tables or JSON of it, [`html`] a page. What is not measured is said, too ([`NOT_MEASURED`]).
 
 mod figures;
@@ -9,6 +10,7 @@ mod html;
 mod machine;
 mod plan;
 mod show;
+mod splice;
 mod start;
 
 pub(super) use plan::Group;
@@ -31,7 +33,7 @@ use tombolo::clock::Clock;
 const NOT_MEASURED: &[&str] = &[
     "hand-off between a guest and a host process: a process of the host has no way to attach a guest's segment",
     "bandwidth with other page sizes: both sides use their defaults",
-    "a splice against a KVM memory slot for each segment",
+    "what a guest's death costs",
 ];
 
 /// All there is to show.
@@ -40,7 +42,6 @@ struct Findings {
     figures: Vec<Figure>,
     /// What is no time and no bandwidth, a sentence each.
     notes: Vec<(Group, String)>,
-    rounds: BTreeMap<Group, usize>,
     seconds: f64,
 }
 
@@ -92,12 +93,10 @@ fn measure(lab: &Lab, args: &BenchArgs) -> Result<Findings> {
         machine: Machine::look(lab.cpus().len()),
         figures: Vec::new(),
         notes: Vec::new(),
-        rounds: BTreeMap::new(),
         seconds: 0.0,
     };
     let khz = Clock::read(0).tsc_khz;
     for experiment in &experiments {
-        findings.rounds.insert(experiment.group, experiment.rounds);
         let first = findings.figures.len();
         for round in 0..experiment.rounds {
             for turn in 0..experiment.places.len() {
@@ -112,6 +111,10 @@ fn measure(lab: &Lab, args: &BenchArgs) -> Result<Findings> {
                 done += 1;
             }
         }
+    }
+    if groups.contains(&Group::Splice) {
+        progress.at(done, "splices and slots");
+        splice::measure(extent, &mut findings)?;
     }
     if !outside.is_empty() {
         start::measure(lab, &outside, khz, &mut findings, |at, what| {

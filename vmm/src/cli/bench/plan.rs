@@ -12,6 +12,8 @@ pub(in crate::cli) enum Group {
     Bandwidth,
     // What a segment's life costs.
     Life,
+    // A segment by a splice, and by a memory slot.
+    Splice,
     // Futexes between two players.
     Wake,
     // From a guest's start to its end.
@@ -21,10 +23,11 @@ pub(in crate::cli) enum Group {
 }
 
 impl Group {
-    pub(super) const ALL: [Group; 6] = [
+    pub(super) const ALL: [Group; 7] = [
         Group::HandOff,
         Group::Bandwidth,
         Group::Life,
+        Group::Splice,
         Group::Wake,
         Group::Start,
         Group::Scale,
@@ -36,6 +39,7 @@ impl Group {
             Group::HandOff => "Hand-off: a cache line from one player to the other",
             Group::Bandwidth => "Bandwidth",
             Group::Life => "Life of a segment",
+            Group::Splice => "Bringing a segment in and out while a vCPU runs",
             Group::Wake => "Wake-ups by futex",
             Group::Start => "Start: from the command's start to its end, for a program that says hello",
             Group::Scale => "Scale",
@@ -198,17 +202,19 @@ fn key() -> u32 {
     0x6200_0000 | std::process::id() & 0x00ff_ffff
 }
 
+/// Most segments that are made natively at one time.
+const NATIVE_SEGMENTS: u64 = 1024;
+
 /// Arguments of the copy that removes what process `pid` has left under our keys.
 pub(super) fn clearing(pid: u32) -> Vec<String> {
-    /// As many as any experiment uses.
-    const KEYS: u32 = 4096;
+    let count = NATIVE_SEGMENTS.to_string();
     [
         "clear",
         "all",
         "0,0",
         &key().to_string(),
         "1",
-        &KEYS.to_string(),
+        &count,
         &pid.to_string(),
     ]
     .map(String::from)
@@ -219,6 +225,11 @@ impl Experiment {
     /// The job for one run.
     pub(super) fn job(&self, place: Place, cpus: &[usize], khz: u64) -> Job {
         let native = [cpus[0], cpus[1 % cpus.len()]];
+        let samples = match (self.what, place) {
+            // Not all that the host has (kernel.shmmni, 4096): others want some, too.
+            ("many", Place::Native | Place::NativeAgain) => self.samples.min(NATIVE_SEGMENTS),
+            _ => self.samples,
+        };
         let arguments = |who: &str, on: [usize; 2]| {
             vec![
                 self.what.to_owned(),
@@ -226,7 +237,7 @@ impl Experiment {
                 format!("{},{}", on[0], on[1]),
                 key().to_string(),
                 khz.to_string(),
-                self.samples.to_string(),
+                samples.to_string(),
                 self.size.to_string(),
             ]
         };

@@ -178,7 +178,6 @@ pub(super) mod tests {
                 ],
             )],
             notes: vec![(Group::HandOff, "a <note>".into())],
-            rounds: BTreeMap::new(),
             seconds: 1.0,
         }
     }

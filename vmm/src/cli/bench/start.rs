@@ -258,7 +258,8 @@ fn record(findings: &mut Findings, group: Group, name: &str, place: Place, took:
     add(findings, group, name, place, run);
 }
 
-fn add(findings: &mut Findings, group: Group, name: &str, place: Place, run: Run) {
+/// Adds a run to the figure of that name, which it makes if there is none.
+pub(super) fn add(findings: &mut Findings, group: Group, name: &str, place: Place, run: Run) {
     let known = findings
         .figures
         .iter()
