@@ -23,6 +23,8 @@ const INPUTS: &[&str] = &[
     "guest/abi/src",
     "guest/futex/Cargo.toml",
     "guest/futex/src",
+    "guest/litmus/Cargo.toml",
+    "guest/litmus/src",
     "guest/paging/Cargo.toml",
     "guest/paging/src",
     "guest/kernel/Cargo.toml",

@@ -3,6 +3,7 @@
  * is not tried: root of a container may lack it. */
 #include "conf.h"
 #include <elf.h>
+#include <pthread.h>
 #include <sys/auxv.h>
 #include <setjmp.h>
 
@@ -447,6 +448,25 @@ static void stacks(void) {
     }
 }
 
+static _Atomic int go;
+static void *waits(void *unused) {
+    while (!atomic_load(&go)) nap(1000);
+    return unused;
+}
+/* Threads count as processes do. */
+static void threads(void) {
+    pthread_t all[8];
+    int count = 0, error = 0;
+    while (count < 8 && (error = pthread_create(&all[count], NULL, waits, NULL)) == 0) count++;
+    printf("%d threads, then %s\n", count, errno_name(error));
+    says("and a process", fork());
+    atomic_store(&go, 1);
+    for (int i = 0; i < count; i++) pthread_join(all[i], NULL);
+    /* A thread is joined a little before it has gone. */
+    nap(50000);
+    IN_CHILD("then a process") ;
+}
+
 static void users(void) {
     IN_CHILD("a user") {
         need(setrlimit(RLIMIT_NPROC, &(struct rlimit){4, 4}) == 0, "setrlimit");
@@ -472,6 +492,11 @@ static void users(void) {
         says("none at all, alone", fork());
         need(setrlimit(RLIMIT_NPROC, &(struct rlimit){2, 4}) == 0, "setrlimit");
         IN_CHILD("one") says("its child", fork());
+    }
+    IN_CHILD("a user's threads") {
+        need(setrlimit(RLIMIT_NPROC, &(struct rlimit){5, 5}) == 0, "setrlimit");
+        become(61007, 62007, 0, NULL);
+        threads();
     }
     IN_CHILD("root in name only") {
         need(setrlimit(RLIMIT_NPROC, &(struct rlimit){1, 1}) == 0, "setrlimit");

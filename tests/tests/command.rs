@@ -366,7 +366,11 @@ fn help_teaches_by_example() {
 fn unknown_system_calls_are_named_once_in_the_log() {
     let result = Command::tombolo().args("-vv run").arg(musl("process.c")).run();
     result.expect(0);
-    let lines = result.err().lines().filter(|line| line.contains("999")).count();
+    let lines = result
+        .err()
+        .lines()
+        .filter(|line| line.contains("system call 999"))
+        .count();
     assert_eq!(lines, 1, "{}", result.err());
     let quiet = run("process.c").run();
     assert!(quiet.stderr.is_empty(), "{}", quiet.err());

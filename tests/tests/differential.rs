@@ -14,9 +14,10 @@ const ACTORS: u32 = 6;
 /// How many lines that differ are shown after the first.
 const LATER: usize = 10;
 
-fn run(seed: u64, operations: u64, guests: u32) -> Run {
+/// `turn` 0 to 2: each has users of its own.
+fn run(seed: u64, operations: u64, guests: u32, turn: u32) -> Run {
     // No other process's that runs tests now.
-    let first_user = 100_000 + 10 * std::process::id();
+    let first_user = 100_000 + 10 * std::process::id() + 3 * turn;
     Run::with("differ.c", Toolchain::Musl)
         .args([seed.to_string(), operations.to_string(), first_user.to_string()])
         .guests(guests)
@@ -40,35 +41,94 @@ fn transcript(processes: &BTreeMap<(u32, u32), ProcessResult>) -> Vec<(u64, Stri
     lines
 }
 
+/// A line in parts: before and after the number that says how much of something is in memory, and that number.
+fn parts(line: &str) -> Option<(&str, u64, &str)> {
+    let (before, rest) = line.split_once(" resident ")?;
+    let end = rest
+        .find(|digit: char| !digit.is_ascii_digit())
+        .unwrap_or(rest.len());
+    Some((before, rest[..end].parse().ok()?, &rest[end..]))
+}
+
+/// Whether a guest's line is Linux's but for less that is in memory. A host short of memory, or one that always looks for
+/// some to spare (DAMON), takes back pages of segments that have been read and never written: they are zeros, and come
+/// back when they are read again. Natively nothing has the time for that.
+fn tells_less_resident(linux: &str, guest: &str) -> bool {
+    match (parts(linux), parts(guest)) {
+        (Some((before, there, after)), Some((also_before, here, also_after))) => {
+            (before, after) == (also_before, also_after) && here < there
+        }
+        _ => false,
+    }
+}
+
+/// What Linux says, twice: what else goes on on this machine must not have a part in it.
+fn on_linux(seed: u64, operations: u64, guests: u32) -> Vec<(u64, String)> {
+    let once = |turn| {
+        let linux = run(seed, operations, guests, turn).natively();
+        for (actor, process) in &linux {
+            let complaints = String::from_utf8_lossy(&process.stderr);
+            assert_eq!(
+                process.status,
+                Some(0),
+                "actor {actor:?} on Linux, seed {seed}: {complaints}"
+            );
+        }
+        transcript(&linux)
+    };
+    let (first, second) = (once(0), once(1));
+    if first == second {
+        return second;
+    }
+    let part = first.iter().zip(&second).find(|(one, two)| one != two);
+    println!("seed {seed}: Linux says two things: {part:?}");
+    let third = once(2);
+    assert!(
+        third == first || third == second,
+        "seed {seed}: Linux says three things"
+    );
+    third
+}
+
 /// Where the transcripts of `operations` operations part, if they do.
 fn difference(seed: u64, operations: u64, guests: u32) -> Option<(u64, String)> {
-    let run = run(seed, operations, guests);
     let start = Instant::now();
-    let linux = run.natively();
+    let expected = on_linux(seed, operations, guests);
     let natively = start.elapsed();
-    for (actor, process) in &linux {
-        let complaints = String::from_utf8_lossy(&process.stderr);
-        assert_eq!(
-            process.status,
-            Some(0),
-            "actor {actor:?} on Linux, seed {seed}: {complaints}"
-        );
-    }
-    let expected = transcript(&linux);
     assert!(
         expected.len() as u64 > operations,
         "an operation is told in a line or more"
     );
     let start = Instant::now();
-    let finished = run.go();
+    let finished = run(seed, operations, guests, 0).go();
     println!(
         "seed {seed}, {operations} operations, {guests} guests: {:.1} s on Linux, {:.1} s in guests",
         natively.as_secs_f64(),
         start.elapsed().as_secs_f64()
     );
     let got = transcript(&finished.processes);
-    let part = (0..expected.len().max(got.len())).find(|&i| expected.get(i) != got.get(i));
+    let mut taken_back = 0;
+    let part = (0..expected.len().max(got.len())).find(|&i| {
+        let (linux, guest) = (expected.get(i), got.get(i));
+        match (linux, guest) {
+            (Some((_, linux)), Some((_, guest))) if tells_less_resident(linux, guest) => {
+                taken_back += 1;
+                false
+            }
+            _ => linux != guest,
+        }
+    });
+    println!(
+        "of {} lines {taken_back} tell of less in memory than on Linux",
+        got.len()
+    );
     let Some(part) = part else {
+        // Now and then a page that nobody has written; otherwise what is in memory is a fact like others.
+        assert!(
+            taken_back * 10 <= got.len(),
+            "{taken_back} of {} lines tell of less in memory than on Linux",
+            got.len()
+        );
         finished.expect_all(0);
         return None;
     };

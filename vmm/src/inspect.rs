@@ -1,4 +1,5 @@
-//! Looking into a guest while it runs: its page tables and its RAM. For tests.
+//! Looking into a guest while it runs: its page tables and its RAM, for tests; and its vCPUs' threads, for who wants to
+//! place them.
 
 use crate::memory::GuestRam;
 use abi::Errno;
@@ -6,11 +7,18 @@ use abi::hypercall::{Call, Request};
 use kvm_ioctls::VcpuFd;
 use paging::{GuestPhys, GuestVirt, Leaf, for_each_leaf, lookup};
 
-/// Looks on as guests ask for things. Called on the vCPU's own thread, after the answer has been written and
-/// before the vCPU goes on.
+/// Looks on as guests start and ask for things. Called on the vCPU's own thread.
 pub trait Observer: Send + Sync {
-    /// Guest number `guest` has asked `request` (with its answer); `view` shows that guest as this vCPU sees it.
-    fn after_hypercall(&self, view: &GuestView<'_>, guest: u32, call: Call, request: &Request);
+    /// vCPU `vcpu` of guest number `guest` is about to execute its first instruction on this thread.
+    fn vcpu_starts(&self, guest: u32, vcpu: u32) {
+        let _ = (guest, vcpu);
+    }
+
+    /// Guest number `guest` has asked `request` (with its answer), and its vCPU has not gone on yet; `view` shows that
+    /// guest as this vCPU sees it.
+    fn after_hypercall(&self, view: &GuestView<'_>, guest: u32, call: Call, request: &Request) {
+        let _ = (view, guest, call, request);
+    }
 }
 
 /// A guest as one of its vCPUs, which stands still, sees it. Other vCPUs go on meanwhile.

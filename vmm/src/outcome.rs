@@ -4,6 +4,7 @@
 use crate::broker::{ObjectLife, SegmentLife};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// A finished run.
 #[derive(Clone, Debug, Serialize)]
@@ -32,6 +33,15 @@ pub enum KvmKind {
     Hardware,
     /// Ring 0 is emulated one instruction at a time.
     Software,
+}
+
+impl fmt::Display for KvmKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            KvmKind::Hardware => "hardware (VMX or SVM)",
+            KvmKind::Software => "software (ring 0 is emulated, ring 3 runs natively)",
+        })
+    }
 }
 
 /// Why a run was ended from outside.

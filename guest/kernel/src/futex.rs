@@ -2,7 +2,7 @@
 //! which of them an address is, `place` says.
 //!
 //! A word that only this guest can reach is known by where it is, not by who maps it where ([`FutexKey`]): by
-//! guest-physical address in shared anonymous memory; a private one by its address space and its address, because after
+//! guest-physical address in files, by number in shared anonymous memory; a private one by its address space and its address, because after
 //! fork two processes have one frame behind it, until one of them writes. Here are buckets of parked tasks, in the order
 //! they came. Comparing and parking happen under the kernel lock, so no wake-up is lost.
 
@@ -25,6 +25,7 @@ pub struct Futexes {
 fn bucket(key: FutexKey) -> usize {
     let (where_from, offset) = match key {
         FutexKey::Shared(gpa) => (0, gpa),
+        FutexKey::Anonymous(byte) => (1, byte),
         FutexKey::Private { space, address, .. } => (u64::from(space), address),
     };
     ((offset >> 2) ^ (offset >> 12) ^ where_from) as usize % BUCKETS

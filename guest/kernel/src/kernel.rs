@@ -60,6 +60,8 @@ pub struct Kernel {
     pub timers: Timers,
     /// Who waits for which word.
     pub futexes: Futexes,
+    /// The number that the next byte of shared anonymous memory gets.
+    pub shared_bytes: u64,
     /// Files, and what is open.
     pub files: Files,
     /// Tasks that wait for pipes or poll, a bit each; a bit may be out of date.
@@ -95,6 +97,7 @@ pub static KERNEL: BigLock<Kernel> = BigLock::new(Kernel {
     signals: Queue::empty(),
     timers: Timers::empty(),
     futexes: Futexes::new(),
+    shared_bytes: 0,
     files: Files::empty(),
     file_waiters: [0; MAX_TASKS / 64],
     alive: 0,

@@ -31,6 +31,10 @@ fn visit<M: TableMemoryMut>(
     flush: &mut Flush,
 ) {
     while let Some((index, entry, part)) = next_entry(mem, table, level, &mut span) {
+        debug_assert!(
+            entry.is_leaf(level) || !entry.is_shared(),
+            "a shared table is edited"
+        );
         if level == 2 && !entry.is_leaf(level) {
             visit_leaves(mem, entry.table(), part, change, flush);
             continue;
@@ -143,6 +147,7 @@ impl<F> Copy<'_, F> {
                 added += self.leaf(mem, from, to, level, index, entry, part.start);
                 continue;
             }
+            debug_assert!(!entry.is_shared(), "a shared table is duplicated");
             let old = Entry::new(mem.load(to, index));
             let below = if old.is_present() {
                 old

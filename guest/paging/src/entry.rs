@@ -2,7 +2,8 @@
 //!
 //! Source: SDM 3A, section 5.5 ("4-level paging"), tables 5-15 to 5-20. Bits 12 to 51 hold the address of a
 //! table or frame. In an entry that leads to a table the CPU ignores bits 52 to 62; ten of them hold the
-//! count of entries in use there. In a leaf it ignores bit 9, which marks memory whose users are counted.
+//! count of entries in use there, and bit 10 marks a table that other trees link as well. In a leaf it ignores bit 9,
+//! which marks memory whose users are counted.
 
 use crate::{GuestPhys, GuestVirt};
 use bitflags::bitflags;
@@ -60,6 +61,8 @@ impl Entry {
     pub const LARGE: u64 = 1 << 7;
     /// Ignored by the CPU in leaves: the mark of [`Rights::COUNTED`].
     pub const COUNTED: u64 = 1 << 9;
+    /// Ignored by the CPU in entries that lead to a table: it is a shared one ([`crate::share`]).
+    pub const SHARED: u64 = 1 << 10;
     /// NX: may not be executed.
     pub const NO_EXECUTE: u64 = 1 << 63;
     /// Where the address is.
@@ -89,6 +92,11 @@ impl Entry {
     /// in the lowest level (1).
     pub(crate) const fn is_leaf(self, level: u32) -> bool {
         level == 1 || (self.0 & Self::LARGE != 0 && level < 4)
+    }
+
+    /// Whether it, which is no leaf, leads to a table that other trees may link as well.
+    pub(crate) const fn is_shared(self) -> bool {
+        self.0 & Self::SHARED != 0
     }
 
     /// The table it leads to.
@@ -121,6 +129,15 @@ impl Entry {
     /// The bits of an entry that leads to a table with such leaves, without address.
     pub(crate) const fn table_bits(rights: Rights) -> u64 {
         Self::PRESENT | Self::WRITE | Self::ACCESSED | (Self::right_bits(rights) & Self::USER)
+    }
+
+    /// The bits of an entry that links a shared table with these rights, without address.
+    pub(crate) const fn link_bits(rights: Rights) -> u64 {
+        let mut bits = Self::PRESENT | Self::ACCESSED | Self::SHARED | Self::right_bits(rights);
+        if !rights.contains(Rights::EXECUTE) {
+            bits |= Self::NO_EXECUTE;
+        }
+        bits
     }
 
     const fn right_bits(rights: Rights) -> u64 {

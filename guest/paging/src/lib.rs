@@ -10,13 +10,14 @@
 //! | [`table`] | the memory traits, ranges of pages, finding the next present entry |
 //! | `spare` | tables taken in advance, which is what makes every change all or nothing |
 //! | [`mod@map`], [`mod@unmap`], [`mod@protect`], [`mod@edit`], `split` | the changes |
+//! | [`share`] | one table that several trees link |
 //! | [`read`] | [`lookup`], [`for_each_leaf`] |
 //! | [`flush`] | [`Flush`]: what is stale after a change |
 //!
 //! Invariants of tables this engine made:
-//! * **Rights live in leaves.** An entry that leads to a table has P, W, A, and U once a USER leaf is below it.
-//!   Reading follows the hardware all the same (W and U are the AND, NX the OR of the path), so that tables
-//!   linked with fewer rights, as shared subtrees will be, read right.
+//! * **Rights live in leaves**, but for shared tables, where they live in the entry that links them. Any other entry
+//!   that leads to a table has P, W, A, and U once a USER leaf is below it. Reading follows the hardware: W and U are
+//!   the AND, NX the OR of the path.
 //! * **A and D are preset**, so the CPU never writes an entry: no assists, and plain load-then-store is safe.
 //! * **An entry that leads to a table counts the entries in use there**, in bits that the CPU ignores
 //!   ([`entry::Entry::count`]). Finding out that a table has become empty is a subtraction instead of 512
@@ -40,6 +41,7 @@ pub mod flush;
 pub mod map;
 pub mod protect;
 pub mod read;
+pub mod share;
 mod spare;
 mod split;
 pub mod table;
@@ -52,6 +54,7 @@ pub use flush::Flush;
 pub use map::{MapError, map};
 pub use protect::protect;
 pub use read::{for_each_leaf, lookup};
+pub use share::{link, make_shared, unshare};
 pub use split::split_around;
 pub use table::{TableMemory, TableMemoryMut, root_index};
 pub use unmap::{clear_low_half, clear_range, unmap};

@@ -14,7 +14,7 @@ use core::fmt;
 pub enum MapError {
     /// There was no frame for a table.
     OutOfTables,
-    /// The page at this address, the first such in the range, is mapped already.
+    /// The page at this address, the first such in the range, is mapped already, or a link claims it.
     Occupied(GuestVirt),
 }
 
@@ -113,9 +113,9 @@ fn map_in_one_table(
     Some(Ok(()))
 }
 
-/// Whether the entry leads to a table and has all of `table_bits`.
+/// Whether the entry leads to a table of this tree's own and has all of `table_bits`.
 fn leads_on(entry: Entry, level: u32, table_bits: u64) -> bool {
-    entry.raw() & table_bits == table_bits && !entry.is_leaf(level)
+    entry.raw() & (table_bits | Entry::SHARED) == table_bits && !entry.is_leaf(level)
 }
 
 /// Checks that nothing in the span is mapped, and says how many tables its mapping will need.
@@ -135,7 +135,7 @@ fn plan(
         let entry = Entry::new(mem.load(table, index_of(part.start, level)));
         needed += if !entry.is_present() {
             tables_below(level, part, congruent)
-        } else if entry.is_leaf(level) {
+        } else if entry.is_leaf(level) || entry.is_shared() {
             return Err(MapError::Occupied(virt_of(part.start)));
         } else {
             plan(mem, entry.table(), level - 1, part, congruent)?

@@ -52,6 +52,7 @@ fn change(
             }
             continue;
         }
+        debug_assert!(!entry.is_shared(), "a shared table is protected");
         // USER leaves need it on the whole path.
         let new = Entry::new(entry.raw() | Entry::table_bits(rights));
         if new != entry {

@@ -26,6 +26,12 @@ pub trait TableMemoryMut: TableMemory {
     /// the implementation queues it. (After an operation that failed it was never visible to a CPU.)
     fn retire(&mut self, table: GuestPhys);
 
+    /// One link less leads to `table`, a shared one. Whoever counts them ([`crate::share`]) frees it, and what is below,
+    /// when the flush of the operation has been spent.
+    fn unlinked(&mut self, table: GuestPhys) {
+        let _ = table;
+    }
+
     /// `leaf`, a large one, is about to become 512 small ones that say the same, mark included.
     fn splits(&mut self, leaf: &Leaf) {
         let _ = leaf;

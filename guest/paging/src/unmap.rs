@@ -2,6 +2,7 @@
 
 use crate::entry::Entry;
 use crate::map::is_counted;
+use crate::share::linked;
 use crate::split::split_edges;
 use crate::table::{
     ROOT, Span, TABLE_PAGES, UPPER_HALF, first_in_use, next_entry, next_present, shift, virt_of,
@@ -9,6 +10,9 @@ use crate::table::{
 use crate::{Flush, GuestPhys, GuestVirt, Leaf, MapError, TableMemoryMut};
 
 /// Removes every mapping in the range and tells `removed` of each leaf, in order; empty entries are fine.
+///
+/// A shared table ([`crate::share`]) of which a part lies in the range lies there with all that it maps, and is told of
+/// as one leaf of that size.
 ///
 /// A large leaf that lies only partly in the range is split first. Tables that become empty are unlinked and
 /// retired (not those right below the upper half of the root, which all roots share).
@@ -89,6 +93,19 @@ fn remove<M: TableMemoryMut>(
         if entry.is_leaf(level) {
             mem.store(table, index, 0);
             removed(mem, entry.to_leaf(level, virt_of(part.start), Entry::ALL_ALLOWED));
+            gone += 1;
+            continue;
+        }
+        if entry.is_shared() {
+            let leaf = linked(mem, entry, level, part.start);
+            debug_assert!(
+                part.start.trailing_zeros() >= shift(level) && part.pages() >= leaf.size >> 12,
+                "a part of what is linked at {:?} is removed",
+                leaf.virt
+            );
+            mem.store(table, index, 0);
+            removed(mem, leaf);
+            mem.unlinked(entry.table());
             gone += 1;
             continue;
         }

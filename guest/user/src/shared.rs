@@ -3,9 +3,10 @@
 // UNSAFETY: raw accesses to shared memory, each checked against the segment's bounds.
 #![expect(unsafe_code, reason = "shared memory is reached through raw pointers")]
 
+use crate::clock::tsc;
 use crate::sys;
 use abi::Errno;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// A segment attached at an address the kernel chose. Goes when the program ends, or by [`Attached::detach`].
 ///
@@ -18,6 +19,8 @@ pub struct Attached {
 
 // SAFETY: an attach belongs to the process, not to a thread.
 unsafe impl Send for Attached {}
+// SAFETY: every access is one that others, in this process or elsewhere, may make at the same time.
+unsafe impl Sync for Attached {}
 
 impl Attached {
     /// Attaches segment `id`, of which the first `size` bytes will be used.
@@ -30,6 +33,33 @@ impl Attached {
         }
         Ok(Attached {
             base: sys::shmat(id, flags)?,
+            size,
+        })
+    }
+
+    /// As [`Attached::new`]; also how many ticks of the time-stamp counter `shmat` itself took.
+    ///
+    /// # Errors
+    /// As [`Attached::new`].
+    pub fn timed(id: u64, size: usize) -> Result<(Self, u64), Errno> {
+        if sys::shm_stat(id)?.segsz < size as u64 {
+            return Err(Errno::EINVAL);
+        }
+        let began = tsc();
+        let base = sys::shmat(id, 0)?;
+        Ok((Attached { base, size }, tsc() - began))
+    }
+
+    /// As [`Attached::new`], at an address of one's own, which must be free.
+    ///
+    /// # Errors
+    /// As [`Attached::new`].
+    pub fn at(id: u64, address: u64, size: usize, flags: u32) -> Result<Self, Errno> {
+        if sys::shm_stat(id)?.segsz < size as u64 {
+            return Err(Errno::EINVAL);
+        }
+        Ok(Attached {
+            base: sys::shmat_at(id, address, flags)?,
             size,
         })
     }
@@ -63,6 +93,25 @@ impl Attached {
     #[inline(always)]
     pub fn store(&self, offset: usize, value: u64, order: Ordering) {
         self.word(offset).store(value, order);
+    }
+
+    /// Where the 32-bit word at `offset` bytes is: inside the segment and aligned, for as long as the attach is borrowed.
+    pub fn word32(&self, offset: usize) -> &AtomicU32 {
+        assert!(
+            offset.is_multiple_of(4) && offset < self.size && self.size - offset >= 4,
+            "word at {offset}"
+        );
+        // SAFETY: as in `word`. (A word is accessed either in 32 or in 64 bits.)
+        unsafe { AtomicU32::from_ptr(self.base.add(offset).cast()) }
+    }
+
+    /// Where `len` bytes from `offset` on are, for code that copies.
+    pub(crate) fn range(&self, offset: usize, len: usize) -> *mut u8 {
+        assert!(
+            offset <= self.size && len <= self.size - offset,
+            "{len} bytes at {offset}"
+        );
+        self.base.wrapping_add(offset)
     }
 
     /// Adds one to the word at `offset` bytes and returns what it was.

@@ -1,13 +1,16 @@
-//! What segments are made of: how much memory one may ask for, ordinary and huge pages, sealed memfds.
+//! What segments are made of: how much memory one may ask for; ordinary, large and huge pages.
 //!
 //! A segment's memory has no name in any file system, so nothing outlives the process, and no size but the one it
-//! was made with: it is sealed against growing, shrinking and further seals. Pages come when first touched; huge
-//! pages are reserved when the segment is made, so that touching them can't fail.
+//! was made with: a memfd is sealed against growing, shrinking and further seals; a file on large pages
+//! ([`LargePages`]), which can't be, has a descriptor that never leaves the broker. Pages come when first touched;
+//! huge pages are reserved when the segment is made, so that touching them can't fail.
 
+use super::large::LargePages;
 use crate::window::reserve_huge_pages;
-use abi::{Errno, PAGE_SIZE};
+use abi::{Errno, LARGE_PAGE_SIZE, PAGE_SIZE};
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::fs::{fallocate, fcntl_add_seals, fstat, ftruncate, memfd_create};
+use serde::Serialize;
 use shm::{Credentials, NewSegment};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -160,10 +163,24 @@ fn is_huge(page_size: u64) -> bool {
     page_size > PAGE_SIZE
 }
 
+/// What pages of the host a segment lies on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostPages {
+    /// Of 4 KiB.
+    Small,
+    /// Of 2 MiB wherever that much of the segment lies together, as long as the host has such free.
+    Large,
+    /// Reserved ones, of SHM_HUGETLB.
+    Huge,
+}
+
 /// A segment's memory.
 #[derive(Debug)]
 pub(super) struct Memory {
     file: OwnedFd,
+    /// What it lies on.
+    pub(super) host_pages: HostPages,
     /// A number that no other segment of this process ever has; identifiers come again.
     pub(super) serial: u64,
     /// Pages of [`PAGE_SIZE`] it is long.
@@ -173,15 +190,31 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Memory for a new segment, zero-filled; `huge_page_shift` is what [`HugePages::check`] found.
+    /// Memory for a new segment, zero-filled, on large pages if it is large and there are any; `huge_page_shift` is
+    /// what [`HugePages::check`] found.
     ///
     /// # Errors
     /// ENOSPC when this process or the host has no open file left, ENOMEM for lack of memory or of huge pages, or for
     /// a size no file can have.
-    pub(super) fn new(new: &NewSegment, huge_page_shift: Option<u32>) -> Result<Memory, Errno> {
+    pub(super) fn new(
+        new: &NewSegment,
+        huge_page_shift: Option<u32>,
+        large_pages: &LargePages,
+    ) -> Result<Memory, Errno> {
         let page_size = huge_page_shift.map_or(PAGE_SIZE, |shift| 1 << shift);
         let len = len(new, huge_page_shift)?;
-        let file = file(len, huge_page_shift, new.no_reserve).map_err(|error| {
+        let may_be_large = huge_page_shift.is_none() && len >= LARGE_PAGE_SIZE;
+        let large = may_be_large.then(|| large_pages.file()).flatten();
+        let host_pages = match huge_page_shift {
+            Some(_) => HostPages::Huge,
+            None if large.is_some() => HostPages::Large,
+            None => HostPages::Small,
+        };
+        let file = match large {
+            Some(file) => ftruncate(&file, len).map(|()| file),
+            None => memfd(len, huge_page_shift, new.no_reserve),
+        };
+        let file = file.map_err(|error| {
             tracing::debug!("no memory for a segment of {} bytes: {error}", new.size);
             match error {
                 rustix::io::Errno::MFILE | rustix::io::Errno::NFILE => Errno::ENOSPC,
@@ -190,6 +223,7 @@ impl Memory {
         })?;
         Ok(Memory {
             file,
+            host_pages,
             serial: next_serial(),
             pages: len / PAGE_SIZE,
             page_size,
@@ -239,7 +273,7 @@ pub(super) fn len(new: &NewSegment, huge_page_shift: Option<u32>) -> Result<u64,
         .ok_or(Errno::ENOMEM)
 }
 
-fn file(len: u64, huge_page_shift: Option<u32>, no_reserve: bool) -> rustix::io::Result<OwnedFd> {
+fn memfd(len: u64, huge_page_shift: Option<u32>, no_reserve: bool) -> rustix::io::Result<OwnedFd> {
     let mut flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     if let Some(shift) = huge_page_shift {
         flags |= MemfdFlags::HUGETLB | MemfdFlags::from_bits_retain(shift << MFD_HUGE_SHIFT);

@@ -1,12 +1,11 @@
 //! The broker: the only authority on segments.
 //!
 //! Guests ask for segments by hypercall; what they may do is decided here, by the rules of the `shm` crate, and
-//! nowhere else. The broker owns each segment's memory (a sealed memfd), knows how many attaches each guest holds
-//! in which of its windows, splices a segment into a [`Window`] at the first attach there and takes it out at the
+//! nowhere else. The broker owns each segment's memory, knows how many attaches each guest holds in which of its windows, splices a segment into a [`Window`] at the first attach there and takes it out at the
 //! last. Its answers are [`Errno`]s: nothing a guest sends can make it panic, block or spend another guest's.
 //!
 //! Key types: [`SegmentService`] is what a machine sees of it, [`Broker`] the implementation; `segment` holds
-//! one segment's life, `memory` what it is made of, `attach` what one guest has attached, `rights` what one guest may
+//! one segment's life, `memory` and `large` what it is made of, `attach` what one guest has attached, `rights` what one guest may
 //! do at all, `proc` the texts of guests' /proc, `futex` who waits for which word.
 //!
 //! Locks, always taken in this order: one guest's (`attach::Home`), then that of huge pages' words (`memory::keep`),
@@ -14,6 +13,7 @@
 
 mod attach;
 mod futex;
+mod large;
 mod memory;
 mod objects;
 mod proc;
@@ -23,6 +23,7 @@ mod segment;
 pub use futex::{
     FutexRequeue, FutexService, FutexWait, FutexWake, FutexWoken, Inbox, Reach, Shared, SharedWord,
 };
+pub use memory::HostPages;
 pub use objects::{Listed, Mapped, ObjectLife, ObjectService, ObjectState, Refused, SetObject, Which};
 pub use proc::ProcFile;
 pub use rights::{Caller, GuestPolicy, GuestRights, Quota};
@@ -35,6 +36,7 @@ use abi::ipc::{SHM_RDONLY, ShmidDs};
 use abi::{Errno, PAGE_SIZE, guest_of_pid};
 use attach::Home;
 use futex::{Queues, Sleepers};
+use large::LargePages;
 use memory::{HugePages, Memory, MemoryRule};
 use objects::{Deadlines, Directory};
 use rights::Made;
@@ -190,6 +192,7 @@ pub struct Broker {
     queues: Queues<Inbox>,
     memory: MemoryRule,
     huge_pages: HugePages,
+    large_pages: LargePages,
     deadlines: Arc<Deadlines>,
     shrinks: AtomicU64,
     started: Instant,
@@ -240,6 +243,7 @@ impl Broker {
             queues: Queues::new(futex::BUCKETS),
             memory: MemoryRule::of_host(),
             huge_pages: HugePages::of_host(),
+            large_pages: LargePages::default(),
             deadlines: Deadlines::new(limits.answer_within),
             shrinks: AtomicU64::new(0),
             started: Instant::now(),
@@ -383,7 +387,7 @@ impl SegmentService for Broker {
             };
             made.check_bytes(guest, quota, memory::len(new, huge_page_shift)?)?;
             made.check_segments(guest, quota)?;
-            let memory = Memory::new(new, huge_page_shift)?;
+            let memory = Memory::new(new, huge_page_shift, &self.large_pages)?;
             Ok(Backing::new(guest, &who, flags, new, memory, self.age_ns()))
         })?;
         let id = got.id();
@@ -518,7 +522,8 @@ impl SegmentService for Broker {
         command: i32,
         payload: &mut [u8; 256],
     ) -> Result<u64, Errno> {
-        let who = self.member(guest)?.rights.credentials(guest, caller);
+        let member = self.member(guest)?;
+        let who = member.rights.credentials(guest, caller);
         let command = Command::check(id, command)?;
         let mut table = self.table();
         let registry = &mut table.registry;
@@ -542,7 +547,9 @@ impl SegmentService for Broker {
                 let (wanted, _) = ShmidDs::read_from_prefix(payload).map_err(|_| Errno::EINVAL)?;
                 registry.set(&who, id, &wanted.perm, self.now()).map(|()| 0)?
             }
-            Command::Lock => registry.lock(&who, id, caller.memlock).map(|()| 0)?,
+            Command::Lock => registry
+                .lock(&who, id, member.rights.account(caller))
+                .map(|()| 0)?,
             Command::Unlock => registry.unlock(&who, id).map(|()| 0)?,
             Command::Remove => {
                 let destroyed = registry.remove(&who, id)?;

@@ -1,6 +1,6 @@
 //! One segment's life: its memory ([`Memory`]), who made it, who attached it when.
 
-use super::memory::Memory;
+use super::memory::{HostPages, Memory};
 use abi::PAGE_SIZE;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
@@ -45,8 +45,8 @@ impl Backing {
         age_ns: u64,
     ) -> Backing {
         Backing {
-            memory: Arc::new(memory),
             life: SegmentLife {
+                host_pages: memory.host_pages,
                 // Known once the registry has given it.
                 id: 0,
                 key: new.key,
@@ -62,6 +62,7 @@ impl Backing {
                 attaches: BTreeMap::new(),
             },
             nattch: BTreeMap::new(),
+            memory: Arc::new(memory),
         }
     }
 
@@ -161,6 +162,8 @@ pub struct SegmentLife {
     pub size: u64,
     /// Permission bits it was made with.
     pub mode: u32,
+    /// What pages of the host it lies on.
+    pub host_pages: HostPages,
     /// Guest whose process created it.
     pub creator_guest: u32,
     /// That process.

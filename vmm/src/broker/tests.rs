@@ -5,6 +5,7 @@
 mod death;
 mod futex;
 mod huge;
+mod large;
 mod objects;
 mod punch;
 mod rights;
@@ -162,7 +163,8 @@ fn process(guest: u32, local: u32) -> Caller<'static> {
 
 /// Open files and mappings of segments in this process.
 fn held_by_process() -> (usize, usize) {
-    let is_segment = |text: &str| text.contains("memfd:tombolo-segment");
+    // A file on large pages has no name but its number (O_TMPFILE).
+    let is_segment = |text: &str| text.contains("memfd:tombolo-segment") || text.contains("/#");
     let files = std::fs::read_dir("/proc/self/fd").unwrap();
     let files = files
         .filter(|entry| {

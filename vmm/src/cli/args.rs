@@ -20,6 +20,8 @@ Examples:
   tombolo run -n 2 --procs 2 --vcpus 2 ./shm  two guests, two processes each
   tombolo run ./server : -n 3 ./client 42     one guest with one program, three with another
   tombolo run --help                          all options, and what exit statuses mean
+  tombolo litmus                              do guests see memory as x86 promises?
+  tombolo bench --quick                       how fast is it, compared with native?
 
 All guests of one command share their System V segments and /dev/shm: shmget with
 the same key finds the same memory, and so does shm_open with the same name.";
@@ -48,6 +50,58 @@ was killed), or
   124  the time-out was over         127  PROGRAM was not found
   125  Tombolo or a guest failed     129, 130, 143  ended by SIGHUP, SIGINT (Ctrl-C),
   126  PROGRAM can't be run                         SIGTERM";
+
+const BENCH_HELP: &str = "\
+The same program file runs natively and in guests, by turns and pinned, each place
+several times; what is told is the median of the runs' medians and of their 99th
+percentiles. A ratio is the median of the ratios of runs of the same round. Native is
+measured twice in each round: how far these two lie apart is shown as the spread, and a
+ratio within the spread is no difference. A busy machine makes it wide.
+
+Groups:
+  hand-off   one cache line between two players
+  bandwidth  from a producer to a consumer through 64 MiB, and reading 1 GiB
+  life       shmget, shmat, touching, shmdt, removal, 4 KiB to 1 GiB; the least call
+  splice     a segment by a splice and by a KVM memory slot of its own
+  wake       two players that wake each other by futex
+  start      a program that says hello, in 1 to 256 guests; memory a guest costs
+  scale      1 to 4096 segments in a guest, 1 to 256 guests with one segment
+
+Examples:
+  tombolo bench                            everything (some minutes)
+  tombolo bench --quick                    less of everything
+  tombolo bench wake hand-off --html bench.html
+  tombolo bench --format json > bench.json
+
+Exit status: 0, 125 if Tombolo or a guest failed, 129, 130, 143 if a signal ended it.
+No figure is ever a failure.";
+
+const LITMUS_HELP: &str = "\
+A litmus test is two to four threads with one to three instructions each on words
+they share, all 0 before. It is played many times, and what the threads read and what
+is left in memory is counted: between threads of one process on Linux, between threads
+on vCPUs of one guest, and between guests, one thread in each. The same program file
+runs on all sides. Some tests are played again with the segment attached at an address
+for each thread, with a read-only attach for those who only read, with the words on
+either side of a 2 MiB boundary, and while one guest more attaches and detaches other
+segments all the time.
+
+What x86-TSO allows is not a list but computed: every order of instructions and of
+store buffers is tried. `by buffers` means that no order of the instructions alone
+explains an outcome. Processors show such outcomes, so the test SB has to show its own
+on every side: otherwise the run says that it was not sensitive enough.
+
+Examples:
+  tombolo litmus                           all tests (some minutes)
+  tombolo litmus --iterations 100000       a short look (some seconds)
+  tombolo litmus SB MP --format json       two of them
+
+Tests that need more CPUs than there are run a tenth of the rounds, and say so.
+Exit status:
+  0    nothing was seen that x86-TSO forbids, and the run was sensitive enough
+  1    a forbidden outcome, or not sensitive enough
+  125  Tombolo or a guest failed
+  129, 130, 143  ended by SIGHUP, SIGINT (Ctrl-C), SIGTERM";
 
 /// System V shared memory between virtual machines.
 ///
@@ -80,6 +134,12 @@ enum Command {
     /// Run programs in guests that share their segments
     #[command(after_help = RUN_EXAMPLES, override_usage = RUN_USAGE)]
     Run(Box<RunArgs>),
+    /// Play the x86 litmus tests natively, in one guest and across guests
+    #[command(after_help = LITMUS_HELP)]
+    Litmus(LitmusArgs),
+    /// Measure hand-over, bandwidth, calls, wake-ups, start and scale, natively and in guests
+    #[command(after_help = BENCH_HELP)]
+    Bench(BenchArgs),
 }
 
 const RUN_USAGE: &str = "tombolo run [OPTIONS] PROGRAM [ARGS]... [: [OPTIONS] PROGRAM [ARGS]...]...";
@@ -92,7 +152,38 @@ pub(super) struct DemoArgs {
     pub(super) format: Format,
 }
 
-/// How the demo shows its result.
+/// `tombolo litmus`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub(super) struct LitmusArgs {
+    /// Rounds of each test on each side
+    #[arg(long, value_name = "N", default_value = "10000000", value_parser = values::rounds, allow_hyphen_values = true)]
+    pub(super) iterations: u64,
+    /// How to show the result
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(super) format: Format,
+    /// Only these tests, such as SB or 2+2W [default: all]
+    #[arg(value_name = "TEST", value_parser = values::litmus_test)]
+    pub(super) tests: Vec<&'static litmus::Test>,
+}
+
+/// `tombolo bench`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub(super) struct BenchArgs {
+    /// Less of everything: under a minute, and coarser
+    #[arg(long)]
+    pub(super) quick: bool,
+    /// How to show the result
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(super) format: Format,
+    /// Also write a page with plots, which needs nothing else to be looked at
+    #[arg(long, value_name = "FILE")]
+    pub(super) html: Option<PathBuf>,
+    /// Only these groups of measurements [default: all]
+    #[arg(value_name = "GROUP", value_enum)]
+    pub(super) groups: Vec<super::bench::Group>,
+}
+
+/// How a result is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
     // Tables.
@@ -207,6 +298,10 @@ pub(super) enum Task {
     Demo(DemoArgs),
     /// Programs of one's own.
     Run(Run),
+    /// Litmus tests.
+    Litmus(LitmusArgs),
+    /// Measurements.
+    Bench(BenchArgs),
 }
 
 /// `tombolo run`.
@@ -298,7 +393,14 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request
         None => Task::Demo(DemoArgs { format: Format::Text }),
         Some(Command::Demo(demo)) => Task::Demo(demo),
         Some(Command::Run(run)) => Task::Run(Run::new(*run)?),
+        Some(Command::Litmus(litmus)) => Task::Litmus(litmus),
+        Some(Command::Bench(bench)) => Task::Bench(bench),
     };
+    if line.common.report.is_some() && matches!(task, Task::Litmus(_) | Task::Bench(_)) {
+        return Err(Refused::Wrong(
+            "--report is of `run` and the demo; here --format json says everything".into(),
+        ));
+    }
     Ok(Request {
         common: line.common,
         task,

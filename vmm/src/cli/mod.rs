@@ -1,12 +1,17 @@
-//! The command: reads its line ([`args`]), runs programs ([`run`]) or the demo ([`demo`]), and says how it went.
+//! The command: reads its line ([`args`]), runs programs ([`run`]), the demo ([`demo`]), litmus tests ([`litmus`]) or
+//! measurements ([`bench`]), and says how it went.
 //!
 //! One file a subcommand; [`output`] takes what programs write, [`signals`] Ctrl-C, [`verdict`] turns an outcome into
-//! an exit status and messages, [`report`] into JSON. Messages and logs go to stderr, one `tombolo: ` line each;
+//! an exit status and messages, [`report`] into JSON. [`lab`] runs a built-in program natively and in guests by turns. Messages and logs go to stderr, one `tombolo: ` line each;
 //! stdout belongs to the programs, the demo's result and `--report -`.
 
 mod args;
+mod bench;
 mod demo;
+mod lab;
+mod litmus;
 mod output;
+mod progress;
 mod report;
 mod run;
 mod signals;
@@ -43,6 +48,8 @@ pub(crate) fn main() -> ExitCode {
     let done = match &request.task {
         Task::Demo(demo) => demo::run(demo, &request.common),
         Task::Run(run) => run::run(run, &request.common),
+        Task::Litmus(litmus) => litmus::run(litmus),
+        Task::Bench(bench) => bench::run(bench),
     };
     let status = done.unwrap_or_else(|error| match error.downcast_ref::<VmmError>() {
         // Its message has the cause in it.

@@ -67,6 +67,23 @@ pub(super) fn pages_limit(text: &str) -> Result<u64, String> {
         .map_err(|_| format!("a number of pages of {PAGE_SIZE} bytes is 0 to {}", u64::MAX))
 }
 
+/// Rounds of a litmus test.
+pub(super) fn rounds(text: &str) -> Result<u64, String> {
+    match text.parse::<u32>() {
+        Ok(rounds) if rounds > 0 => Ok(rounds.into()),
+        _ => Err(format!("a number of rounds is 1 to {}", u32::MAX)),
+    }
+}
+
+/// A litmus test by its name.
+pub(super) fn litmus_test(name: &str) -> Result<&'static litmus::Test, String> {
+    let all = || litmus::TESTS.iter();
+    let names: Vec<&str> = all().map(|test| test.name).collect();
+    all()
+        .find(|test| test.name == name)
+        .ok_or_else(|| format!("there are {}", names.join(", ")))
+}
+
 /// How many segments a guest may have made.
 pub(super) fn segments_quota(text: &str) -> Result<u64, String> {
     text.parse()
@@ -272,6 +289,16 @@ mod tests {
                 "{bad}"
             );
             assert!(id(bad).is_err() && segments_quota(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn litmus_tests_have_names_and_rounds_a_range() {
+        assert_eq!(litmus_test("2+2W").map(|test| test.name), Ok("2+2W"));
+        assert!(litmus_test("sb").is_err_and(|text| text.contains("SB, ") && text.contains("IRIW")));
+        assert_eq!((rounds("1"), rounds("10000000")), (Ok(1), Ok(10_000_000)));
+        for bad in ["0", "-1", "1e7", "4294967296", ""] {
+            assert!(rounds(bad).is_err(), "{bad}");
         }
     }
 

@@ -67,6 +67,13 @@ impl Service {
         }
     }
 
+    /// vCPU `vcpu` is about to execute its first instruction on this thread.
+    pub(crate) fn vcpu_starts(&self, vcpu: u32) {
+        if let Some(observer) = &self.parts.observer {
+            observer.vcpu_starts(self.parts.guest, vcpu);
+        }
+    }
+
     /// Serves the request in `slot` of vCPU `vcpu`'s page. `None` if there is no such slot: then there is no
     /// place for an answer, and the guest can't go on.
     #[must_use]

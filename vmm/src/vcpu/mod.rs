@@ -82,6 +82,7 @@ impl Vcpu {
 
     fn run_until_stop(&mut self, counts: &mut Counts) -> StopReason {
         let mut exits = 0;
+        self.service.vcpu_starts(self.index);
         loop {
             if self.kick.stopping() {
                 return StopReason::Stopped;

@@ -24,6 +24,8 @@ pub enum PageList<'a> {
     /// The address of each page: NuttX's form.
     #[cfg_attr(not(test), expect(dead_code, reason = "a window holds segments in one run"))]
     Pages(&'a [GuestPhys]),
+    /// What this table maps, which all who attach it link.
+    Shared(GuestPhys),
 }
 
 /// Maps `npages` pages of `pages` at `vaddr`. Nothing needs flushing, except after a failure with a list: part
@@ -41,6 +43,9 @@ pub fn up_shmat<M: TableMemoryMut>(
 ) -> Result<(), Errno> {
     let pages = match pages {
         PageList::Run(start) => return map_run(space, vaddr, start, npages, prot),
+        PageList::Shared(table) => {
+            return paging::link(space.memory, space.root, vaddr, table, npages, prot).map_err(errno);
+        }
         PageList::Pages(pages) => pages.get(..npages as usize).ok_or(Errno::EINVAL)?,
     };
     let mut done = 0;
@@ -67,16 +72,21 @@ fn map_run<M: TableMemoryMut>(
     npages: u64,
     prot: Rights,
 ) -> Result<(), Errno> {
-    paging::map(space.memory, space.root, vaddr, start, npages, prot).map_err(|error| match error {
+    paging::map(space.memory, space.root, vaddr, start, npages, prot).map_err(errno)
+}
+
+fn errno(error: MapError) -> Errno {
+    match error {
         MapError::OutOfTables => Errno::ENOMEM,
         MapError::Occupied(_) => Errno::EINVAL,
-    })
+    }
 }
 
 /// Removes what is mapped in `npages` pages from `vaddr`; pages without a mapping are fine. Spend the answer
 /// before any of it is used again.
 ///
-/// The range must not cut a 2 MiB leaf: fragments of an attach came to be by changes that have split it.
+/// The range must not cut a 2 MiB leaf, nor what a shared table maps: fragments of an attach came to be by changes that
+/// have split it.
 pub fn up_shmdt<M: TableMemoryMut>(space: &mut Space<'_, M>, vaddr: GuestVirt, npages: u64) -> Flush {
     match paging::unmap(space.memory, space.root, vaddr, npages, |_, _| {}) {
         Ok(flush) => flush,

@@ -87,7 +87,13 @@ impl Kernel {
                         offset: part.offset + address - area.start.get(),
                     }))
                 }
-                Backing::SharedAnonymous { .. } | Backing::File(FilePart { shared: true, .. }) => {
+                Backing::SharedAnonymous { byte, .. } => {
+                    // Beyond the end of it there is nothing.
+                    space.run(memory, world, address, 4, access)?;
+                    let into = address - area.start.get();
+                    Ok(Place::Local(FutexKey::Anonymous(byte + into)))
+                }
+                Backing::File(FilePart { shared: true, .. }) => {
                     match space.run(memory, world, address, 4, access)? {
                         Run::Ram(gpa, _) => Ok(Place::Local(FutexKey::Shared(gpa.get()))),
                         Run::Segment(_) => Err(Errno::EFAULT),

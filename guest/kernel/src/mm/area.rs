@@ -2,6 +2,7 @@
 
 use super::contents::FileId;
 use super::fault::Access;
+use super::shared;
 use abi::PAGE_SIZE;
 use abi::hypercall::{WINDOW_RO, WINDOW_RW};
 use bitflags::bitflags;
@@ -132,6 +133,9 @@ pub enum Backing {
     File(FilePart),
     /// Zeros at first; what fork shares rather than copies (`MAP_SHARED | MAP_ANONYMOUS`).
     SharedAnonymous {
+        /// Which memory: the number of the area's first byte among all such bytes there have ever been. By it a word is
+        /// known to all who share it, and to nobody else, whatever becomes of the frame.
+        byte: u64,
         /// How many bytes from the area's start on there are: no more than when it was mapped, for how long the area may
         /// be. What comes after is SIGBUS.
         len: u64,
@@ -144,7 +148,8 @@ impl Backing {
     pub fn advanced(self, by: u64) -> Backing {
         match self {
             Backing::Anonymous => self,
-            Backing::SharedAnonymous { len } => Backing::SharedAnonymous {
+            Backing::SharedAnonymous { byte, len } => Backing::SharedAnonymous {
+                byte: byte + by,
                 len: len.saturating_sub(by),
             },
             Backing::Image { phys, len } => Backing::Image {
@@ -209,6 +214,17 @@ impl Area {
         self.end.get() - self.start.get()
     }
 
+    /// The end of what it claims: behind a whole segment, what its links take ([`super::shared`]).
+    pub fn claimed_end(&self) -> GuestVirt {
+        let whole = self
+            .segment()
+            .filter(|part| part.offset == 0 && part.left() <= self.len());
+        whole.map_or(self.end, |part| {
+            let claim = shared::claim(self.start, part.left() / PAGE_SIZE);
+            self.end.max(self.start.add(claim))
+        })
+    }
+
     /// The segment behind it.
     pub fn segment(&self) -> Option<&SegmentRef> {
         match &self.backing {
@@ -239,7 +255,7 @@ impl Area {
     pub fn backed_end(&self) -> GuestVirt {
         let len = match &self.backing {
             Backing::Segment(part) => part.left(),
-            Backing::SharedAnonymous { len } => *len,
+            Backing::SharedAnonymous { len, .. } => *len,
             Backing::Anonymous | Backing::Image { .. } | Backing::File(_) => return self.end,
         };
         self.start.add(len.min(self.len()))

@@ -2,12 +2,14 @@
 //! Keys, permissions and counts are the broker's; [`crate::arch::shm`] edits the tables.
 
 use super::area::{Advice, Area, Backing, Prot, SegmentRef};
+use super::shared::{self, Piece};
 use super::space::check_fixed;
+use super::unmap::errno;
 use super::{AddressSpace, Memory, World};
 use crate::arch::shm::{self, PageList};
 use abi::memory::{MMAP_MIN_ADDR, USER_END};
 use abi::{Errno, LARGE_PAGE_SIZE, PAGE_SIZE};
-use paging::GuestVirt;
+use paging::{GuestPhys, GuestVirt, Rights};
 
 /// Page tables that mapping `pages` pages, and splitting a large page at both ends before, takes at most.
 const fn most_tables(pages: u64) -> u64 {
@@ -31,9 +33,9 @@ pub enum Place {
 impl AddressSpace {
     /// How many bytes a segment may have at that address; where the kernel may choose, the largest there is
     /// room for anywhere.
-    pub fn room_at(&self, mem: &Memory, at: Option<GuestVirt>) -> u64 {
+    pub fn room_at(&mut self, mem: &mut Memory, at: Option<GuestVirt>) -> u64 {
         let Some(at) = at else {
-            return self.areas.largest_gap(&mem.areas, MMAP_MIN_ADDR, USER_END);
+            return self.areas.largest_gap(&mut mem.areas, MMAP_MIN_ADDR, USER_END);
         };
         let next = self
             .areas
@@ -82,8 +84,9 @@ impl AddressSpace {
     }
 
     /// Maps `segment`, all of it and at once if there are frames for the tables; else its pages come when they are
-    /// touched. The broker has counted the attach; if this fails, the caller has it uncounted. Where the kernel may choose, segments of 2 MiB and more get an address at which the
-    /// tables can use 2 MiB leaves.
+    /// touched. The broker has counted the attach; if this fails, the caller has it uncounted. Where the kernel may
+    /// choose, all but the smallest segments get an address at which shared tables can be linked, and what the links
+    /// claim is left free.
     ///
     /// # Errors
     /// EINVAL if something is mapped there or the address is crooked; ENOMEM for no room or areas;
@@ -91,7 +94,7 @@ impl AddressSpace {
     pub fn attach(
         &mut self,
         mem: &mut Memory,
-        _world: &mut impl World,
+        world: &mut impl World,
         at: Option<GuestVirt>,
         segment: SegmentRef,
         prot: Prot,
@@ -108,6 +111,9 @@ impl AddressSpace {
         }
         if len == 0 || mem.areas.available() < 1 {
             return Err(Errno::ENOMEM);
+        }
+        if at.is_some() {
+            self.own_tables(mem, world, start, 1)?;
         }
         // Write access can be had later only where it was asked for (Linux clears VM_MAYWRITE).
         let may = if prot.contains(Prot::WRITE) {
@@ -130,13 +136,19 @@ impl AddressSpace {
         Ok(start)
     }
 
-    pub(super) fn gap_for_segment(&self, mem: &Memory, len: u64) -> Option<GuestVirt> {
-        if len >= LARGE_PAGE_SIZE {
-            // All of the 2 MiB blocks it touches, should a shared table be linked there one day.
-            let whole = len.checked_next_multiple_of(LARGE_PAGE_SIZE)?;
-            if let Some(start) = self.gap(mem, whole, LARGE_PAGE_SIZE) {
+    pub(super) fn gap_for_segment(&mut self, mem: &mut Memory, len: u64) -> Option<GuestVirt> {
+        let mut align = shared::alignment(len / PAGE_SIZE);
+        while align > PAGE_SIZE {
+            // Any multiple will do: what is claimed depends on nothing else.
+            let whole = shared::claim(GuestVirt::new(align), len / PAGE_SIZE);
+            if let Some(start) = self.gap(mem, whole, align) {
                 return Some(start);
             }
+            align = if align > LARGE_PAGE_SIZE && len >= LARGE_PAGE_SIZE {
+                LARGE_PAGE_SIZE
+            } else {
+                PAGE_SIZE
+            };
         }
         self.gap(mem, len, PAGE_SIZE)
     }
@@ -187,20 +199,83 @@ impl AddressSpace {
         world.detached(part);
     }
 
-    /// Maps what `area`, a fragment of an attach, shows of its segment at `to`, if there are frames for all the tables
-    /// that could take. If not, that is no error: pages that are missing come when they are touched.
+    /// Maps what `area`, a fragment of an attach, shows of its segment at `to`, as far as there are frames for all the
+    /// tables that could take. If not, that is no error: pages that are missing come when they are touched.
+    ///
+    /// A whole segment is linked, where there is nothing else in what the links claim.
     pub(super) fn map_fragment(&mut self, mem: &mut Memory, area: &Area, part: &SegmentRef, to: GuestVirt) {
         let pages = area.len().min(part.left()) / PAGE_SIZE;
-        if mem.frames.free_frames() < most_tables(pages) {
-            return;
-        }
         let rights = self.rights(mem, area);
+        let whole = part.offset == 0 && part.left() <= area.len();
+        let may_link = whole && pages > shared::FEW && {
+            let (end, claimed) = (to.add(area.len()), to.add(shared::claim(to, pages)));
+            claimed <= end || self.is_free(mem, end, claimed)
+        };
+        let mut done = 0;
+        while done < pages {
+            let (at, from) = (to.add(done * PAGE_SIZE), part.start().add(done * PAGE_SIZE));
+            let piece = if may_link {
+                shared::piece(at, pages - done)
+            } else {
+                Piece::Own(pages)
+            };
+            if !self.map_piece(mem, piece, from, at, rights) {
+                mem.frames.release();
+                return;
+            }
+            done += piece.pages();
+        }
+    }
+
+    /// Maps a piece of a segment, all or nothing. Says whether there were frames for it.
+    fn map_piece(
+        &mut self,
+        mem: &mut Memory,
+        piece: Piece,
+        from: GuestPhys,
+        to: GuestVirt,
+        rights: Rights,
+    ) -> bool {
         let mut space = shm::Space {
             memory: &mut mem.frames,
             root: self.root,
         };
-        if shm::up_shmat(&mut space, PageList::Run(part.start()), pages, to, rights).is_err() {
+        if let Piece::Linked(pages) = piece
+            && let Some(table) = space.memory.shared_table(from, pages)
+        {
+            if shm::up_shmat(&mut space, PageList::Shared(table), pages, to, rights).is_ok() {
+                return true;
+            }
+            space.memory.drop_link(table);
+        }
+        // A few pages take a few tables, or none.
+        let affordable =
+            piece.pages() <= shared::FEW || space.memory.free_frames() >= most_tables(piece.pages());
+        affordable && shm::up_shmat(&mut space, PageList::Run(from), piece.pages(), to, rights).is_ok()
+    }
+
+    /// Gives this process entries of its own for what it has in shared tables of which any part lies in the `pages`
+    /// pages from `start` on, or in what their links claim. Nothing else changes.
+    ///
+    /// # Errors
+    /// ENOMEM if there are no frames for them; then nothing has changed at all.
+    pub(super) fn own_tables(
+        &mut self,
+        mem: &mut Memory,
+        world: &mut impl World,
+        start: GuestVirt,
+        pages: u64,
+    ) -> Result<(), Errno> {
+        if mem.frames.shared.is_empty() {
+            return Ok(());
+        }
+        let flush = paging::unshare(&mut mem.frames, self.root, start, pages).map_err(errno);
+        if let Ok(flush) = &flush
+            && flush.needs_flush()
+        {
+            world.flush(self.loaded, flush);
             mem.frames.release();
         }
+        flush.map(drop)
     }
 }

@@ -1,9 +1,9 @@
 //! Page faults: pages appear when they are touched.
 //!
 //! A fault costs far more than a page, so pages are faulted in ahead, within the area and an aligned window
-//! around the address (which serves stacks, that grow down, as well): 16 private pages, 2 MiB at once in large
-//! anonymous areas, 64 pages of an image that is shown in place. Pages that are there already limit the
-//! window. When memory runs short, the one page that is needed is tried alone.
+//! around the address (which serves stacks, that grow down, as well): 16 private pages, 8 of a stack, 2 MiB at
+//! once in large anonymous areas, 64 pages of an image that is shown in place. Pages that are there already limit
+//! the window. When memory runs short, the one page that is needed is tried alone.
 //!
 //! A page that is there but can't be written although its area allows it has been shared by a fork: `unshare`.
 
@@ -18,6 +18,8 @@ use paging::{GuestPhys, GuestVirt, TableMemory};
 
 /// Private pages that are faulted in at once.
 pub(super) const AHEAD: u64 = 16;
+/// Pages of a stack: most use few, and every process has one.
+pub(super) const AHEAD_IN_STACK: u64 = 8;
 /// Pages of an image in place that are faulted in at once: the loop costs little, a fault much.
 const AHEAD_IN_PLACE: u64 = 64;
 /// 2 MiB are only given as long as this many frames would remain: otherwise a few stacks could take all.
@@ -94,7 +96,7 @@ impl AddressSpace {
         addr: GuestVirt,
         access: Access,
     ) -> Result<(), Fault> {
-        let area = self.area_for(mem, addr).ok_or(Fault::NotMapped)?;
+        let area = self.area_for(mem, world, addr).ok_or(Fault::NotMapped)?;
         if !area.prot.allows(access) {
             return Err(Fault::NotAllowed);
         }
@@ -164,7 +166,12 @@ impl AddressSpace {
                 return Ok(());
             }
         }
-        let gap = gap_around(mem, found, area.start, end, page, AHEAD);
+        let ahead = if area.advice.contains(Advice::GROWS) {
+            AHEAD_IN_STACK
+        } else {
+            AHEAD
+        };
+        let gap = gap_around(mem, found, area.start, end, page, ahead);
         self.fill(mem, world, area, page, gap)
     }
 

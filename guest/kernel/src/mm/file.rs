@@ -32,7 +32,7 @@ struct Run {
 }
 
 impl AddressSpace {
-    /// The page at `page`, in an area that shows `part` of a file, is missing.
+    /// The page at `page`, in an area that shows part of a file, is missing.
     pub(super) fn fault_file(
         &mut self,
         mem: &mut Memory,

@@ -18,6 +18,7 @@
 //! A run that is dirty is zeroed by whoever takes it, if it isn't overwritten anyway: clearing is the host's
 //! work where ring 0 is emulated, and goes in bulk.
 
+use super::shared::SharedTables;
 use crate::arch::direct;
 use abi::boot::BootInfo;
 use abi::{LARGE_PAGE_SIZE, PAGE_SIZE};
@@ -111,6 +112,8 @@ pub struct Frames {
     retired_frames: u64,
     free: u64,
     total: u64,
+    /// Of frames handed out: tables that several trees link.
+    pub(super) shared: SharedTables,
 }
 
 impl Frames {
@@ -136,6 +139,7 @@ impl Frames {
             retired_frames: 0,
             free: 0,
             total: 0,
+            shared: SharedTables::empty(),
         }
     }
 
@@ -173,6 +177,7 @@ impl Frames {
             self.free += (end - start) / PAGE_SIZE;
         }
         self.total = self.free;
+        self.shared.init();
     }
 
     /// Frames nobody has. Retired ones count when they are released.
@@ -531,6 +536,10 @@ impl TableMemoryMut for Frames {
         self.retired_frames += 1;
         let number = self.number(table);
         self.append(|frames| &mut frames.retired_clean, number, 1);
+    }
+
+    fn unlinked(&mut self, table: GuestPhys) {
+        self.drop_link(table);
     }
 
     fn splits(&mut self, leaf: &Leaf) {

@@ -4,8 +4,8 @@
 //! looking at all areas: only processes that have set a limit pay for it.
 
 use super::area::{Advice, Area, Prot};
-use super::fault::AHEAD;
-use super::{AddressSpace, Memory};
+use super::fault::AHEAD_IN_STACK;
+use super::{AddressSpace, Memory, World};
 use crate::process::stack;
 use abi::memory::{MMAP_MIN_ADDR, USER_END};
 use abi::{Errno, PAGE_SIZE};
@@ -146,7 +146,12 @@ impl AddressSpace {
     }
 
     /// The area for an access at `addr`, whatever that allows: a stack grows to it if it may.
-    pub(super) fn area_for(&mut self, mem: &mut Memory, addr: GuestVirt) -> Option<Area> {
+    pub(super) fn area_for(
+        &mut self,
+        mem: &mut Memory,
+        world: &mut impl World,
+        addr: GuestVirt,
+    ) -> Option<Area> {
         let next = *self.areas.first_from(&mem.areas, addr)?;
         if next.start <= addr {
             return Some(next);
@@ -156,9 +161,10 @@ impl AddressSpace {
         }
         // Some more than that, because a fault costs far more than a page.
         let page = addr.align_down(PAGE_SIZE);
-        let start = [page.align_down(AHEAD * PAGE_SIZE), page]
+        let start = [page.align_down(AHEAD_IN_STACK * PAGE_SIZE), page]
             .into_iter()
             .find(|&start| self.may_grow(mem, &next, start))?;
+        self.own_tables(mem, world, start, 1).ok()?;
         self.areas
             .update(&mut mem.areas, next.start, |area| area.start = start);
         Some(Area { start, ..next })

@@ -11,6 +11,7 @@
 //! | [`limits`] | how much of it there may be, and how stacks grow |
 //! | `fork` | two processes share what they had in common, until one writes |
 //! | `attach` | shmat and shmdt |
+//! | [`shared`] | tables that several processes link |
 //! | [`contents`] | what is in files: their pages |
 //! | `file` | areas that show files |
 //! | [`object`] | areas that show objects: files whose pages are the host's |
@@ -25,6 +26,9 @@
 //!   a leaf lies in exactly one area.
 //! * A leaf gives the right to write only to a frame that [`Frames`] owns, which then belongs to this leaf
 //!   alone or is shared (anonymous memory, pages of a file), or to a page of a segment attached read-write.
+//! * A shared table ([`shared`]) lies below one area of a process, which shows all of its piece; before that area is
+//!   cut or protected, or another one comes to lie in what the link claims, the process gets entries of its own
+//!   ([`AddressSpace::own_tables`]).
 //! * A frame that more than one leaf maps has a count of them, and they say so; see [`frames`].
 //! * Each fragment of an attach, that is each area with a segment behind it, counts once with the broker: the
 //!   calls of [`World::attached_more`] and [`World::detached`] are made where areas come and go, nowhere else.
@@ -49,6 +53,7 @@ mod limits;
 mod object;
 mod protect;
 mod remap;
+pub mod shared;
 pub mod space;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -113,7 +113,11 @@ impl AddressSpace {
         if mem.areas.available() < fragments {
             return Err(Errno::ENOMEM);
         }
-        if area.segment().is_none() {
+        if area.segment().is_some() {
+            if area.prot != part.prot || fragments > 0 {
+                self.own_tables(mem, world, start, part.len() / PAGE_SIZE)?;
+            }
+        } else {
             for border in [start, end] {
                 self.split_leaf_at(mem, area, border)?;
             }

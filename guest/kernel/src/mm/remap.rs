@@ -174,6 +174,10 @@ impl AddressSpace {
         // The new place may have been another part of the same area.
         let area = *self.areas.find(&mem.areas, old).ok_or(Errno::EFAULT)?;
         let part = area.part(old, old.add(old_len.min(new_len)));
+        self.own_tables(mem, world, to, 1)?;
+        if area.segment().is_some() && part.len() < area.len() {
+            self.own_tables(mem, world, part.start, part.len() / PAGE_SIZE)?;
+        }
         self.move_part(mem, world, &area, &part, to, new_len)
     }
 
@@ -207,6 +211,7 @@ impl AddressSpace {
             end: start.add(len),
             ..part
         };
+        self.own_tables(mem, world, start, 1)?;
         match &part.backing {
             Backing::Segment(segment) => {
                 world.attached_more(segment)?;

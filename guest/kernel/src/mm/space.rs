@@ -240,6 +240,9 @@ impl AddressSpace {
             }
             self.clear(mem, world, start, end)?;
         }
+        if at != Placement::Anywhere {
+            self.own_tables(mem, world, start, 1)?;
+        }
         self.insert(mem, area)?;
         Ok(start)
     }
@@ -270,7 +273,7 @@ impl AddressSpace {
         let moved = if new < old {
             self.clear(mem, world, new, old)
         } else {
-            self.grow_break(mem, old, new)
+            self.grow_break(mem, world, old, new)
         };
         if moved.is_ok() {
             self.brk = brk;
@@ -278,7 +281,13 @@ impl AddressSpace {
         self.brk
     }
 
-    fn grow_break(&mut self, mem: &mut Memory, old: GuestVirt, new: GuestVirt) -> Result<(), Errno> {
+    fn grow_break(
+        &mut self,
+        mem: &mut Memory,
+        world: &mut impl World,
+        old: GuestVirt,
+        new: GuestVirt,
+    ) -> Result<(), Errno> {
         if old == new {
             return Ok(());
         }
@@ -290,6 +299,7 @@ impl AddressSpace {
         if !self.is_free(mem, old, new.add(PAGE_SIZE)) {
             return Err(Errno::ENOMEM);
         }
+        self.own_tables(mem, world, old, 1)?;
         let area = Area {
             start: old,
             end: new,
@@ -339,15 +349,15 @@ impl AddressSpace {
     }
 
     /// Where the kernel puts `len` bytes: as high as possible below [`MMAP_BASE`], else anywhere.
-    pub(super) fn gap(&self, mem: &Memory, len: u64, align: u64) -> Option<GuestVirt> {
-        let below = |high| {
+    pub(super) fn gap(&mut self, mem: &mut Memory, len: u64, align: u64) -> Option<GuestVirt> {
+        let mut below = |high| {
             self.areas
-                .highest_gap(&mem.areas, len, align, MMAP_MIN_ADDR, high)
+                .highest_gap(&mut mem.areas, len, align, MMAP_MIN_ADDR, high)
         };
         below(MMAP_BASE).or_else(|| below(USER_END))
     }
 
-    pub(super) fn gap_at_hint(&self, mem: &Memory, hint: GuestVirt, len: u64) -> Option<GuestVirt> {
+    pub(super) fn gap_at_hint(&mut self, mem: &mut Memory, hint: GuestVirt, len: u64) -> Option<GuestVirt> {
         let hint = GuestVirt::new(hint.align_down(PAGE_SIZE).get().max(MMAP_MIN_ADDR));
         if check_fixed(hint, len, self.lowest).is_ok() && self.is_free(mem, hint, hint.add(len)) {
             return Some(hint);

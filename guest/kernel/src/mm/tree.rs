@@ -1,7 +1,8 @@
 //! A process's areas in order of address: a treap over nodes from one pool for the whole guest.
 //!
 //! Each node also knows its subtree's first and last address and its largest gap, so a free range is found in
-//! O(log n) like everything else. Links are indices into the pool, 0 is none; nothing is allocated. The
+//! O(log n) like everything else. Gaps are what no area claims ([`Area::claimed_end`]); something may lie in what is
+//! claimed all the same, where a program has put it. Links are indices into the pool, 0 is none; nothing is allocated. The
 //! nodes lie in BSS, where those that are never used cost nothing.
 
 use super::area::Area;
@@ -9,7 +10,7 @@ use super::area::Area;
 use crate::arch::lent::Reserve;
 use crate::mm::area::{Advice, Backing, FilePart, Prot};
 use crate::mm::contents::{FileId, MOST_FILES};
-use abi::Errno;
+use abi::{Errno, PAGE_SIZE};
 use paging::GuestVirt;
 
 /// Most areas of all processes together.
@@ -18,6 +19,8 @@ pub const MOST_AREAS: usize = 16384;
 #[derive(Clone, Copy)]
 struct Node {
     area: Area,
+    /// End of what the area claims.
+    claimed: u64,
     /// Bounds of the subtree, and the largest gap within them.
     first: u64,
     last: u64,
@@ -38,6 +41,7 @@ impl Node {
             backing: Backing::Anonymous,
             advice: Advice::empty(),
         },
+        claimed: 0,
         first: 0,
         last: 0,
         gap: 0,
@@ -140,11 +144,12 @@ impl AreaPool {
         if let Some(part) = area.file() {
             self.showing[usize::from(part.file.0)] += 1;
         }
-        let (first, last) = (area.start.get(), area.end.get());
+        let claimed = area.claimed_end().get();
         *self.node_mut(index) = Node {
             area,
-            first,
-            last,
+            claimed,
+            first: area.start.get(),
+            last: claimed,
             gap: 0,
             left: 0,
             right: 0,
@@ -166,17 +171,18 @@ impl AreaPool {
 
     /// Recomputes what `index` knows of its subtree.
     fn pull(&mut self, index: u16) {
-        let node = *self.node(index);
-        let (mut first, mut last, mut gap) = (node.area.start.get(), node.area.end.get(), 0);
+        let node = self.node(index);
+        let (mut first, mut last, mut gap) = (node.area.start.get(), node.claimed, 0);
         if node.left != 0 {
             let left = self.node(node.left);
-            gap = left.gap.max(first - left.last);
+            gap = left.gap.max(first.saturating_sub(left.last));
             first = left.first;
+            last = last.max(left.last);
         }
         if node.right != 0 {
             let right = self.node(node.right);
-            gap = gap.max(right.gap).max(right.first - last);
-            last = right.last;
+            gap = gap.max(right.gap).max(right.first.saturating_sub(last));
+            last = last.max(right.last);
         }
         let node = self.node_mut(index);
         (node.first, node.last, node.gap) = (first, last, gap);
@@ -272,6 +278,7 @@ impl AreaPool {
             self.update(right, key, change);
         } else {
             change(&mut node.area);
+            node.claimed = node.area.claimed_end().get();
         }
         self.pull(root);
     }
@@ -307,19 +314,45 @@ impl AreaPool {
         Some(copy)
     }
 
+    /// Up to where anything that starts below `limit` claims, and where the last of that starts.
+    fn below(&self, root: u16, limit: u64) -> (u64, u64) {
+        let (mut taken, mut start) = (0, 0);
+        let mut at = root;
+        while at != 0 {
+            let node = self.node(at);
+            if node.area.start.get() >= limit {
+                at = node.left;
+                continue;
+            }
+            start = node.area.start.get();
+            taken = node.claimed.max(taken);
+            if node.left != 0 {
+                taken = taken.max(self.node(node.left).last);
+            }
+            at = node.right;
+        }
+        (taken, start)
+    }
+
     /// The highest start of a free range that fits `want` between `low` and `high`, which hold the subtree.
     fn highest_gap(&self, root: u16, low: u64, high: u64, want: &Want) -> Option<u64> {
         if root == 0 {
             return want.fit(low, high);
         }
         let node = self.node(root);
-        let most = node.gap.max(node.first - low).max(high - node.last);
+        let most = node
+            .gap
+            .max(node.first.saturating_sub(low))
+            .max(high.saturating_sub(node.last));
         if most < want.len || low >= want.below || high <= want.above {
             return None;
         }
-        let (start, end) = (node.area.start.get(), node.area.end.get());
-        self.highest_gap(node.right, end, high, want)
-            .or_else(|| self.highest_gap(node.left, low, start, want))
+        let mut taken = node.claimed.max(low);
+        if node.left != 0 {
+            taken = taken.max(self.node(node.left).last);
+        }
+        self.highest_gap(node.right, taken, high, want)
+            .or_else(|| self.highest_gap(node.left, low, node.area.start.get(), want))
     }
 }
 
@@ -338,16 +371,54 @@ impl Want {
     }
 }
 
+/// What is known to be full: no free range of `len` bytes lies within `[from, to)`. Who maps one thing after the other
+/// finds the place for the next one where this begins, with one walk down.
+#[derive(Clone, Copy, Debug, Default)]
+struct Full {
+    from: u64,
+    to: u64,
+    len: u64,
+}
+
+impl Full {
+    /// `[start, end)` is not free any more.
+    fn took(&mut self, start: u64, end: u64) {
+        if start < self.from && self.from <= end {
+            self.from = start;
+        }
+    }
+
+    /// Something may have become free below `end`.
+    fn gave(&mut self, end: u64) {
+        self.from = self.from.max(end);
+    }
+}
+
+/// Walks that look for a gap right below one that was too small, before the whole tree is searched.
+const WALKS: u32 = 2;
+
 /// One process's areas.
 #[derive(Debug, Default)]
 pub struct AreaTree {
     root: u16,
+    /// The one that was added last, which is not in the tree yet: what comes last often goes first, and then never has to
+    /// be.
+    newest: u16,
+    full: Full,
 }
 
 impl AreaTree {
     /// No areas.
     pub const fn new() -> AreaTree {
-        AreaTree { root: 0 }
+        AreaTree {
+            root: 0,
+            newest: 0,
+            full: Full {
+                from: 0,
+                to: 0,
+                len: 0,
+            },
+        }
     }
 
     /// The area that contains `addr`.
@@ -371,7 +442,10 @@ impl AreaTree {
                 at = node.left;
             }
         }
-        best
+        match self.newest(pool) {
+            Some(new) if addr < new.end && best.is_none_or(|best| new.start < best.start) => Some(new),
+            _ => best,
+        }
     }
 
     /// The last area that starts before `addr`.
@@ -387,7 +461,22 @@ impl AreaTree {
                 at = node.left;
             }
         }
-        best
+        match self.newest(pool) {
+            Some(new) if new.start < addr && best.is_none_or(|best| new.start > best.start) => Some(new),
+            _ => best,
+        }
+    }
+
+    /// The area that was added last, if it is not in the tree.
+    fn newest<'p>(&self, pool: &'p AreaPool) -> Option<&'p Area> {
+        (self.newest != 0).then(|| &pool.node(self.newest).area)
+    }
+
+    /// Puts it there.
+    fn settle(&mut self, pool: &mut AreaPool) {
+        if self.newest != 0 {
+            self.root = pool.insert(self.root, core::mem::take(&mut self.newest));
+        }
     }
 
     /// The area that ends exactly at `addr`.
@@ -407,58 +496,104 @@ impl AreaTree {
                 .is_none_or(|next| next.start >= area.end)
         );
         let new = pool.take(area).ok_or(Errno::ENOMEM)?;
-        self.root = pool.insert(self.root, new);
+        self.full.took(area.start.get(), area.end.get());
+        self.settle(pool);
+        self.newest = new;
         Ok(())
     }
 
     /// Removes the area that starts at `start`.
     pub fn remove(&mut self, pool: &mut AreaPool, start: GuestVirt) -> Option<Area> {
-        let (root, removed) = pool.remove(self.root, start);
-        self.root = root;
+        let removed = if self.newest(pool).is_some_and(|new| new.start == start) {
+            core::mem::take(&mut self.newest)
+        } else {
+            let (root, removed) = pool.remove(self.root, start);
+            self.root = root;
+            removed
+        };
         if removed == 0 {
             return None;
         }
         pool.give_back(removed);
-        Some(pool.node(removed).area)
+        let node = pool.node(removed);
+        self.full.gave(node.claimed);
+        Some(node.area)
     }
 
     /// Changes the area that starts at `start`. It must keep its place in the order, and some length.
     pub fn update(&mut self, pool: &mut AreaPool, start: GuestVirt, change: impl FnOnce(&mut Area)) {
-        pool.update(self.root, start, change);
+        self.full.gave(self.full.to);
+        // By itself, the newest is a tree.
+        let is_newest = self.newest(pool).is_some_and(|new| new.start == start);
+        pool.update(if is_newest { self.newest } else { self.root }, start, change);
     }
 
     /// Tells `seen` of each, in order.
     pub fn for_each(&self, pool: &AreaPool, mut seen: impl FnMut(&Area)) {
-        pool.for_each(self.root, &mut seen);
+        let mut newest = self.newest(pool);
+        pool.for_each(self.root, &mut |area| {
+            if let Some(new) = newest.take_if(|new| new.start < area.start) {
+                seen(new);
+            }
+            seen(area);
+        });
+        newest.into_iter().for_each(seen);
     }
 
     /// Removes all, telling `gone` of each, in order.
     pub fn clear(&mut self, pool: &mut AreaPool, mut gone: impl FnMut(&Area)) {
-        pool.clear(core::mem::take(&mut self.root), &mut gone);
+        self.settle(pool);
+        pool.clear(core::mem::take(self).root, &mut gone);
     }
 
     /// The highest free range of `len` bytes in `[low, high)`, aligned to `align`.
     pub fn highest_gap(
-        &self,
-        pool: &AreaPool,
+        &mut self,
+        pool: &mut AreaPool,
         len: u64,
         align: u64,
         low: u64,
         high: u64,
     ) -> Option<GuestVirt> {
-        // Areas may lie outside [low, high) on both sides.
-        let top = if self.root == 0 {
-            high
-        } else {
-            pool.node(self.root).last.max(high)
-        };
+        self.settle(pool);
         let want = Want {
             len,
             align,
             above: low,
             below: high,
         };
-        pool.highest_gap(self.root, 0, top, &want).map(GuestVirt::new)
+        let mut limit = high;
+        if self.full.to == high && self.full.len <= len {
+            limit = limit.min(self.full.from);
+        }
+        for _ in 0..WALKS {
+            let (taken, start) = pool.below(self.root, limit);
+            if let Some(found) = want.fit(taken, limit) {
+                return Some(self.found(found, &want));
+            }
+            limit = start;
+        }
+        // Areas may lie outside [low, high) on both sides.
+        let top = if self.root == 0 {
+            high
+        } else {
+            pool.node(self.root).last.max(high)
+        };
+        let found = pool.highest_gap(self.root, 0, top, &want)?;
+        Some(self.found(found, &want))
+    }
+
+    /// Takes note of what a search has shown, and where it ended.
+    fn found(&mut self, start: u64, want: &Want) -> GuestVirt {
+        // Ranges that are not aligned have been passed over.
+        if want.align == PAGE_SIZE {
+            self.full = Full {
+                from: start + want.len,
+                to: want.below,
+                len: want.len,
+            };
+        }
+        GuestVirt::new(start)
     }
 
     /// A tree of areas like these.
@@ -466,13 +601,22 @@ impl AreaTree {
     /// # Errors
     /// ENOMEM when the guest has too few nodes; callers have made sure that it has enough, or some are lost.
     pub fn duplicate(&self, pool: &mut AreaPool) -> Result<AreaTree, Errno> {
+        let newest = match self.newest {
+            0 => 0,
+            newest => pool.duplicate(newest).ok_or(Errno::ENOMEM)?,
+        };
         let root = pool.duplicate(self.root).ok_or(Errno::ENOMEM)?;
-        Ok(AreaTree { root })
+        Ok(AreaTree {
+            root,
+            newest,
+            full: self.full,
+        })
     }
 
     /// The length of the largest free range in `[low, high)`; areas below `low` may make it seem larger by as
     /// much as lies there.
-    pub fn largest_gap(&self, pool: &AreaPool, low: u64, high: u64) -> u64 {
+    pub fn largest_gap(&mut self, pool: &mut AreaPool, low: u64, high: u64) -> u64 {
+        self.settle(pool);
         if self.root == 0 {
             return high - low;
         }

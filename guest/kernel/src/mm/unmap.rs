@@ -89,6 +89,11 @@ impl AddressSpace {
             let area = self.areas.find(&mem.areas, border);
             area.filter(|area| area.start < border).copied()
         });
+        for (border, area) in [start, end].into_iter().zip(&split) {
+            if area.is_some_and(|area| area.segment().is_some()) {
+                self.own_tables(mem, world, border, 1)?;
+            }
+        }
         announce(world, split.iter().flatten())?;
         // Only where there are areas: ranges may be absurdly long.
         let from = first.start.max(start);

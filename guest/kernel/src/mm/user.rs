@@ -201,7 +201,7 @@ impl AddressSpace {
             .checked_add(offset)
             .map(GuestVirt::new)
             .ok_or(Errno::EFAULT)?;
-        let area = self.area_for(mem, virt).ok_or(Errno::EFAULT)?;
+        let area = self.area_for(mem, world, virt).ok_or(Errno::EFAULT)?;
         if !area.prot.allows(access) {
             return Err(Errno::EFAULT);
         }

@@ -66,6 +66,16 @@ impl<W: World> Words<'_, W> {
         }
     }
 
+    fn extend(&mut self, words: &[u64]) -> Result<(), Errno> {
+        if self.chunk.remaining_capacity() < words.len() {
+            self.flush()?;
+        }
+        if self.chunk.try_extend_from_slice(words).is_ok() {
+            return Ok(());
+        }
+        words.iter().try_for_each(|&word| self.push(word))
+    }
+
     fn flush(&mut self) -> Result<(), Errno> {
         self.space
             .write(self.memory, self.world, self.at, self.chunk.as_bytes())?;
@@ -135,12 +145,12 @@ pub fn make(
     at -= strings.len() as u64;
     let first_string = at;
     space.write(memory, world, first_string, strings)?;
-    at = (at - 16) & !15;
-    let random_at = at;
-    space.write(memory, world, random_at, &random)?;
-    at -= 16;
-    let platform = at;
-    space.write(memory, world, platform, b"x86_64\0")?;
+    at = ((at - 16) & !15) - 16;
+    let (platform, random_at) = (at, at + 16);
+    let mut small = [0; 32];
+    small[..6].copy_from_slice(b"x86_64");
+    small[16..].copy_from_slice(&random);
+    space.write(memory, world, at, &small)?;
 
     let [uid, euid, _] = credentials.uid.map(u64::from);
     let [gid, egid, _] = credentials.gid.map(u64::from);
@@ -197,9 +207,7 @@ pub fn make(
         out.push(0)?;
     }
     out.push(0)?;
-    for entry in auxv.as_flattened() {
-        out.push(*entry)?;
-    }
+    out.extend(auxv.as_flattened())?;
     out.flush()?;
     if envc == 0 {
         arguments_end = string_at;

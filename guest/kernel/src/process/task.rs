@@ -56,8 +56,11 @@ pub enum Wait {
 /// What a futex word is that only this guest can reach, independent of who maps it where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FutexKey {
-    /// A word in shared anonymous memory, by guest-physical address.
+    /// A word in a file that is mapped shared, by guest-physical address.
     Shared(u64),
+    /// A word in shared anonymous memory, by the number of its first byte
+    /// ([`Backing::SharedAnonymous`](crate::mm::area::Backing)).
+    Anonymous(u64),
     /// A word only those who use this memory mean, by address; and whether the caller has said so
     /// (`FUTEX_PRIVATE_FLAG`): on Linux those are two words.
     Private {

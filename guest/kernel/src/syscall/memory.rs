@@ -8,6 +8,7 @@ use crate::fs::open::{O_PATH, What};
 use crate::mm::Placement;
 use crate::mm::area::{Advice, Backing, FilePart, Prot};
 use crate::mm::contents::MOST_BYTES;
+use abi::memory::USER_END;
 use abi::{Errno, PAGE_SIZE};
 use paging::GuestVirt;
 
@@ -29,6 +30,17 @@ fn prot(bits: u64) -> Result<Prot, Errno> {
     Ok(Prot::from_bits_truncate(bits as u8))
 }
 
+/// Shared memory of `len` bytes; of a length there can't be, the rest says.
+fn shared_anonymous(call: &mut Call<'_>, len: u64) -> Backing {
+    let len = len.checked_next_multiple_of(PAGE_SIZE).unwrap_or(0);
+    let byte = call.kernel.shared_bytes;
+    if len <= USER_END {
+        // A page more, so that it is never one with what comes to lie behind it.
+        call.kernel.shared_bytes += len + PAGE_SIZE;
+    }
+    Backing::SharedAnonymous { byte, len }
+}
+
 /// mmap(2).
 pub fn mmap(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [address, len, bits, flags, ..] = call.args;
@@ -37,7 +49,7 @@ pub fn mmap(call: &mut Call<'_>) -> Result<u64, Errno> {
     let all = Prot::READ | Prot::WRITE | Prot::EXECUTE;
     let (backing, may) = match (flags & MAP_ANONYMOUS != 0, flags & MAP_TYPE) {
         (false, _) => file_behind(call, len, prot, flags)?,
-        (true, MAP_SHARED) => (shared_anonymous(len), all),
+        (true, MAP_SHARED) => (shared_anonymous(call, len), all),
         (true, MAP_PRIVATE) => (Backing::Anonymous, all),
         _ => return Err(Errno::EINVAL),
     };
@@ -71,13 +83,6 @@ pub fn mmap(call: &mut Call<'_>) -> Result<u64, Errno> {
         })?;
     }
     Ok(start.get())
-}
-
-/// New memory that forks share. Of a length there can't be, others say so.
-fn shared_anonymous(len: u64) -> Backing {
-    Backing::SharedAnonymous {
-        len: len.checked_next_multiple_of(PAGE_SIZE).unwrap_or(0),
-    }
 }
 
 /// What is behind a mapping of the file that the call names, and the most that mprotect may grant there.
@@ -123,7 +128,7 @@ fn file_behind(call: &mut Call<'_>, len: u64, prot: Prot, flags: u64) -> Result<
     };
     match (call.kernel.files.inodes.get(file).kind, shared) {
         (Kind::Regular, _) => {}
-        (Kind::Device(Device::Zero), true) => return Ok((shared_anonymous(len), may)),
+        (Kind::Device(Device::Zero), true) => return Ok((shared_anonymous(call, len), may)),
         (Kind::Device(Device::Zero), false) => return Ok((Backing::Anonymous, may)),
         _ => return Err(Errno::ENODEV),
     }

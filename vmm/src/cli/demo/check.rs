@@ -209,7 +209,7 @@ pub(super) mod tests {
     use super::*;
     use crate::cli::verdict;
     use std::time::Duration;
-    use tombolo::broker::SegmentLife;
+    use tombolo::broker::{HostPages, SegmentLife};
 
     /// A demo in which all is as it must be.
     pub(in crate::cli::demo) fn good() -> Shown {
@@ -256,6 +256,7 @@ pub(super) mod tests {
             key: KEY,
             size: 69632,
             mode: 0o600,
+            host_pages: HostPages::Small,
             creator_guest: 0,
             creator_pid: 1,
             creator_uid: 0,

@@ -7,7 +7,6 @@ use crate::cli::table::{Align, Style, Table};
 use anyhow::Result;
 use serde_json::{Value, json};
 use tombolo::broker::SegmentState;
-use tombolo::outcome::KvmKind;
 
 /// Tables.
 pub(super) fn text(shown: &Shown, checks: &[Check], style: Style) -> String {
@@ -184,12 +183,9 @@ fn start(shown: &Shown) -> Table {
     table
 }
 
-fn kvm(shown: &Shown) -> &'static str {
-    match shown.outcome.kvm {
-        Some(KvmKind::Hardware) => "hardware (VMX or SVM)",
-        Some(KvmKind::Software) => "software (ring 0 is emulated, ring 3 runs natively)",
-        None => "unknown: no guest came so far as to tell",
-    }
+fn kvm(shown: &Shown) -> String {
+    let unknown = || "unknown: no guest came so far as to tell".into();
+    shown.outcome.kvm.map_or_else(unknown, |kind| kind.to_string())
 }
 
 #[cfg(test)]

@@ -136,8 +136,11 @@ fn attaches_go_where_linux_would_let_them() {
     let mut guest = guest();
     guest.anonymous(page(4), 1);
     let small = segment(1, Window::ReadWrite, 5);
-    assert_eq!(guest.space.room_at(&guest.memory, Some(page(0))), 4 * PAGE_SIZE);
-    assert_eq!(guest.space.room_at(&guest.memory, Some(page(4))), 0);
+    assert_eq!(
+        guest.space.room_at(&mut guest.memory, Some(page(0))),
+        4 * PAGE_SIZE
+    );
+    assert_eq!(guest.space.room_at(&mut guest.memory, Some(page(4))), 0);
     assert_eq!(guest.attach(Some(page(0)), small), Err(Errno::EINVAL));
     assert_eq!(
         guest.attach(Some(BASE.add(8)), SegmentRef { size: 1, ..small }),

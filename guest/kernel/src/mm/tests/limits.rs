@@ -152,7 +152,10 @@ fn what_can_be_written_to_and_is_private_counts_as_data() {
             TOP / 4,
             9,
             RW,
-            Backing::SharedAnonymous { len: 9 * PAGE_SIZE },
+            Backing::SharedAnonymous {
+                byte: 0,
+                len: 9 * PAGE_SIZE,
+            },
             none,
         )
         .unwrap();

@@ -11,6 +11,7 @@ mod operations;
 mod properties;
 mod remap_cases;
 mod scarce;
+mod shared_cases;
 mod space;
 mod tree;
 

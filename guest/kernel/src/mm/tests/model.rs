@@ -17,7 +17,25 @@ pub(super) const LAST: u64 = PAGE_SIZE - 1;
 pub(super) const FILE_LEN: u64 = 20 * PAGE_SIZE + 100;
 
 /// Sizes of the segments, in bytes. Their ids are 1, 2, …
-pub(super) const SEGMENTS: [u64; 3] = [1, 6 * PAGE_SIZE - 50, LARGE_PAGE_SIZE + 3 * PAGE_SIZE];
+pub(super) const SEGMENTS: [u64; 4] = [
+    1,
+    6 * PAGE_SIZE - 50,
+    LARGE_PAGE_SIZE + 20 * PAGE_SIZE,
+    30 * PAGE_SIZE,
+];
+
+/// Segments end in a shared table, where they can, if that holds more pages than so many.
+const LINKED: u64 = 16;
+
+/// How many pages a segment of so many takes where it can be linked, and the alignment it takes to be.
+pub(super) fn linked(pages: u64) -> (u64, u64) {
+    let align = if pages > LINKED { 512 } else { 1 };
+    if pages % 512 > LINKED {
+        (pages.next_multiple_of(512), align)
+    } else {
+        (pages, align)
+    }
+}
 
 /// The file's byte at `offset`.
 pub(super) fn file_byte(offset: u64) -> u8 {
@@ -129,6 +147,22 @@ impl Mapping {
             return false;
         };
         (page - origin) * PAGE_SIZE >= SEGMENTS[id as usize - 1]
+    }
+
+    /// The end of what the kernel leaves free when it chooses addresses.
+    fn claimed_end(&self) -> u64 {
+        match self.behind {
+            Behind::Segment { id, origin, .. } if origin == self.start => {
+                let pages = SEGMENTS[id as usize - 1].div_ceil(PAGE_SIZE);
+                let (claimed, align) = linked(pages);
+                if self.start.is_multiple_of(align) && self.end - self.start >= pages {
+                    self.end.max(self.start + claimed)
+                } else {
+                    self.end
+                }
+            }
+            _ => self.end,
+        }
     }
 
     /// Whether both allow the same and continue one thing.
@@ -307,15 +341,21 @@ impl Model {
     /// Where the kernel would put so many pages.
     pub(super) fn highest_gap(&self, pages: u64, align: u64) -> Option<u64> {
         let mut above = MMAP_BASE / PAGE_SIZE;
-        for mapping in self.mappings.iter().rev() {
-            let start = above.checked_sub(pages).map(|start| start & !(align - 1));
-            if let Some(start) = start.filter(|&start| start >= mapping.end) {
-                return Some(start);
-            }
-            above = above.min(mapping.start);
+        loop {
+            let start = above.checked_sub(pages)? & !(align - 1);
+            let in_the_way =
+                |mapping: &&Mapping| mapping.start < start + pages && start < mapping.claimed_end();
+            let Some(lowest) = self
+                .mappings
+                .iter()
+                .filter(in_the_way)
+                .map(|mapping| mapping.start)
+                .min()
+            else {
+                return (start >= MMAP_MIN_ADDR / PAGE_SIZE).then_some(start);
+            };
+            above = lowest;
         }
-        let start = above.checked_sub(pages)? & !(align - 1);
-        (start >= MMAP_MIN_ADDR / PAGE_SIZE).then_some(start)
     }
 
     /// mprotect: changes what comes before the first obstacle, `limit` mappings at most.

@@ -3,7 +3,7 @@
 use super::super::Placement;
 use super::super::area::{Advice, Backing, Prot, Window};
 use super::super::fault::{Access, Fault};
-use super::model::{Behind, FILE_LEN, Mapping, Model, SEGMENTS, WRITTEN, segment};
+use super::model::{Behind, FILE_LEN, Mapping, Model, SEGMENTS, WRITTEN, linked, segment};
 use super::properties::{BREAK, LARGE, SMALL, Test};
 use super::scarce::Scarce;
 use super::{FILE, leaves};
@@ -330,8 +330,10 @@ impl Test {
                 let expected = match at {
                     Some(at) if over || model.is_free(at, at + pages) => Ok(at),
                     Some(_) => Err(Errno::EINVAL),
-                    None if pages >= 512 => Ok(model.highest_gap(pages.next_multiple_of(512), 512).unwrap()),
-                    None => Ok(model.highest_gap(pages, 1).unwrap()),
+                    None => {
+                        let (claimed, align) = linked(pages);
+                        Ok(model.highest_gap(claimed, align).unwrap())
+                    }
                 };
                 let room = space.room_at(memory, at.map(virt));
                 let fits = at.is_none_or(|at| model.is_free(at, at + pages));

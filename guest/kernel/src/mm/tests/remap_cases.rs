@@ -16,6 +16,7 @@ const KEEP_FIXED: u64 = 1 | 2 | 4;
 /// Shared memory of so many pages.
 const fn shared(pages: u64) -> Backing {
     Backing::SharedAnonymous {
+        byte: 0,
         len: pages * PAGE_SIZE,
     }
 }

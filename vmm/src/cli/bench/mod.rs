@@ -1,0 +1,165 @@
+//! `tombolo bench`: what sharing memory between guests costs, compared with native System V shared memory.
+//!
+//! The program is `guest/user`'s `bench` (what each measurement does is told there); [`plan`] is what is run where and how
+//! often, [`figures`] what may be said of it, [`start`] what is measured from outside: whole commands and their memory,
+//! [`splice`] what has a machine of its own.
+//! [`show`] makes tables or JSON of it, [`html`] a page. What is not measured is said, too ([`NOT_MEASURED`]).
+
+mod figures;
+mod html;
+mod machine;
+mod plan;
+mod show;
+mod splice;
+mod start;
+
+pub(super) use plan::Group;
+
+use super::args::{BenchArgs, Format};
+use super::lab::Lab;
+use super::progress::Progress;
+use super::table::Style;
+use anyhow::{Context, Result, bail};
+use figures::{Figure, Run};
+use machine::Machine;
+use plan::{Experiment, Extent, Place};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::time::Instant;
+use tombolo::clock::Clock;
+
+/// What the list of measurements lacks, and why.
+const NOT_MEASURED: &[&str] = &[
+    "hand-off between a guest and a host process: a process of the host has no way to attach a guest's segment",
+    "bandwidth with other page sizes: both sides use their defaults",
+    "what a guest's death costs",
+];
+
+/// All there is to show.
+struct Findings {
+    machine: Machine,
+    figures: Vec<Figure>,
+    /// What is no time and no bandwidth, a sentence each.
+    notes: Vec<(Group, String)>,
+    seconds: f64,
+}
+
+/// Measures; the result is the command's exit status.
+///
+/// # Errors
+/// What kept a program from running, or the result from being written.
+pub(super) fn run(args: &BenchArgs) -> Result<u8> {
+    let began = Instant::now();
+    // Before minutes of measuring, not after them.
+    let page = match &args.html {
+        Some(path) => Some(File::create(path).with_context(|| path.display().to_string())?),
+        None => None,
+    };
+    let lab = Lab::new("bench")?;
+    let measured = measure(&lab, args);
+    if let Some(signal) = lab.signal() {
+        for pid in lab.last_native() {
+            lab.tidy(&plan::clearing(pid));
+        }
+        return Ok((128 + signal) as u8);
+    }
+    let mut findings = measured?;
+    findings.seconds = began.elapsed().as_secs_f64();
+    if let Some(mut page) = page {
+        page.write_all(html::page(&findings).as_bytes())
+            .context("the page")?;
+    }
+    let text = match args.format {
+        Format::Text => show::text(&findings, Style::of(&io::stdout())),
+        Format::Json => show::json(&findings)?,
+    };
+    io::stdout().lock().write_all(text.as_bytes()).context("stdout")?;
+    Ok(0)
+}
+
+fn measure(lab: &Lab, args: &BenchArgs) -> Result<Findings> {
+    let groups = match args.groups.as_slice() {
+        [] => Group::ALL.to_vec(),
+        groups => groups.to_vec(),
+    };
+    let extent = if args.quick { Extent::Quick } else { Extent::Full };
+    let experiments = plan::experiments(&groups, extent);
+    let outside = start::outside(&groups, extent);
+    let runs = |experiment: &Experiment| experiment.rounds * experiment.places.len();
+    let total = experiments.iter().map(runs).sum::<usize>() + outside.len();
+    let (mut progress, mut done) = (Progress::new(total as u64), 0);
+    let mut findings = Findings {
+        machine: Machine::look(lab.cpus().len()),
+        figures: Vec::new(),
+        notes: Vec::new(),
+        seconds: 0.0,
+    };
+    let khz = Clock::read(0).tsc_khz;
+    for experiment in &experiments {
+        let first = findings.figures.len();
+        for round in 0..experiment.rounds {
+            for turn in 0..experiment.places.len() {
+                // Another one begins each round.
+                let place = experiment.places[(turn + round) % experiment.places.len()];
+                progress.at(
+                    done,
+                    &format!("{}{}, {}", experiment.label, experiment.what, place.name()),
+                );
+                one_run(lab, experiment, place, khz, &mut findings, first)
+                    .with_context(|| format!("{}, {}", experiment.what, place.name()))?;
+                done += 1;
+            }
+        }
+    }
+    if groups.contains(&Group::Splice) {
+        progress.at(done, "splices and slots");
+        splice::measure(extent, &mut findings)?;
+    }
+    if !outside.is_empty() {
+        start::measure(lab, &outside, khz, &mut findings, |at, what| {
+            progress.at(done + at, what)
+        })?;
+    }
+    Ok(findings)
+}
+
+/// One run of an experiment in one place; its figures are those from number `first` on.
+fn one_run(
+    lab: &Lab,
+    experiment: &Experiment,
+    place: Place,
+    khz: u64,
+    findings: &mut Findings,
+    first: usize,
+) -> Result<()> {
+    let mut odd = None;
+    let mut samples: Vec<(String, Run)> = Vec::new();
+    let outcome = lab.run(
+        &experiment.job(place, lab.cpus(), khz),
+        |_, line| match figures::parse(line) {
+            Some((name, run)) => samples.push((format!("{}{name}", experiment.label), run)),
+            None => odd = Some(line.to_owned()),
+        },
+    )?;
+    if let Some(odd) = odd {
+        bail!("the program said `{odd}`");
+    }
+    findings.machine.kvm = findings.machine.kvm.or(outcome.and_then(|outcome| outcome.kvm));
+    for (name, run) in samples {
+        let known = findings.figures[first..]
+            .iter()
+            .position(|figure| figure.name == name);
+        let index = known.map_or(findings.figures.len(), |index| first + index);
+        if known.is_none() {
+            findings.figures.push(Figure {
+                group: experiment.group,
+                name,
+                moves: experiment.moves,
+                runs: BTreeMap::new(),
+            });
+        }
+        findings.figures[index].runs.entry(place).or_default().push(run);
+    }
+    Ok(())
+}
