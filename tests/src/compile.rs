@@ -73,7 +73,8 @@ fn find_or_build(source: &str, toolchain: Toolchain) -> PathBuf {
     let path = programs.join(source);
     let mut hash = DefaultHasher::new();
     (toolchain, toolchain.compiler(), toolchain.flags()).hash(&mut hash);
-    let headers = ["common.h", "conf.h", "fs.h", "futex.h", "sync.h"].map(|header| programs.join(header));
+    let headers =
+        ["common.h", "conf.h", "fs.h", "futex.h", "posix.h", "sync.h"].map(|header| programs.join(header));
     for input in std::iter::once(&path).chain(&headers) {
         fs::read(input)
             .unwrap_or_else(|error| panic!("{}: {error}", input.display()))

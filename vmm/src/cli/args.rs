@@ -258,7 +258,7 @@ struct PartOptions {
     /// Segments that each guest may have made at one time; one more is ENOSPC
     #[arg(long, value_name = "N", value_parser = values::segments_quota, allow_hyphen_values = true)]
     max_segments: Option<u64>,
-    /// Bytes, or with K, M, G, T, of all segments each guest has made; more is ENOMEM
+    /// Bytes, or with K, M, G, T, of all segments and files in /dev/shm each guest has made
     #[arg(long, value_name = "SIZE", value_parser = values::size, allow_hyphen_values = true)]
     max_bytes: Option<u64>,
     /// User the programs run as; none but 0 can become another

@@ -140,6 +140,9 @@ pub(super) fn log_outcome(outcome: &Outcome) {
     for life in &outcome.segments {
         tracing::info!(key = life.key, size = life.size, attaches = ?life.attaches, "segment {}", life.id);
     }
+    for life in &outcome.objects {
+        tracing::info!(size = life.peak_size, ranges = ?life.ranges, "/dev/shm/{}", life.name.escape_debug());
+    }
 }
 
 /// Guest kernels make debug messages only if they will be shown.
