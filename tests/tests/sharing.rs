@@ -115,3 +115,18 @@ fn a_removed_segment_lives_until_its_last_detach_in_the_other_guest() {
 fn eight_guests_share_a_segment() {
     shared((2 << 20) + 4096, "several", (8, 1, 1));
 }
+
+#[test]
+fn what_one_process_does_to_a_part_of_its_attach_does_not_show_in_anothers() {
+    Run::new("linked.c").compare().expect_all(0);
+    Run::new("linked.c").vcpus(2).compare().expect_all(0);
+}
+
+#[test]
+fn an_access_behind_an_attachs_last_page_is_a_fault_of_the_program() {
+    let run = Run::new("linked.c").args(["behind"]).go();
+    let lines = run.stdout(0, 0);
+    assert_eq!(lines.lines().count(), 3, "{lines}");
+    assert!(lines.lines().all(|line| line.ends_with(": 0 11")), "{lines}");
+    run.expect_all(0);
+}

@@ -162,15 +162,16 @@ impl<F> Copy<'_, F> {
             } else {
                 self.tables(mem, entry.table(), below.table(), level - 1, part)
             };
-            if entries == 0 {
-                if !old.is_present() {
-                    mem.retire(below.table());
-                }
+            if entries == 0 && !old.is_present() {
+                mem.retire(below.table());
                 continue;
             }
+            // USER leaves need it on the whole path, also where that was there already.
             let bits = entry.raw() & Entry::table_bits(Rights::USER);
             let new = Entry::new(below.raw() | bits).with_count(below.count() + entries);
-            mem.store(to, index, new.raw());
+            if new != old {
+                mem.store(to, index, new.raw());
+            }
             added += u64::from(!old.is_present());
         }
         added

@@ -4,7 +4,9 @@ mod common;
 
 use common::Pool;
 use paging::{Flush, GuestPhys, GuestVirt, LARGE_PAGE_SIZE, Leaf, MapError, PAGE_SIZE, Rights, TableMemory};
-use paging::{TableMemoryMut, clear_low_half, for_each_leaf, lookup, map, protect, root_index, unmap};
+use paging::{
+    TableMemoryMut, clear_low_half, duplicate, for_each_leaf, lookup, map, protect, root_index, unmap,
+};
 use std::cell::Cell;
 
 const USER_DATA: Rights = Rights::USER.union(Rights::WRITE);
@@ -379,4 +381,22 @@ fn hot_paths_touch_tables_no_more_often_than_they_must() {
     clear_low_half(&mut mem, root, |_, _| {});
     assert_eq!(mem.pool.in_use(), 1);
     assert!(mem.accesses.get() < 400, "{}", mem.accesses.get());
+}
+
+#[test]
+fn what_is_duplicated_can_be_used_by_ring_3_where_the_tables_led_to_nothing_of_its_own_before() {
+    // In the same table as what is there, and in others.
+    for place in [GIB + PAGE_SIZE, GIB + LARGE_PAGE_SIZE, 2 * GIB] {
+        let mut pool = Pool::new();
+        let (from, to) = (pool.root, pool.allocate().unwrap());
+        map(&mut pool, to, virt(GIB), phys(GIB), 1, Rights::empty()).unwrap();
+        map(&mut pool, from, virt(place), phys(place), 1, USER_DATA).unwrap();
+        let mut flush = Flush::none();
+        duplicate(&mut pool, from, to, virt(place), 1, &mut flush, |_, leaf| {
+            Some(leaf.rights)
+        })
+        .unwrap();
+        let seen = lookup(&pool, to, virt(place)).map(|leaf| leaf.rights);
+        assert_eq!(seen, Some(USER_DATA), "{place:#x}");
+    }
 }
