@@ -202,6 +202,14 @@ fn key() -> u32 {
     0x6200_0000 | std::process::id() & 0x00ff_ffff
 }
 
+/// A guest that says hello.
+pub(super) fn hello() -> Job {
+    Job {
+        host: Host::Guests { vcpus: 1 },
+        copies: vec![["hello", "all", "0,0", "0", "1", "1"].map(String::from).to_vec()],
+    }
+}
+
 /// Most segments that are made natively at one time.
 const NATIVE_SEGMENTS: u64 = 1024;
 
