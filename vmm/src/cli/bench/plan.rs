@@ -133,7 +133,7 @@ pub(super) fn experiments(groups: &[Group], extent: Extent) -> Vec<Experiment> {
     let pipe = Experiment {
         group: Group::Bandwidth,
         what: "pipe",
-        samples: either(6, 20),
+        samples: either(4, 20),
         size: 64 << 20,
         moves: Some(64 << 20),
         ..base.clone()
