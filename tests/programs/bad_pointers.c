@@ -40,6 +40,7 @@ static void try(const char *name, long number, long *arguments, int which, size_
     for (int kind = 0; kind < KINDS; kind++) {
         if (direction == READS && !kinds[kind].read_is_bad) continue;
         arguments[which] = bad(kind, size);
+        if (number == SYS_getdents64) lseek(arguments[0], 0, SEEK_SET);
         long r = syscall(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
         printf(" %s", r == -1 ? errno_name(errno) : "ok");
     }

@@ -178,6 +178,25 @@ static void locking(void) {
     removed(id);
 }
 
+/* The account of locked memory is the real user's, whoever the process is effectively. */
+static void accounts(void) {
+    int big = made(IPC_PRIVATE, 2 * MIB, 0666), ours = made(IPC_PRIVATE, PAGE, 0666);
+    need(shmctl(ours, IPC_SET, &(struct shmid_ds){.shm_perm = {.uid = 1019, .mode = 0666}}) == 0, "IPC_SET");
+    need(shmctl(big, IPC_SET, &(struct shmid_ds){.shm_perm = {.uid = 1019, .mode = 0666}}) == 0, "IPC_SET");
+    for (int real = 0; real < 2; real++) IN_CHILD(form("really %s", real ? "1020" : "1019")) {
+        need(setrlimit(RLIMIT_MEMLOCK, &(struct rlimit){2 * MIB, 2 * MIB}) == 0, "setrlimit");
+        need(setresuid(1020, 0, 0) == 0, "setresuid");
+        says("root, really 1020, locks", shmctl(big, SHM_LOCK, NULL));
+        need(setresuid(real ? 1020 : 1019, 1019, 0) == 0, "setresuid");
+        says("effectively 1019: one page more", shmctl(ours, SHM_LOCK, NULL));
+        says("and back", shmctl(ours, SHM_UNLOCK, NULL));
+        says("the other", shmctl(big, SHM_UNLOCK, NULL));
+        says("one page", shmctl(ours, SHM_LOCK, NULL));
+        says("and back", shmctl(ours, SHM_UNLOCK, NULL));
+    }
+    removed(big), removed(ours);
+}
+
 static void removing(void) {
     const key_t key = 0x777;
     int id = made(key, 100, IPC_CREAT | 0600);
@@ -272,6 +291,7 @@ int main(void) {
     indices();
     setting();
     locking();
+    accounts();
     removing();
     times();
     return 0;

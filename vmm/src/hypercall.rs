@@ -20,7 +20,7 @@ use abi::hypercall::{
 use abi::object::WORD_OF_OBJECT;
 use abi::{Errno, MAX_TASKS};
 use paging::GuestPhys;
-use shm::Setting;
+use shm::{LockAccount, Setting};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// A piece of guest-physical memory, not yet known to be RAM.
@@ -142,7 +142,7 @@ pub enum Hypercall {
     ShmControl {
         id: i32,
         command: i32,
-        memlock: Option<u64>,
+        memlock: Option<LockAccount>,
     },
     ShmAttachMore {
         id: i32,
@@ -276,7 +276,10 @@ pub fn decode(request: &Request) -> Result<(Call, Hypercall), Errno> {
         Call::ShmControl => Hypercall::ShmControl {
             id: a0 as i32,
             command: a1 as i32,
-            memlock: a2.checked_sub(1),
+            memlock: a2.checked_sub(1).map(|limit| LockAccount {
+                limit,
+                user: a3 as u32,
+            }),
         },
         Call::ShmAttachMore => Hypercall::ShmAttachMore {
             id: a0 as i32,

@@ -148,7 +148,7 @@ calls! {
     /// When the guest's last one in that window is gone, so is the segment from the window.
     ShmDetach = 18,
     /// shmctl. args: id, command, and for SHM_LOCK the process's RLIMIT_MEMLOCK in bytes + 1 (infinity: all ones; 0:
-    /// the group's limit counts); for IPC_SET the payload holds a `ShmidDs`. Result as Linux; structures out in the
+    /// the effective user has the group's limit) and its real user id, whose account it is; for IPC_SET the payload holds a `ShmidDs`. Result as Linux; structures out in the
     /// payload.
     ShmControl = 19,
     /// An attach was split, moved or inherited (munmap of a part, mprotect, mremap, fork): args as

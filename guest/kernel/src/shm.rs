@@ -169,11 +169,17 @@ pub fn control(call: &mut Call<'_>) -> Result<u64, Errno> {
         hypercall::set_payload(&wanted);
     }
     // What the caller may lock; one more, so that 0 can mean that a kernel does not say.
-    let [memlock, _] = call.process().limit(limits::MEMLOCK);
+    let process = call.process();
+    let ([memlock, _], user) = (process.limit(limits::MEMLOCK), process.credentials.uid[0]);
     let result = ask(
         call,
         Host::ShmControl,
-        &[id as u64, command as u64, memlock.saturating_add(1)],
+        &[
+            id as u64,
+            command as u64,
+            memlock.saturating_add(1),
+            u64::from(user),
+        ],
     )?;
     match command {
         IPC_STAT | SHM_STAT | SHM_STAT_ANY => {

@@ -1,8 +1,8 @@
 //! `shmctl`: the nine commands.
 
-use crate::Credentials;
 use crate::ids::index_of;
 use crate::registry::{Registry, Segment};
+use crate::{Credentials, LockAccount};
 use abi::Errno;
 use abi::ipc::{
     IPC_INFO, IPC_RMID, IPC_SET, IPC_STAT, IpcPerm, SHM_DEST, SHM_INFO, SHM_LOCK, SHM_LOCKED, SHM_STAT,
@@ -142,14 +142,22 @@ impl<B> Registry<B> {
         Ok(None)
     }
 
-    /// SHM_LOCK. Only the mark and the account: keeping the pages in memory is up to the backing's owner. `limit` is
-    /// the caller's RLIMIT_MEMLOCK in bytes, `None` the group's ([`crate::Limits::memlock`]). A segment of huge pages
+    /// SHM_LOCK. Only the mark and the account: keeping the pages in memory is up to the backing's owner. `account` is
+    /// the caller's, `None` its effective user's with the group's limit ([`crate::Limits::memlock`]). A segment of huge pages
     /// is neither marked nor counted.
     ///
     /// # Errors
     /// EINVAL; EPERM for a stranger, or where nothing may be locked at all; ENOMEM over the limit.
-    pub fn lock(&mut self, who: &Credentials<'_>, id: i32, limit: Option<u64>) -> Result<(), Errno> {
-        let limit = limit.unwrap_or(self.limits.memlock);
+    pub fn lock(
+        &mut self,
+        who: &Credentials<'_>,
+        id: i32,
+        account: Option<LockAccount>,
+    ) -> Result<(), Errno> {
+        let LockAccount { limit, user } = account.unwrap_or(LockAccount {
+            limit: self.limits.memlock,
+            user: who.uid,
+        });
         let segment = self.segment(id)?;
         if !who.is_privileged() && (!segment.is_owned_by(who) || limit == 0) {
             return Err(Errno::EPERM);
@@ -159,16 +167,16 @@ impl<B> Registry<B> {
         }
         let locked = self
             .locked
-            .get(&who.uid)
+            .get(&user)
             .copied()
             .unwrap_or(0)
             .saturating_add(segment.pages());
         if locked > limit / abi::PAGE_SIZE && !who.is_privileged() {
             return Err(Errno::ENOMEM);
         }
-        self.locked.insert(who.uid, locked);
+        self.locked.insert(user, locked);
         let segment = self.segment_mut(id)?;
-        segment.locked_by = Some(who.uid);
+        segment.locked_by = Some(user);
         segment.mode |= SHM_LOCKED;
         Ok(())
     }

@@ -73,6 +73,15 @@ pub struct Limits {
     pub memlock: u64,
 }
 
+/// Whose account of locked memory counts, and how much may be on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LockAccount {
+    /// RLIMIT_MEMLOCK of the process, in bytes.
+    pub limit: u64,
+    /// The process's real user id, which Linux keeps the account by.
+    pub user: u32,
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Limits {

@@ -7,7 +7,7 @@ use abi::ipc::{
     SHM_HUGETLB, SHM_INFO, SHM_LOCK, SHM_LOCKED, SHM_NORESERVE, SHM_RDONLY, SHM_STAT, SHM_STAT_ANY,
     SHM_UNLOCK, SHMMAX, SHMMNI,
 };
-use shm::{Command, Credentials, Found, Got, Limits, NewSegment, Registry, Setting, index_of};
+use shm::{Command, Credentials, Found, Got, Limits, LockAccount, NewSegment, Registry, Setting, index_of};
 
 const ROOT: Credentials<'static> = Credentials {
     pid: 10,
@@ -220,7 +220,17 @@ fn locking_a_segment_of_huge_pages_is_checked_but_neither_marked_nor_counted() {
     });
     let id = make(&mut table, &OWNER, 5, 1 << 20, SHM_HUGETLB | 0o600);
     assert_eq!(table.lock(&STRANGER, id, None), Err(Errno::EPERM));
-    assert_eq!(table.lock(&OWNER, id, Some(0)), Err(Errno::EPERM));
+    assert_eq!(
+        table.lock(
+            &OWNER,
+            id,
+            Some(LockAccount {
+                limit: 0,
+                user: OWNER.uid
+            })
+        ),
+        Err(Errno::EPERM)
+    );
     assert_eq!(table.lock(&OWNER, id, None), Ok(()));
     assert_eq!(table.segment(id).unwrap().mode, 0o600);
     assert_eq!(table.unlock(&OWNER, id), Ok(()));

@@ -522,7 +522,8 @@ impl SegmentService for Broker {
         command: i32,
         payload: &mut [u8; 256],
     ) -> Result<u64, Errno> {
-        let who = self.member(guest)?.rights.credentials(guest, caller);
+        let member = self.member(guest)?;
+        let who = member.rights.credentials(guest, caller);
         let command = Command::check(id, command)?;
         let mut table = self.table();
         let registry = &mut table.registry;
@@ -546,7 +547,9 @@ impl SegmentService for Broker {
                 let (wanted, _) = ShmidDs::read_from_prefix(payload).map_err(|_| Errno::EINVAL)?;
                 registry.set(&who, id, &wanted.perm, self.now()).map(|()| 0)?
             }
-            Command::Lock => registry.lock(&who, id, caller.memlock).map(|()| 0)?,
+            Command::Lock => registry
+                .lock(&who, id, member.rights.account(caller))
+                .map(|()| 0)?,
             Command::Unlock => registry.unlock(&who, id).map(|()| 0)?,
             Command::Remove => {
                 let destroyed = registry.remove(&who, id)?;

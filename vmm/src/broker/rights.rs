@@ -3,7 +3,7 @@
 use super::attach::own_pid;
 use crate::window::WindowKind;
 use abi::Errno;
-use shm::Credentials;
+use shm::{Credentials, LockAccount};
 use std::collections::BTreeMap;
 
 /// The process on whose behalf a guest asks. What the guest says: the broker maps a `pid` outside the guest's range
@@ -20,8 +20,9 @@ pub struct Caller<'a> {
     pub egid: u32,
     /// Supplementary groups.
     pub groups: &'a [u32],
-    /// RLIMIT_MEMLOCK in bytes, `None` for the group's ([`shm::Limits::memlock`]).
-    pub memlock: Option<u64>,
+    /// Whose account of locked memory counts; `None` for the effective user's, with the group's limit
+    /// ([`shm::Limits::memlock`]).
+    pub memlock: Option<LockAccount>,
 }
 
 /// What a guest may do with the group's segments; whatever it says, its configuration decides.
@@ -88,6 +89,13 @@ impl GuestPolicy {
 }
 
 impl GuestRights {
+    /// Whose account of locked memory a claim counts on.
+    pub(super) fn account(&self, caller: &Caller<'_>) -> Option<LockAccount> {
+        let account = caller.memlock?;
+        let user = if self.uid == 0 { account.user } else { self.uid };
+        Some(LockAccount { user, ..account })
+    }
+
     /// Who the process is, as far as the guest is believed.
     pub(super) fn credentials<'a>(&self, guest: u32, caller: &Caller<'a>) -> Credentials<'a> {
         let pid = own_pid(guest, caller.pid);

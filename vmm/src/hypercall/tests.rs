@@ -63,9 +63,10 @@ fn arguments_are_taken_as_linux_means_them() {
             ]
         })
     );
-    for (said, memlock) in [(0, None), (1, Some(0)), (u64::MAX, Some(u64::MAX - 1))] {
+    for (said, limit) in [(0, None), (1, Some(0)), (u64::MAX, Some(u64::MAX - 1))] {
+        let memlock = limit.map(|limit| LockAccount { limit, user: 1001 });
         assert_eq!(
-            decoded(Call::ShmControl, [7, 11, said, 0, 0, 0]),
+            decoded(Call::ShmControl, [7, 11, said, 1001, 0, 0]),
             Ok(Hypercall::ShmControl {
                 id: 7,
                 command: 11,

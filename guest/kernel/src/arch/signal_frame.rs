@@ -11,7 +11,7 @@
 //!   handler's stack pointer, 8 below a multiple of 16 as after a CALL
 //! ```
 //!
-//! A frame comes back as a program's word: [`Frame::restore`] takes nothing from it that a program could not have put
+//! A frame comes back as a program's word: [`UserContext::restore`] takes nothing from it that a program could not have put
 //! into its registers itself.
 //!
 //! Sources: arch/x86/kernel/signal_64.c, uapi/asm/sigcontext.h and asm/ucontext.h of Linux for the layout.

@@ -248,8 +248,10 @@ impl AddressSpace {
             }
             space.memory.drop_link(table);
         }
-        space.memory.free_frames() >= most_tables(piece.pages())
-            && shm::up_shmat(&mut space, PageList::Run(from), piece.pages(), to, rights).is_ok()
+        // A few pages take a few tables, or none.
+        let affordable =
+            piece.pages() <= shared::FEW || space.memory.free_frames() >= most_tables(piece.pages());
+        affordable && shm::up_shmat(&mut space, PageList::Run(from), piece.pages(), to, rights).is_ok()
     }
 
     /// Gives this process entries of its own for what it has in shared tables of which any part lies in the `pages`

@@ -137,7 +137,7 @@ impl AddressSpace {
                 }
             }
             Backing::File(part) => match mem.contents.object(part.file) {
-                None => self.fault_file(mem, world, &area, page, &found, access),
+                None => self.fault_file(mem, world, (&area, &part), page, &found, access),
                 Some(serial) => self.fault_object(mem, world, &area, &part, serial, page, &found, access),
             },
             Backing::Segment(part) => {

@@ -37,12 +37,11 @@ impl AddressSpace {
         &mut self,
         mem: &mut Memory,
         world: &mut impl World,
-        area: &Area,
+        (area, part): (&Area, &FilePart),
         page: GuestVirt,
         found: &Found,
         access: Access,
     ) -> Result<(), Fault> {
-        let part = area.file().ok_or(Fault::NotMapped)?;
         let size = mem.contents.size(part.file);
         // Beyond the page the file ends in there is nothing.
         let shown = size.saturating_sub(part.offset).div_ceil(PAGE_SIZE) * PAGE_SIZE;

@@ -298,8 +298,10 @@ fn attempt(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, frame: &mut TrapFr
         Reply::Parked | Reply::Ended => {}
         Reply::OnRegisters(work) => work(kernel, cpu, task, frame),
     }
-    // What the call has only looked at, or let go of.
-    kernel.sweep_files();
+    if kernel.memory.areas.let_go {
+        // What the call has only looked at, or let go of.
+        kernel.sweep_files();
+    }
 }
 
 fn serve(call: &mut Call<'_>, which: u64) -> Reply {

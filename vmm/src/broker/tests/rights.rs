@@ -1,6 +1,7 @@
 //! What a guest may make and whom its claims make it.
 
 use super::*;
+use shm::LockAccount;
 
 fn user(euid: u32, egid: u32, groups: &'static [u32]) -> Caller<'static> {
     Caller {
@@ -116,8 +117,8 @@ fn what_linux_refuses_counts_for_no_quota() {
 #[test]
 fn locking_heeds_the_callers_own_limit() {
     let group = group(1);
-    let caller = |memlock| Caller {
-        memlock,
+    let caller = |limit: Option<u64>| Caller {
+        memlock: limit.map(|limit| LockAccount { limit, user: 1000 }),
         ..user(1000, 1000, &[])
     };
     let id = group

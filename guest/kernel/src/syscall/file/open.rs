@@ -99,6 +99,10 @@ fn open_at(call: &mut Call<'_>, directory: u64, path: u64, flags: u32, mode: u16
     };
     ROOMS[0].with(|room| {
         let path = call.path(room, directory, path)?;
+        if path.is_empty() {
+            return Err(Errno::ENOENT);
+        }
+        // Looked for before the file is, as in Linux.
         free_descriptor(call, 0)?;
         let mut walker = call.walker(By::Effective);
         let what = if unnamed {
