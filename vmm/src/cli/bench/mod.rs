@@ -138,7 +138,7 @@ fn one_run(
 ) -> Result<()> {
     let mut odd = None;
     let mut samples: Vec<(String, Run)> = Vec::new();
-    let outcome = lab.run(
+    lab.run(
         &experiment.job(place, lab.cpus(), khz),
         |_, line| match figures::parse(line) {
             Some((name, run)) => samples.push((format!("{}{name}", experiment.label), run)),
