@@ -96,6 +96,9 @@ fn measure(lab: &Lab, args: &BenchArgs) -> Result<Findings> {
         seconds: 0.0,
     };
     let khz = Clock::read(0).tsc_khz;
+    // Tells what kind of KVM this is, and warms up.
+    let first = lab.run(&plan::hello(), |_, _| {})?;
+    findings.machine.kvm = first.and_then(|outcome| outcome.kvm);
     for experiment in &experiments {
         let first = findings.figures.len();
         for round in 0..experiment.rounds {
@@ -135,7 +138,7 @@ fn one_run(
 ) -> Result<()> {
     let mut odd = None;
     let mut samples: Vec<(String, Run)> = Vec::new();
-    let outcome = lab.run(
+    lab.run(
         &experiment.job(place, lab.cpus(), khz),
         |_, line| match figures::parse(line) {
             Some((name, run)) => samples.push((format!("{}{name}", experiment.label), run)),
@@ -145,7 +148,6 @@ fn one_run(
     if let Some(odd) = odd {
         bail!("the program said `{odd}`");
     }
-    findings.machine.kvm = findings.machine.kvm.or(outcome.and_then(|outcome| outcome.kvm));
     for (name, run) in samples {
         let known = findings.figures[first..]
             .iter()

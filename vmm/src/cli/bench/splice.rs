@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 use tombolo::kvm::{KvmHost, RAM_SLOTS, Vm, WindowSlots};
 use tombolo::memory::GuestRam;
-use tombolo::vcpu::kick::{Kick, interrupted};
+use tombolo::vcpu::kick::Kick;
 use tombolo::window::{SlotRegistrar, Window, WindowKind};
 
 /// RAM of the machine: tables and an instruction.
@@ -123,9 +123,10 @@ impl Spinning {
             .spawn(move || {
                 let _running = stopping.enter(&mut vcpu);
                 while !stopping.stopping() {
-                    // It comes out when it is kicked, and for nothing else that is of interest here.
-                    if vcpu.run().is_err() && !interrupted() && !stopping.stopping() {
-                        break;
+                    // A jump to itself has no exits: it comes out with EINTR when it is kicked. Anything else is its end.
+                    match vcpu.run() {
+                        Err(error) if error.errno() == libc::EINTR => vcpu.set_kvm_immediate_exit(0),
+                        _ => break,
                     }
                 }
             });

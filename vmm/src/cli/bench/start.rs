@@ -45,7 +45,11 @@ pub(super) fn outside(groups: &[Group], extent: Extent) -> Vec<Outside> {
         (Extent::Quick, _) => 1,
     };
     if groups.contains(&Group::Start) {
-        for guests in [1, 8, 64, 256] {
+        let numbers: &[u32] = match extent {
+            Extent::Full => &[1, 8, 64, 256],
+            Extent::Quick => &[1, 8, 64],
+        };
+        for &guests in numbers {
             for _ in 0..rounds(guests) {
                 for place in [Place::Native, Place::NativeAgain, Place::Guests] {
                     all.push(Outside::Hello { guests, place });
