@@ -6,6 +6,7 @@
 
 use crate::compile::target_dir;
 use crate::footprint::{Footprint, alone};
+use crate::native::by_default;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -167,6 +168,7 @@ impl Command {
                 .stdout(clone(&stdout))
                 .stderr(clone(&stderr));
             let start = Instant::now();
+            by_default(&mut self.command);
             let mut child = self.command.spawn().expect("the command starts");
             meanwhile(&mut child);
             let status = wait(&mut child, self.timeout);

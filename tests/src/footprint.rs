@@ -92,7 +92,7 @@ impl Footprint {
                 return;
             }
             assert!(
-                start.elapsed() < Duration::from_secs(2),
+                start.elapsed() < Duration::from_secs(20),
                 "{what} left something behind in this process\nbefore: {self:#?}\nafter: {now:#?}"
             );
             std::thread::sleep(Duration::from_millis(5));

@@ -3,10 +3,11 @@
 //! They run in an IPC namespace of their own (ipc_namespaces(7)), so that keys and identifiers start afresh, as in a
 //! group of guests. That takes the right to make one: tests run as root.
 
-// UNSAFETY: unshare(2) can take away file descriptors that others rely on; here it changes the IPC namespace only.
+// UNSAFETY: unshare(2) can take away file descriptors that others rely on; here it changes the IPC namespace only. What
+// runs between fork and exec must be safe in a process that had other threads; it is signal(2).
 #![expect(
     unsafe_code,
-    reason = "unshare is unsafe in rustix for flags that are not used here"
+    reason = "unshare is unsafe in rustix for flags that are not used here; Command::pre_exec"
 )]
 
 use crate::finished::ProcessResult;
@@ -82,6 +83,7 @@ fn run_here(copies: &[Copy<'_>], timeout: Duration) -> BTreeMap<(u32, u32), Proc
         command.stdout(create("stdout")).stderr(create("stderr"));
         // A group of its own: what a copy leaves behind can be told from what others run, and is ended with it.
         command.process_group(0);
+        by_default(&mut command);
         let child = command
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", copy.program.display()));
@@ -117,6 +119,20 @@ fn run_here(copies: &[Copy<'_>], timeout: Duration) -> BTreeMap<(u32, u32), Proc
         results.insert((copy.guest, copy.process), result);
     }
     results
+}
+
+/// Starts `command` with every signal's default action. What this process ignores, because whoever started it had it so
+/// (nohup, a shell's background, Python), programs would ignore, too.
+pub(crate) fn by_default(command: &mut Command) {
+    let reset = || {
+        for signal in 1..libc::SIGRTMAX() {
+            // SAFETY: SIG_DFL is no function of anybody's; what can't be set is refused.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec it calls signal(2), which is safe there (signal-safety(7)), and nothing else.
+    unsafe { command.pre_exec(reset) };
 }
 
 /// Kills all that is left of the group that `child` led, so that a program that goes wrong spins for no longer than its

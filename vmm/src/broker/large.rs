@@ -23,7 +23,6 @@ pub(super) struct LargePages {
 
 impl LargePages {
     /// Never any, as on a host that has none.
-    #[cfg(test)]
     pub(super) fn none() -> LargePages {
         LargePages {
             mount: OnceLock::from(None),

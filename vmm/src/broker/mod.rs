@@ -173,6 +173,9 @@ pub struct BrokerLimits {
     pub history: usize,
     /// How long a guest's kernel has to let go of the pages of an object that becomes smaller; then it is ended.
     pub answer_within: Duration,
+    /// Whether segments of 2 MiB and more may lie on pages of 2 MiB, where the host has such. Then one touched page of a
+    /// segment is 512 in memory.
+    pub large_pages: bool,
 }
 
 impl Default for BrokerLimits {
@@ -181,6 +184,7 @@ impl Default for BrokerLimits {
             shm: shm::Limits::default(),
             history: 10_000,
             answer_within: Duration::from_secs(10),
+            large_pages: true,
         }
     }
 }
@@ -243,7 +247,11 @@ impl Broker {
             queues: Queues::new(futex::BUCKETS),
             memory: MemoryRule::of_host(),
             huge_pages: HugePages::of_host(),
-            large_pages: LargePages::default(),
+            large_pages: if limits.large_pages {
+                LargePages::default()
+            } else {
+                LargePages::none()
+            },
             deadlines: Deadlines::new(limits.answer_within),
             shrinks: AtomicU64::new(0),
             started: Instant::now(),
