@@ -41,7 +41,7 @@ fn between_marks(operation: &str) -> Vec<u64> {
 }
 
 /// Every path's name and count; `None` where they can't be counted.
-fn measure() -> Option<BTreeMap<&'static str, u64>> {
+fn measure_once() -> Option<BTreeMap<&'static str, u64>> {
     let whole = hypercalls("nothing");
     let at = |call: &str| {
         whole
@@ -123,6 +123,17 @@ fn measure() -> Option<BTreeMap<&'static str, u64>> {
         counts.insert(name, least - mark);
     }
     Some(counts)
+}
+
+/// The least of three runs: what else goes on on the machine lets a timer come in between now and then, which only adds.
+fn measure() -> Option<BTreeMap<&'static str, u64>> {
+    let mut least = measure_once()?;
+    for _ in 0..2 {
+        for (name, count) in measure_once()? {
+            least.entry(name).and_modify(|least| *least = count.min(*least));
+        }
+    }
+    Some(least)
 }
 
 /// The rows of the table: name and count.
