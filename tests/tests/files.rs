@@ -165,7 +165,7 @@ impl Output for Stuck {
 #[test]
 fn output_that_nobody_reads_holds_up_only_who_writes_it() {
     use std::io::Read;
-    let (mut reader, writer) = std::io::pipe().unwrap();
+    let (mut reader, writer) = tests::alone(|| std::io::pipe().unwrap());
     let output = Arc::new(Stuck {
         pipe: Sink::new(writer.into()),
         kept: Mutex::default(),
