@@ -341,6 +341,15 @@ impl Kernel {
         }
     }
 
+    /// The task that runs here comes back from a signal's handler: its turn begins anew, once. The way into the handler and
+    /// back is so long where ring 0 is emulated that it can be all of a turn, and one to whom others send signals all the
+    /// time would do nothing else.
+    pub fn returned(&mut self, cpu: &Cpu) {
+        if !cpu.has_returned.replace(true) {
+            cpu.slice_end.set(tsc() + self.sched.turn);
+        }
+    }
+
     /// The task that runs here may no longer do so: another vCPU takes it over.
     pub fn give_away(&mut self, cpu: &Cpu, task: u16) {
         self.take_off(cpu, task);
@@ -407,6 +416,7 @@ impl Kernel {
         entry.last_cpu = cpu.index.get() as u8;
         entry.since = now;
         cpu.slice_end.set(now + self.sched.turn);
+        cpu.has_returned.set(false);
         let process = entry.process;
         let space = &mut self.spaces[entry.space];
         space.loaded |= cpu.bit();

@@ -278,6 +278,7 @@ pub fn return_from_handler(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, re
         registers.rax = 0;
         return force(kernel, task, &Info::kernel(SIGSEGV));
     }
+    kernel.returned(cpu);
     set_mask(kernel, cpu, task, context.mask);
     let entry = &mut kernel.tasks[usize::from(task)];
     // As on Linux, what is wrong with the stack doesn't count.
