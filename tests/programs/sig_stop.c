@@ -118,7 +118,7 @@ static void going_on(void) {
 static void waiting(void) {
     static const char *const names[] = {"nanosleep", "pause", "futex", "sigtimedwait", "wait"};
     for (int i = 0; i < 5; i++) {
-        atomic_store(&shared->ready, 0), atomic_store(&shared->done, 0);
+        atomic_store(&shared->ready, 0), atomic_store(&shared->done, 0), atomic_store(&shared->enough, 0);
         if (forked() == 0) {
             static unsigned word;
             struct timespec left = {0, 0};
@@ -137,6 +137,8 @@ static void waiting(void) {
             }
             printf("%s while it was stopped: %s\n", names[i], outcome(result));
             fflush(stdout);
+            /* Not before its parent has been told that it goes on. */
+            wait_for(&shared->enough);
             _exit(0);
         }
         wait_for(&shared->ready);
@@ -146,6 +148,7 @@ static void waiting(void) {
         nap(30000);
         kill(the_child, SIGCONT);
         say_wait("goes on", WCONTINUED);
+        atomic_store(&shared->enough, 1);
         if (i == 1) nap(5000), kill(the_child, SIGUSR1);
         if (i == 4) atomic_store(&shared->go, 1);
         say_wait("ended", 0);
