@@ -10,7 +10,11 @@ static long whole(const char *path) {
     int fd = open(path, O_RDONLY);
     long length = 0, got;
     if (fd < 0) return -1;
-    while ((got = read(fd, text + length, 1000)) > 0) length += got;
+    /* Until one falls short: a guest makes the text anew for each read, and it may have become longer meanwhile. */
+    do {
+        got = read(fd, text + length, 1000);
+        length += got > 0 ? got : 0;
+    } while (got == 1000);
     close(fd);
     text[length] = 0;
     return length;
