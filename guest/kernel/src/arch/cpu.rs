@@ -38,8 +38,8 @@ pub struct Cpu {
     pub timer_at: Cell<u64>,
     /// TSC value at which the running task has had its turn, if others want to run.
     pub slice_end: Cell<u64>,
-    /// Its turn has begun anew because it came back from a handler: once a turn.
-    pub has_returned: Cell<bool>,
+    /// How often its turn has begun anew because of a signal's handler.
+    pub renewed: Cell<u8>,
     /// Asked by another vCPU to drop all translations; cleared when done.
     pub flush_wanted: AtomicBool,
     /// Sits in HLT with nothing to run.

@@ -25,6 +25,10 @@ use core::sync::atomic::Ordering::Relaxed;
 /// How long a task runs while others want to, nanoseconds.
 pub const TURN_NS: u64 = 4_000_000;
 
+/// How often a turn may begin anew because of signals: on the way back from the handler it began in, into the next one, and
+/// back from that, so that the program itself has a turn then; and once more.
+const RENEWALS: u8 = 4;
+
 /// The queues.
 pub struct Scheduler {
     head: u16,
@@ -341,11 +345,15 @@ impl Kernel {
         }
     }
 
-    /// The task that runs here comes back from a signal's handler: its turn begins anew, once. The way into the handler and
-    /// back is so long where ring 0 is emulated that it can be all of a turn, and one to whom others send signals all the
-    /// time would do nothing else.
-    pub fn returned(&mut self, cpu: &Cpu) {
-        if !cpu.has_returned.replace(true) {
+    /// The task that runs here has been sent into a signal's handler, or has come back from one: its turn begins anew.
+    ///
+    /// Where ring 0 is emulated, the way in and back can be all of a turn. If a turn ended within a handler, whoever sends
+    /// signals all the time would send the next one before the handler returned, and the way back would lead into the
+    /// handler again: the turn would be over there again, and so on, without one instruction of the program. [`RENEWALS`]
+    /// sees to it that one who sends signals to itself doesn't run forever.
+    pub fn renew_turn(&mut self, cpu: &Cpu) {
+        if cpu.renewed.get() < RENEWALS {
+            cpu.renewed.set(cpu.renewed.get() + 1);
             cpu.slice_end.set(tsc() + self.sched.turn);
         }
     }
@@ -416,7 +424,7 @@ impl Kernel {
         entry.last_cpu = cpu.index.get() as u8;
         entry.since = now;
         cpu.slice_end.set(now + self.sched.turn);
-        cpu.has_returned.set(false);
+        cpu.renewed.set(0);
         let process = entry.process;
         let space = &mut self.spaces[entry.space];
         space.loaded |= cpu.bit();

@@ -201,6 +201,7 @@ fn call_handler(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, info: &Info, 
     if push(kernel, cpu, task, info, &action).is_err() {
         return force_fault(kernel, task, info.signal);
     }
+    kernel.renew_turn(cpu);
     let entry = &mut kernel.tasks[usize::from(task)];
     entry.saved_mask = None;
     entry.signal_stack = entry.signal_stack.during_handler();
@@ -278,7 +279,6 @@ pub fn return_from_handler(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, re
         registers.rax = 0;
         return force(kernel, task, &Info::kernel(SIGSEGV));
     }
-    kernel.returned(cpu);
     set_mask(kernel, cpu, task, context.mask);
     let entry = &mut kernel.tasks[usize::from(task)];
     // As on Linux, what is wrong with the stack doesn't count.
@@ -289,6 +289,7 @@ pub fn return_from_handler(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, re
     if pop_fpu(kernel, cpu, task, context.fpu()).is_err() || restored.is_err() {
         return force(kernel, task, &Info::kernel(SIGSEGV));
     }
+    kernel.renew_turn(cpu);
     fault::at_address(kernel, task, registers.rip);
 }
 
