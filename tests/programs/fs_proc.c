@@ -1,6 +1,10 @@
 /* /proc: mappings, processes, descriptors, and what it says of the system. */
 #include "fs.h"
 #include <ctype.h>
+#include <pthread.h>
+#include <sys/auxv.h>
+#include <sys/prctl.h>
+#include <sys/sysmacros.h>
 #include <sys/utsname.h>
 
 int main(void);
@@ -10,11 +14,7 @@ static long whole(const char *path) {
     int fd = open(path, O_RDONLY);
     long length = 0, got;
     if (fd < 0) return -1;
-    /* Until one falls short: a guest makes the text anew for each read, and it may have become longer meanwhile. */
-    do {
-        got = read(fd, text + length, 1000);
-        length += got > 0 ? got : 0;
-    } while (got == 1000);
+    while ((got = read(fd, text + length, 1000)) > 0) length += got;
     close(fd);
     text[length] = 0;
     return length;
@@ -404,12 +404,364 @@ static void the_system(void) {
     unlink("x");
 }
 
+/* The text of an open file in pieces of `size`, from where it is read. */
+static char *pieces_of(int fd, long size) {
+    static char whole[1 << 16];
+    long length = 0, got;
+    while ((got = read(fd, whole + length, size)) > 0) length += got;
+    whole[length] = 0;
+    return whole;
+}
+/* The same with what the text tells of changed before each piece. */
+static void kept_texts(void) {
+    puts("-- in pieces");
+    char name[20];
+    prctl(PR_SET_NAME, "first");
+    for (long size = 1; size < 20; size += 6) {
+        int fd = open("/proc/self/status", O_RDONLY), at = 0;
+        static char told[1 << 14];
+        prctl(PR_SET_NAME, "first");
+        while (read(fd, told + at, size) > 0) {
+            at = strlen(told);
+            prctl(PR_SET_NAME, snprintf(name, 16, "much-longer-%d", at) ? name : "");
+        }
+        long length = strlen(told);
+        printf("pieces of %ld: %s, one text %s\n", size, strncmp(told, "Name:\tfirst\nUmask:", 18) ? "another name" : "the first name", strstr(told, "\nVmSize:") && told[length - 1] == '\n' && strstr(told, "Threads:\t1\n") ? "yes" : "no");
+        says_value("at the end", read(fd, told, size));
+        holds("from the start: anew", lseek(fd, 0, SEEK_SET) == 0 && strstr(pieces_of(fd, 100), name));
+        close(fd);
+        memset(told, 0, sizeof told);
+    }
+    /* The text is made by the first read, not by open. */
+    prctl(PR_SET_NAME, "one");
+    int fd = open("/proc/self/comm", O_RDONLY), second = dup(fd), other = open("/proc/self/comm", O_RDONLY);
+    char bytes[20] = "";
+    prctl(PR_SET_NAME, "two");
+    says_value("read 2", read(fd, bytes, 2));
+    printf("%s\n", bytes);
+    prctl(PR_SET_NAME, "three");
+    memset(bytes, 0, sizeof bytes), says_value("by a dup", read(second, bytes, 19));
+    printf("%s", bytes);
+    memset(bytes, 0, sizeof bytes), says_value("by another open", read(other, bytes, 19));
+    printf("%s", bytes);
+    /* Where it was not read to: made anew. */
+    prctl(PR_SET_NAME, "abcdefgh");
+    memset(bytes, 0, sizeof bytes), says_value("pread at 3", pread(fd, bytes, 3, 3));
+    printf("%s\n", bytes);
+    prctl(PR_SET_NAME, "ABCDEFGH");
+    memset(bytes, 0, sizeof bytes), says_value("pread on at 6", pread(fd, bytes, 1, 6));
+    printf("%s\n", bytes);
+    memset(bytes, 0, sizeof bytes), says_value("read where it is", read(fd, bytes, 3));
+    printf("%s\n", bytes);
+    says_value("seek", lseek(fd, 2, SEEK_SET));
+    memset(bytes, 0, sizeof bytes), says_value("read there", read(fd, bytes, 19));
+    printf("%s", bytes);
+    says_value("beyond the end", pread(fd, bytes, 9, 1000));
+    says_value("seek beyond it", lseek(fd, 500, SEEK_SET));
+    says_value("read there", read(fd, bytes, 9));
+    prctl(PR_SET_NAME, "child");
+    lseek(fd, 0, SEEK_SET);
+    AS_CHILD {
+        says_value("a child reads 2", read(fd, bytes, 2));
+        close(fd);
+    }
+    prctl(PR_SET_NAME, "later");
+    memset(bytes, 0, sizeof bytes), says_value("on", read(fd, bytes, 19));
+    printf("%s", bytes);
+    says("to nowhere", (lseek(fd, 0, SEEK_SET), read(fd, (char *)16, 4)));
+    memset(bytes, 0, sizeof bytes), says_value("again", read(fd, bytes, 19));
+    printf("%s", bytes);
+    close(fd), close(second), close(other);
+    /* Whose process ends between. */
+    int ends[2];
+    pipe(ends);
+    pid_t child = forked();
+    if (child == 0) {
+        close(ends[1]);
+        _exit(read(ends[0], bytes, 1) != 0);
+    }
+    fd = open(form("/proc/%d/stat", child), O_RDONLY);
+    says_value("3 of one that lives", read(fd, bytes, 3));
+    close(ends[1]), close(ends[0]);
+    waited(child);
+    holds("the rest of it", strlen(pieces_of(fd, 50)) > 100);
+    says("anew", pread(fd, bytes, 3, 0));
+    close(fd);
+    /* Records: each is whole, and those to come are as they are when their turn comes. */
+    char *base = FREE_PLACE;
+    for (int i = 0; i < 200; i++) mmap(base + 2 * i * PAGE, PAGE, i % 2 ? PROT_READ : PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS, -1, 0);
+    fd = open("/proc/self/maps", O_RDONLY);
+    static char maps[1 << 16];
+    long at = read(fd, maps, 100);
+    munmap(base + 200 * PAGE, 200 * PAGE);
+    for (long got; (got = read(fd, maps + at, 333)) > 0; at += got) maps[at + got] = 0;
+    int lines = 0, bad = 0, low = 0, high = 0;
+    unsigned long last = 0;
+    for (char *line = maps; *line; line = strchr(line, '\n') + 1, lines++) {
+        unsigned long start, end;
+        if (sscanf(line, "%lx-%lx ", &start, &end) != 2 || start < last || !strchr(line, '\n')) {
+            bad++;
+            break;
+        }
+        last = end;
+        low += start >= (unsigned long)base && start < (unsigned long)base + 200 * PAGE;
+        high += start >= (unsigned long)base + 300 * PAGE && start < (unsigned long)base + 400 * PAGE;
+    }
+    printf("%d bad lines, %d low ones, %d that had gone\n", bad, low, high);
+    close(fd);
+    munmap(base, 400 * PAGE);
+    /* As many files as one likes, half read, and left so. */
+    for (int i = 0; i < 100; i++) {
+        if ((fd = open("/proc/self/status", O_RDONLY)) < 0) break;
+        read(fd, bytes, 10);
+    }
+    for (int i = 3; i < 150; i++) close(i);
+    prctl(PR_SET_NAME, "fs_proc");
+}
+
+static int told_tid, go_on[2];
+static void *thread_that_waits(void *unused) {
+    (void)unused;
+    char byte;
+    prctl(PR_SET_NAME, "second");
+    told_tid = (int)syscall(SYS_gettid);
+    char link[64] = "";
+    readlink("/proc/thread-self", link, 63);
+    holds("thread-self in a thread", !strcmp(link, form("%d/task/%d", getpid(), told_tid)));
+    whole("/proc/thread-self/comm");
+    printf("its name %s", text);
+    write(go_on[1], "x", 1);
+    while (read(go_on[0], &byte, 1) == 1 && byte != 'e') {
+        prctl(PR_GET_NAME, text);
+        write(go_on[1], "x", 1);
+        nap(1000);
+    }
+    return NULL;
+}
+
+static void threads(void) {
+    puts("-- threads");
+    char link[100] = "", name[20] = "", byte;
+    struct stat s;
+    readlink("/proc/thread-self", link, 99);
+    holds("thread-self", !strcmp(link, form("%d/task/%d", getpid(), getpid())));
+    int there[2], back[2];
+    pipe(there), pipe(back);
+    go_on[0] = there[0], go_on[1] = back[1];
+    pthread_t thread;
+    need(pthread_create(&thread, NULL, thread_that_waits, NULL) == 0, "a thread");
+    read(back[0], &byte, 1);
+    stat("/proc/self/task", &s);
+    printf("task: type %o mode %o links %d\n", s.st_mode & S_IFMT, s.st_mode & 07777, (int)s.st_nlink);
+    DIR *d = opendir("/proc/self/task");
+    int count = 0, mine = 0, its = 0;
+    for (struct dirent *entry; (entry = readdir(d)) != NULL;) {
+        if (entry->d_name[0] == '.') continue;
+        count++;
+        mine += atoi(entry->d_name) == getpid();
+        its += atoi(entry->d_name) == told_tid && entry->d_type == DT_DIR;
+    }
+    closedir(d);
+    printf("%d threads, the first %d, the second %d\n", count, mine, its);
+    for (int i = 0; i < 100 && (whole(form("/proc/self/task/%d/stat", told_tid)), strcmp(field(3), "S")); i++) nap(10000);
+    printf("its stat: id %d, %.*s, state %s, parent %d, group %d, threads %s\n", atoi(text) == told_tid, (int)(strrchr(text, ')') - strchr(text, '(') + 1), strchr(text, '('), field(3), atoi(field(4)) == getppid(), atoi(field(5)) == getpgrp(), field(20));
+    whole(form("/proc/self/task/%d/status", told_tid));
+    printf("its status: %s, %s, ids %d %d\n", line_with("Name"), line_with("Threads"), atoi(line_with("Tgid:") + 5) == getpid(), atoi(line_with("Pid:") + 4) == told_tid);
+    whole("/proc/self/stat");
+    printf("the process is called %.*s\n", (int)(strrchr(text, ')') - strchr(text, '(') + 1), strchr(text, '('));
+    static const char *const there_too[] = {"maps", "smaps", "cmdline", "environ", "limits", "mounts", "mountinfo", "statm", "auxv", "fd/0", "fdinfo/0", "exe", "cwd", "root", "oom_score_adj"};
+    for (unsigned i = 0; i < sizeof there_too / sizeof *there_too; i++) says(there_too[i], stat(form("/proc/self/task/%d/%s", told_tid, there_too[i]), &s));
+    says("task below it", stat(form("/proc/self/task/%d/task", told_tid), &s));
+    says("no thread", stat("/proc/self/task/999999", &s));
+    says("0", stat("/proc/self/task/0", &s));
+    says("of another process", stat(form("/proc/self/task/%d", getppid()), &s));
+    says("up from it", (chdir(form("/proc/self/task/%d", told_tid)), stat("../../stat", &s)));
+    chdir(home);
+    /* Names. */
+    stat("/proc/self/comm", &s);
+    printf("comm: mode %o\n", s.st_mode & 07777);
+    says("pthread_getname_np", -pthread_getname_np(thread, name, sizeof name));
+    printf("%s\n", name);
+    says("pthread_setname_np", -pthread_setname_np(thread, "by another"));
+    write(there[1], "n", 1), read(back[0], &byte, 1);
+    printf("it finds itself called %s\n", text);
+    int fd = open(form("/proc/self/task/%d/comm", told_tid), O_RDWR);
+    static const char *const names[] = {"short", "exactly 15 long", "more than fifteen characters", "with\nline", "back\\slash", "ends\n", ""};
+    for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
+        says_value("write", write(fd, names[i], strlen(names[i])));
+        whole(form("/proc/self/task/%d/comm", told_tid)), printf("comm: %s", text);
+        whole(form("/proc/self/task/%d/status", told_tid)), printf("%s\n", line_with("Name"));
+        whole(form("/proc/self/task/%d/stat", told_tid)), printf("stat: %.*s\n", (int)(strrchr(text, ')') - strchr(text, '(') + 1), strchr(text, '('));
+    }
+    says_value("where that leaves it", lseek(fd, 0, SEEK_CUR));
+    says_value("pwrite", pwrite(fd, "offset", 6, 0));
+    says_value("write", write(fd, "within", 6));
+    memset(text, 0, 20), says_value("read", read(fd, text, 20)), printf("%s", text);
+    says_value("at its end, write", write(fd, "at the end", 10));
+    says_value("read", read(fd, text, 20));
+    says("from nowhere", write(fd, (char *)16, 4));
+    AS_CHILD says("by another process", write(fd, "x", 1));
+    close(fd);
+    says_value("write to /proc/self/comm", (fd = open("/proc/self/comm", O_WRONLY), write(fd, "renamed", 7)));
+    close(fd);
+    prctl(PR_GET_NAME, name), printf("I am %s\n", name);
+    fd = open(form("/proc/self/task/%d/stat", told_tid), O_RDONLY);
+    int dir = open(form("/proc/self/task/%d", told_tid), O_RDONLY);
+    write(there[1], "e", 1);
+    pthread_join(thread, NULL);
+    for (int i = 0; i < 100 && stat(form("/proc/self/task/%d", told_tid), &s) == 0; i++) nap(1000);
+    says("once it has ended", stat(form("/proc/self/task/%d", told_tid), &s));
+    says("read what was open", read(fd, text, 10));
+    says("a name in what was open", openat(dir, "comm", O_RDONLY));
+    close(fd), close(dir), close(there[0]), close(there[1]), close(back[0]), close(back[1]);
+    prctl(PR_SET_NAME, "fs_proc");
+}
+
+/* What is in a file, each number in it told as #. */
+static void shape_of(const char *path) {
+    long length = whole(path);
+    printf("%s:", path);
+    if (length < 0) {
+        printf(" %s\n", errno_name(errno));
+        return;
+    }
+    for (char *at = text; *at;) {
+        if (isdigit(*at) && !isalpha(at[-(at > text)])) {
+            putchar('#');
+            while (isdigit(*at)) at++;
+        } else putchar(*at++);
+    }
+}
+
+static void more_files(void) {
+    puts("-- more files");
+    struct stat s;
+    /* fdinfo */
+    int file = open("f", O_RDWR | O_CREAT | O_CLOEXEC, 0644), ends[2], directory = open("/proc/self/fdinfo", O_RDONLY | O_DIRECTORY);
+    write(file, "content", 7);
+    pipe(ends);
+    fstat(file, &s);
+    whole(form("/proc/self/fdinfo/%d", file));
+    printf("%s|%s\n", line_with("pos:"), line_with("flags:"));
+    holds("its inode", strtoul(line_with("ino:") + 4, NULL, 10) == s.st_ino);
+    unsigned long mount = strtoul(line_with("mnt_id:") + 7, NULL, 10);
+    whole("/proc/self/mountinfo");
+    holds("its mount is one of those in mountinfo", strcmp(line_with(form("%lu ", mount)), "(none)"));
+    fcntl(ends[1], F_SETFL, O_NONBLOCK);
+    whole(form("/proc/self/fdinfo/%d", ends[1]));
+    printf("%s|%s\n", line_with("pos:"), line_with("flags:"));
+    says("what is closed", open("/proc/self/fdinfo/99", O_RDONLY));
+    stat("/proc/self/fdinfo", &s), printf("mode %o\n", s.st_mode & 07777);
+    fstatat(directory, form("%d", file), &s, 0), printf("type %o mode %o\n", s.st_mode & S_IFMT, s.st_mode & 07777);
+    pid_t child = forked();
+    if (child == 0) pause();
+    AS_CHILD {
+        become(1001, 1001, 0, NULL);
+        says("another user: fdinfo", open(form("/proc/%d/fdinfo", child), O_RDONLY));
+        says("one of them", open(form("/proc/%d/fdinfo/%d", child, file), O_RDONLY));
+        says("auxv", open(form("/proc/%d/auxv", child), O_RDONLY));
+        says("smaps", open(form("/proc/%d/smaps", child), O_RDONLY) < 0 ? -1 : 0);
+        says("task", open(form("/proc/%d/task", child), O_RDONLY) < 0 ? -1 : 0);
+        says("comm", open(form("/proc/%d/comm", child), O_RDWR));
+        says("oom_score_adj", open(form("/proc/%d/oom_score_adj", child), O_RDWR));
+    }
+    kill(child, SIGKILL), waited(child);
+    close(file), close(ends[0]), close(ends[1]), close(directory);
+    unlink("f");
+    /* auxv */
+    static unsigned long auxv[200];
+    int fd = open("/proc/self/auxv", O_RDONLY);
+    long length = read(fd, auxv, sizeof auxv), same = 1;
+    for (int i = 0; i < length / 16 && auxv[2 * i]; i++) if (auxv[2 * i] == AT_PHDR || auxv[2 * i] == AT_ENTRY || auxv[2 * i] == AT_RANDOM || auxv[2 * i] == AT_EXECFN || auxv[2 * i] == AT_PAGESZ) same &= getauxval(auxv[2 * i]) == auxv[2 * i + 1];
+    holds("auxv is what getauxval says", length > 100 && length % 16 == 0 && same && auxv[length / 8 - 2] == 0);
+    says_value("8 bytes at 8", pread(fd, auxv, 8, 8));
+    close(fd);
+    /* oom_score_adj */
+    static const char *const values[] = {"100", "1000\n", "1001", "-1001", "x", "", " 7 \n", "12abc", "0x10", "010", "0", "+5", "--5", "0x", "-0"};
+    fd = open("/proc/self/oom_score_adj", O_RDWR);
+    for (unsigned i = 0; i < sizeof values / sizeof *values; i++) {
+        says_value(form("oom_score_adj %u", i), write(fd, values[i], strlen(values[i])));
+        whole("/proc/self/oom_score_adj"), printf("%s", text);
+    }
+    says_value("where that leaves it", lseek(fd, 0, SEEK_CUR));
+    says_value("pwrite", pwrite(fd, "50", 2, 1));
+    AS_CHILD {
+        whole("/proc/self/oom_score_adj"), printf("a child has %s", text);
+        become(1001, 1001, 0, NULL);
+        says_value("another user: more", pwrite(fd, "70", 2, 0));
+    }
+    pwrite(fd, "0", 1, 0);
+    close(fd);
+    /* smaps */
+    char *place = FREE_PLACE;
+    mmap(place, 10 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS, -1, 0);
+    madvise(place, 10 * PAGE, 15);
+    for (int i = 0; i < 10; i++) place[i * PAGE] = 1;
+    need(whole("/proc/self/smaps") > 0, "smaps");
+    char *area = strstr(text, form("%08lx-", (unsigned long)place));
+    need(area != NULL, "the area in smaps");
+    memmove(text, area, strlen(area) + 1);
+    printf("%s|%s|%s|%s\n", line_with("Size:"), line_with("KernelPageSize:"), line_with("Rss:"), line_with("Swap:"));
+    printf("%.23s\n", line_with("VmFlags:"));
+    munmap(place, 10 * PAGE);
+    /* Texts with the same shape. */
+    static const char *const shapes[] = {"/proc/self/statm", "/proc/loadavg", "/proc/uptime", "/proc/swaps", "/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max", "/proc/sys/fs/file-nr", "/proc/sys/fs/nr_open"};
+    for (unsigned i = 0; i < sizeof shapes / sizeof *shapes; i++) shape_of(shapes[i]);
+    char first[64], second[64];
+    whole("/proc/sys/kernel/random/uuid"), snprintf(first, 64, "%.63s", text);
+    whole("/proc/sys/kernel/random/uuid");
+    holds("uuids", strlen(text) == 37 && strcmp(first, text) && text[14] == '4' && strchr("89ab", text[19]) && text[8] == '-' && text[23] == '-');
+    whole("/proc/sys/kernel/random/boot_id"), snprintf(second, 64, "%.63s", text);
+    whole("/proc/sys/kernel/random/boot_id");
+    holds("boot_id", strlen(text) == 37 && !strcmp(second, text));
+    holds("vmstat", whole("/proc/vmstat") > 0 && strstr(text, "nr_free_pages "));
+    holds("core_pattern", whole("/proc/sys/kernel/core_pattern") > 0);
+    holds("filesystems", whole("/proc/filesystems") > 0 && strstr(text, "nodev\tproc\n") && strstr(text, "nodev\ttmpfs\n") && strstr(text, "nodev\tsysfs\n"));
+    static const char *const mounted[] = {" / ", " /proc proc ", " /sys sysfs ", " /dev/shm tmpfs "};
+    whole("/proc/self/mounts");
+    for (int i = 0; i < 4; i++) holds(form("mounts has%s", mounted[i]), strstr(text, mounted[i]) != NULL);
+    whole("/proc/self/mountinfo");
+    for (int i = 0; i < 4; i++) {
+        static const char *const paths[] = {"/", "/proc", "/sys", "/dev/shm"};
+        struct stat device;
+        stat(paths[i], &device);
+        holds(form("mountinfo has the device of %s", paths[i]), strstr(text, form(" %d:%d / %s ", major(device.st_dev), minor(device.st_dev), paths[i])) != NULL);
+    }
+    /* /sys */
+    static const char *const sets[] = {"online", "possible", "present"};
+    for (int i = 0; i < 3; i++) {
+        int from = -1, to = -1;
+        holds(sets[i], whole(form("/sys/devices/system/cpu/%s", sets[i])) > 0 && sscanf(text, "%d-%d", &from, &to) >= 1 && from == 0 && (i == 1 || (to < 0 ? 0 : to) + 1 == sysconf(_SC_NPROCESSORS_ONLN)));
+    }
+    holds("large pages", whole("/sys/kernel/mm/transparent_hugepage/enabled") > 0 && strchr(text, '[') && strstr(text, "madvise"));
+    stat("/sys", &s), printf("/sys: type %o mode %o\n", s.st_mode & S_IFMT, s.st_mode & 07777);
+    stat("/sys/devices/system/cpu/online", &s), printf("a file in it: type %o mode %o size %ld\n", s.st_mode & S_IFMT, s.st_mode & 07777, (long)s.st_size);
+    says("write to it", open("/sys/devices/system/cpu/online", O_WRONLY));
+    says("make in it", open("/sys/devices/nothing", O_RDWR | O_CREAT, 0644));
+    says("mkdir in it", mkdir("/sys/nothing", 0755));
+    says("unlink", unlink("/sys/devices/system/cpu/online"));
+    says("rename to it", (put("x", ""), rename("x", "/sys/x")));
+    unlink("x");
+    struct statfs f;
+    says("statfs", statfs("/sys/devices", &f)), printf("%lx\n", (unsigned long)f.f_type);
+    AS_CHILD {
+        char path[100];
+        says("chdir", chdir("/sys/devices/system")), printf("%s\n", getcwd(path, 100));
+        says("up and down", stat("../../kernel/mm", &s));
+    }
+    stat("/var/tmp", &s), printf("/var/tmp: type %o mode %o\n", s.st_mode & S_IFMT, s.st_mode & 07777);
+    says("a file there", (fd = open("/var/tmp", O_TMPFILE | O_RDWR, 0600)) < 0 ? -1 : 0), close(fd);
+}
+
 int main(void) {
     enter_home();
     mappings();
     processes();
     descriptors();
     the_system();
+    kept_texts();
+    threads();
+    more_files();
     leave_home();
     return 0;
 }

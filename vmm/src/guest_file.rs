@@ -59,7 +59,8 @@ impl GuestFile {
     ///
     /// # Errors
     /// [`VmmError::Config`] unless `name` is absolute, at most 4095 bytes long, and has no component that is empty,
-    /// `.` or `..`, nor a NUL: a file has one name. Not in `/dev/shm`, whose files are the group's.
+    /// `.` or `..`, nor a NUL: a file has one name. Not in `/dev/shm`, whose files are the group's, nor elsewhere in `/dev`, in
+    /// `/proc` or in `/sys`, which are the kernel's.
     pub fn from_bytes(name: impl Into<PathBuf>, bytes: impl Into<Vec<u8>>) -> Result<GuestFile, VmmError> {
         let (name, bytes) = (name.into(), bytes.into());
         let text = name.as_os_str().as_bytes();
@@ -84,8 +85,8 @@ impl GuestFile {
         {
             return wrong("a part of the name is empty, `.` or `..`");
         }
-        if text.starts_with(b"/dev/shm/") {
-            return wrong("/dev/shm is the group's");
+        if let Some(why) = taken(rest) {
+            return wrong(why);
         }
         Ok(GuestFile { name, bytes })
     }
@@ -100,6 +101,19 @@ impl GuestFile {
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+}
+
+/// Why there can be no file by this name, which is given without the first `/`: what a guest has there is its kernel's.
+fn taken(name: &[u8]) -> Option<&'static str> {
+    let mut parts = name.split(|&byte| byte == b'/');
+    match [parts.next(), parts.next(), parts.next()].map(Option::unwrap_or_default) {
+        [b"dev", b"shm", _] => Some("/dev/shm is the group's"),
+        [b"dev", ..] => Some("/dev has the guest's devices only"),
+        [b"proc", ..] => Some("/proc is what the guest's kernel tells of itself"),
+        [b"sys", ..] => Some("/sys is what the guest's kernel tells of itself"),
+        [b"tmp" | b"etc" | b"var", b"", _] | [b"var", b"tmp", b""] => Some("that is a directory"),
+        _ => None,
     }
 }
 
@@ -175,6 +189,13 @@ mod tests {
             "/..",
             "/a\0b",
             "/dev/shm/a",
+            "/dev/shm",
+            "/dev/null",
+            "/proc/version",
+            "/proc",
+            "/sys/a/b",
+            "/tmp",
+            "/var/tmp",
         ] {
             let error = GuestFile::from_bytes(name, *b"").unwrap_err();
             assert_eq!(error.exit_status(), 125, "{name:?}");

@@ -157,7 +157,8 @@ calls! {
     /// Numbers for tests and the report. args: free frames, processes alive. No answer.
     Usage = 21,
     /// Reads a text that the broker makes ([`PROC_SHM`] …). args: which, offset, GPA, length (to one page).
-    /// Result: bytes, 0 at the end.
+    /// Result: bytes, 0 at the end. The offset is in bytes; of the table of segments, which is given in whole lines, it
+    /// is 0 for all of it, or the index of the first segment wanted (the low 15 bits of its id) and 1.
     ProcRead = 22,
     /// Writes a setting ([`PROC_SHMMAX`] …), by root only (the guest kernel checks that). args: which, GPA, length
     /// (to one page). Result: bytes taken, or EINVAL for what is not a number, EPERM unless euid is 0. (Linux takes

@@ -72,6 +72,8 @@ pub struct Kernel {
     pub ids: Ids,
     /// How many random numbers have been made from the seed.
     pub randoms: u64,
+    /// This guest's `boot_id`, once somebody has asked for it.
+    pub boot_id: [u8; 16],
     /// vCPUs of this guest.
     pub vcpus: u32,
     /// Root of the kernel's own page tables.
@@ -103,6 +105,7 @@ pub static KERNEL: BigLock<Kernel> = BigLock::new(Kernel {
     alive: 0,
     ids: Ids::new(),
     randoms: 0,
+    boot_id: [0; 16],
     vcpus: 0,
     kernel_root: 0,
     flags: BootFlags::empty(),

@@ -5,7 +5,7 @@ use abi::hypercall::{
     PROC_SHM, PROC_SHM_NEXT_ID, PROC_SHM_RMID_FORCED, PROC_SHMALL, PROC_SHMMAX, PROC_SHMMNI,
 };
 use abi::{Errno, PAGE_SIZE};
-use shm::{Registry, Setting, TABLE_HEADER, TableLine};
+use shm::{Registry, Setting, TABLE_HEADER, TableLine, index_of};
 
 /// A file in a guest's `/proc` whose contents are the broker's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,8 @@ impl ProcFile {
     }
 }
 
-/// At most `len` bytes (and a page) of a file from `offset` on; nothing at the end.
+/// At most `len` bytes (and a page) of a file; nothing at the end. Of a setting from byte `offset` on; of the table whole
+/// lines from number `offset` on: 0 is the first one, of names, and a segment's is its place in the table and 1.
 pub(super) fn read(registry: &Registry<Backing>, file: ProcFile, offset: u64, len: u64) -> Vec<u8> {
     let len = len.min(PAGE_SIZE) as usize;
     match file {
@@ -49,49 +50,24 @@ pub(super) fn read(registry: &Registry<Backing>, file: ProcFile, offset: u64, le
     }
 }
 
-fn table(registry: &Registry<Backing>, offset: u64, len: usize) -> Vec<u8> {
-    let mut part = Part {
-        skip: offset,
-        len,
-        text: Vec::new(),
-    };
-    part.take(TABLE_HEADER.len(), || TABLE_HEADER.to_owned());
+fn table(registry: &Registry<Backing>, from: u64, len: usize) -> Vec<u8> {
+    let mut text = Vec::new();
+    if from == 0 {
+        text.extend_from_slice(TABLE_HEADER.as_bytes());
+    }
     for segment in registry.iter() {
-        if part.is_full() {
-            break;
+        if u64::from(index_of(segment.id)) + 1 < from {
+            continue;
         }
         let line = TableLine::of(segment);
-        // What is in memory costs a system call: asked only for lines that are wanted.
-        part.take(line.len(), || {
-            line.finish(segment.backing.resident_pages().saturating_mul(PAGE_SIZE), 0)
-        });
-    }
-    part.text
-}
-
-/// The part of a text that is read.
-struct Part {
-    /// Bytes still to be left out.
-    skip: u64,
-    /// Bytes wanted in all.
-    len: usize,
-    text: Vec<u8>,
-}
-
-impl Part {
-    fn is_full(&self) -> bool {
-        self.text.len() >= self.len
-    }
-
-    fn take(&mut self, line_len: usize, line: impl FnOnce() -> String) {
-        if self.skip >= line_len as u64 {
-            self.skip -= line_len as u64;
-            return;
+        if text.len() + line.len() > len {
+            break;
         }
-        let line = line();
-        let wanted = line.as_bytes().get(self.skip as usize..).unwrap_or_default();
-        let room = self.len.saturating_sub(self.text.len());
-        self.text.extend_from_slice(&wanted[..wanted.len().min(room)]);
-        self.skip = 0;
+        // What is in memory costs a system call: asked only for lines that are wanted.
+        let resident = segment.backing.resident_pages().saturating_mul(PAGE_SIZE);
+        text.extend_from_slice(line.finish(resident, 0).as_bytes());
     }
+    // A guest that has no room for the first line is given a part of it.
+    text.truncate(len);
+    text
 }

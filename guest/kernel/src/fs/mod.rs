@@ -97,6 +97,8 @@ pub struct Files {
     mounted: bool,
     /// The directory in whose place `/proc` is.
     proc: FileId,
+    /// The directory in whose place `/sys` is.
+    sys: FileId,
     /// The directory in whose place `/dev/shm` is, once it has been looked for.
     shm: FileId,
     /// The host has answered EAGAIN to a request about an object, with this number: the call is to wait.
@@ -114,6 +116,7 @@ impl Files {
             pipes: Pipes::empty(),
             mounted: false,
             proc: inode::NONE,
+            sys: inode::NONE,
             shm: inode::NONE,
             refused: None,
         }
@@ -124,9 +127,13 @@ impl Files {
         self.mounted
     }
 
-    /// The directory in whose place `/proc` is.
-    pub fn proc_directory(&self) -> FileId {
-        self.proc
+    /// What is in the place of `directory`, if that is where `/proc` or `/sys` is.
+    pub fn proc_in_place_of(&self, directory: FileId) -> Option<proc::Node> {
+        if directory == self.proc {
+            Some(proc::Node::ROOT)
+        } else {
+            (directory == self.sys).then_some(proc::Node::SYSFS)
+        }
     }
 
     /// Slots of tables that are in use, beside what the root needs: for the count at the end, when there should be

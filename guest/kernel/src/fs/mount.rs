@@ -1,7 +1,7 @@
-//! What is there before any program has made anything: the root, `/tmp`, `/dev`, `/etc` with root and nobody,
-//! `/proc`, and the files that travel with the guest, with their directories.
+//! What is there before any program has made anything: the root, `/tmp`, `/var/tmp`, `/dev`, `/etc` with root and nobody,
+//! `/proc`, `/sys`, and the files that travel with the guest, with their directories.
 //!
-//! The tree is made when something in it is first looked up, `/dev` and `/etc` when something in them is: where
+//! The tree is made when something in it is first looked up, `/dev`, `/etc` and `/var` when something in them is: where
 //! ring 0 is emulated, each name costs tens of microseconds, and most programs never name a file.
 
 use super::device::Device;
@@ -67,7 +67,9 @@ impl Files {
         let etc = self.directory(b"etc", 0o755, 0, now);
         let dev = self.directory(b"dev", 0o755, 0, now);
         self.proc = self.directory(b"proc", 0o555, 0, now);
-        for directory in [dev, etc] {
+        self.sys = self.directory(b"sys", 0o555, 0, now);
+        let var = self.directory(b"var", 0o755, 0, now);
+        for directory in [dev, etc, var] {
             self.inodes.get_mut(directory).directory.unfilled = true;
         }
         let mut placed = 0;
@@ -103,7 +105,9 @@ impl Files {
                     self.place(below(directory, part), inode, None)?
                 }
             };
-            if self.inodes.get(directory).kind != Kind::Directory || directory == self.proc {
+            if self.inodes.get(directory).kind != Kind::Directory
+                || self.proc_in_place_of(directory).is_some()
+            {
                 return Err(Errno::ENOTDIR);
             }
             part = next;
@@ -139,6 +143,12 @@ impl Files {
             if let Some(shm) = shm {
                 self.mount_objects(shm);
             }
+        } else if self.lookup(ROOT, b"var") == Some(directory) {
+            self.usual(
+                directory,
+                b"tmp",
+                root_owned(Kind::Directory, 0o777 | STICKY, now),
+            );
         } else {
             for (name, text) in [(&b"passwd"[..], PASSWD), (b"group", GROUP)] {
                 if let Some(file) = self.usual(directory, name, root_owned(Kind::Regular, 0o644, now)) {

@@ -1,6 +1,7 @@
 //! Open files (open file descriptions): what descriptors share that came from each other by dup or fork. An offset,
 //! the flags that fcntl can change, and what it is that is open.
 
+use super::proc::kept::Kept;
 use super::{FileId, proc};
 #[cfg(target_os = "none")]
 use crate::arch::lent::Reserve;
@@ -72,6 +73,8 @@ pub struct OpenFile {
     pub users: u32,
     /// Where reading and writing go on; in a directory, after which name. In a free slot, the next one.
     pub offset: u64,
+    /// Of something in `/proc`: what has been made of its text and not been read.
+    pub kept: Kept,
 }
 
 impl OpenFile {
@@ -80,6 +83,7 @@ impl OpenFile {
         flags: 0,
         users: 0,
         offset: 0,
+        kept: Kept::NOTHING,
     };
 
     /// Whether those who would have to wait are told so instead.
@@ -137,6 +141,7 @@ impl OpenFiles {
                 flags: if number == 0 { O_RDONLY } else { O_WRONLY },
                 users: 0,
                 offset: 0,
+                kept: Kept::NOTHING,
             };
         }
         self.used = STDIO.len() as u16;
@@ -179,6 +184,7 @@ impl OpenFiles {
             flags,
             users: 1,
             offset: 0,
+            kept: Kept::NOTHING,
         };
         self.live += 1;
         Ok(number)

@@ -47,6 +47,8 @@ pub enum Device {
     Pipes = 2,
     /// `/dev/shm`.
     Objects = 3,
+    /// `/sys`.
+    Sys = 4,
 }
 
 impl Files {
@@ -115,18 +117,23 @@ impl Status {
         }
     }
 
-    /// Of something in `/proc`; `now` is the time of all that is there.
+    /// Of something in `/proc` or `/sys`; `now` is the time of all that is there.
     pub fn of_proc(node: super::proc::Node, seen: Seen<'_>, tree: u64, now: u64) -> Status {
         let (uid, gid) = node.owner(seen);
+        let (device, size) = match (node.is_in_sysfs(), node.is_directory()) {
+            (false, _) => (Device::Proc, 0),
+            (true, is_directory) => (Device::Sys, if is_directory { 0 } else { PAGE_SIZE }),
+        };
         Status {
             number: node.number(),
-            links: node.links(),
+            links: node.links(seen),
+            size,
             uid,
             gid,
             mode: node.type_bits() | u32::from(node.mode()),
-            block_size: 1024,
+            block_size: if size == 0 { 1024 } else { PAGE_SIZE as u32 },
             times: Times::all(now),
-            ..Status::new(Device::Proc, tree)
+            ..Status::new(device, tree)
         }
     }
 }

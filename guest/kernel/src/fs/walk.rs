@@ -84,6 +84,8 @@ pub struct Walker<'k> {
     pub seen: proc::Seen<'k>,
     /// The number of the one that walks.
     pub own: usize,
+    /// The id of its thread that does.
+    pub thread: u32,
     /// Who walks.
     pub who: Who<'k>,
     /// What the VMM has said.
@@ -264,6 +266,9 @@ impl Walker<'_> {
     /// # Errors
     /// EACCES.
     pub fn check_proc(&self, node: proc::Node, want: u16) -> Result<(), Errno> {
+        if node.tells_of_descriptors() {
+            self.check_look(node)?;
+        }
         let (owner, group) = node.owner(self.seen);
         if self.who.may(want, node.is_directory(), owner, group, node.mode()) {
             Ok(())
@@ -330,8 +335,10 @@ impl Walker<'_> {
         match directory {
             Node::File(file) => {
                 if !self.files.is_mounted() {
-                    if name == b"proc" {
-                        return Some(Node::Proc(proc::Node::ROOT));
+                    match name {
+                        b"proc" => return Some(Node::Proc(proc::Node::ROOT)),
+                        b"sys" => return Some(Node::Proc(proc::Node::SYSFS)),
+                        _ => {}
                     }
                     self.mount();
                 }
@@ -341,10 +348,10 @@ impl Walker<'_> {
                     return Some(Node::File(found));
                 }
                 let found = self.files.lookup(file, name)?;
-                if found == self.files.proc_directory() {
-                    return Some(Node::Proc(proc::Node::ROOT));
-                }
-                Some(Node::File(found))
+                Some(match self.files.proc_in_place_of(found) {
+                    Some(top) => Node::Proc(top),
+                    None => Node::File(found),
+                })
             }
             Node::Proc(node) => node.lookup(name, self.seen).map(Node::Proc),
             Node::Open(_) => None,
@@ -384,7 +391,7 @@ impl Walker<'_> {
                 };
                 self.memory.get_from_file(file, 0, &mut to[start..])
             }
-            Node::Proc(node) => node.target(self.process().pid, to),
+            Node::Proc(node) => node.target((self.process().pid, self.thread), to),
             Node::Open(_) => 0,
         }
     }

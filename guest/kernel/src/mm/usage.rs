@@ -17,6 +17,8 @@ pub struct Layout {
     pub arguments: (u64, u64),
     /// Where its environment lies.
     pub environment: (u64, u64),
+    /// Where its auxiliary vector lies.
+    pub auxiliary: (u64, u64),
 }
 
 /// How much there is, in bytes.
@@ -60,22 +62,23 @@ impl AddressSpace {
         self.areas.first_from(&mem.areas, addr).copied()
     }
 
+    /// How many bytes of `area` are there.
+    pub fn resident(&self, mem: &Memory, area: &Area) -> u64 {
+        let mut resident = 0;
+        let pages = area.len() / PAGE_SIZE;
+        for_each_leaf(&mem.frames, self.root, area.start, pages, |leaf| {
+            let (from, to) = (leaf.virt.max(area.start), leaf.virt.add(leaf.size).min(area.end));
+            resident += to.get() - from.get();
+        });
+        resident
+    }
+
     /// How much it has.
     pub fn memory_use(&self, mem: &Memory) -> MemoryUse {
         let mut used = MemoryUse::default();
         let stack = GuestVirt::new(self.layout.stack);
         self.areas.for_each(&mem.areas, |area| {
-            let mut resident = 0;
-            for_each_leaf(
-                &mem.frames,
-                self.root,
-                area.start,
-                area.len() / PAGE_SIZE,
-                |leaf| {
-                    let (from, to) = (leaf.virt.max(area.start), leaf.virt.add(leaf.size).min(area.end));
-                    resident += to.get() - from.get();
-                },
-            );
+            let resident = self.resident(mem, area);
             used.bytes += area.len();
             used.resident += resident;
             let writable = area.prot.contains(Prot::WRITE);

@@ -141,7 +141,8 @@ impl Kernel {
                 files.pipes.closed(&mut memory.frames, pipe);
                 self.wake_pipe(cpu, pipe);
             }
-            What::Stdio(_) | What::Proc(_) => {}
+            What::Proc(_) => open.kept.free(&mut memory.frames),
+            What::Stdio(_) => {}
         }
     }
 }

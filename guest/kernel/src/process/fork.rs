@@ -324,6 +324,7 @@ impl Kernel {
         to.wants_barriers = from.wants_barriers;
         to.actions = from.actions;
         to.exceeds = from.exceeds;
+        (to.oom_adjustment, to.oom_least) = (from.oom_adjustment, from.oom_least);
         to.limits_set = from.limits_set;
         if from.limits_set != 0 {
             to.limits = from.limits;

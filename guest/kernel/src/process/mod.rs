@@ -163,6 +163,10 @@ pub struct Process {
     pub actions: u16,
     /// When it became its user's, that one had more processes than it may have (`PF_NPROC_EXCEEDED` in Linux).
     pub exceeds: bool,
+    /// How readily it would be ended for its memory, by its own word (proc_pid_oom_score_adj(5)).
+    pub oom_adjustment: i16,
+    /// The least of that which a process that is not root's may set.
+    pub oom_least: i16,
     /// Which of `limits` are set, a bit each; the others are what is usual ([`limits`]).
     pub limits_set: u16,
     /// Limits, current and maximum, where set.
@@ -201,6 +205,8 @@ impl Process {
         wants_barriers: false,
         actions: 0,
         exceeds: false,
+        oom_adjustment: 0,
+        oom_least: 0,
         limits_set: 0,
         limits: [[0; 2]; limits::COUNT],
     };

@@ -40,6 +40,8 @@ pub struct Scheduler {
     limits: [u64; MAX_VCPUS],
     /// For each vCPU, the TSC value at which it has something to end: a wait, a timer, a countdown.
     due: [u64; MAX_VCPUS],
+    /// For each vCPU, the TSC ticks it has run tasks, without the turn that is on.
+    busy: [u64; MAX_VCPUS],
     turn: u64,
 }
 
@@ -53,6 +55,7 @@ impl Scheduler {
             sleepers: [NONE; MAX_VCPUS],
             limits: [u64::MAX; MAX_VCPUS],
             due: [u64::MAX; MAX_VCPUS],
+            busy: [0; MAX_VCPUS],
             turn: 0,
         }
     }
@@ -70,6 +73,11 @@ impl Scheduler {
     /// Sets that; [`Kernel::refresh`] has it take effect.
     pub fn set_limit(&mut self, cpu: &Cpu, limit: u64) {
         self.limits[cpu.index.get() as usize] = limit;
+    }
+
+    /// TSC ticks that vCPU `index` has run tasks, without the turn that is on.
+    pub fn busy(&self, index: u32) -> u64 {
+        self.busy[index as usize]
     }
 
     fn push(&mut self, tasks: &mut Tasks, task: u16) {
@@ -408,7 +416,9 @@ impl Kernel {
     /// Task `task` no longer runs on `cpu`.
     fn forget_on(&mut self, cpu: &Cpu, task: u16) {
         let entry = &mut self.tasks[usize::from(task)];
-        entry.ran += tsc().wrapping_sub(entry.since);
+        let turn = tsc().wrapping_sub(entry.since);
+        entry.ran += turn;
+        self.sched.busy[cpu.index.get() as usize] += turn;
         self.spaces[entry.space].loaded &= !cpu.bit();
         cpu.set_current_task(None);
         if self.sched.limit(cpu) != u64::MAX {

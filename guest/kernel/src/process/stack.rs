@@ -209,6 +209,7 @@ pub fn make(
     out.push(0)?;
     out.extend(auxv.as_flattened())?;
     out.flush()?;
+    let auxiliary_end = out.at;
     if envc == 0 {
         arguments_end = string_at;
     }
@@ -216,6 +217,7 @@ pub fn make(
         stack: sp,
         arguments: (first_string, arguments_end),
         environment: (arguments_end, string_at),
+        auxiliary: (auxiliary_end - size_of_val(&auxv) as u64, auxiliary_end),
         ..Layout::default()
     });
     Ok(sp)

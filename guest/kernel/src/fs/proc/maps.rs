@@ -4,7 +4,8 @@
 //! from column 73 on what it is: a path, `/SYSV` and the key of a segment with its id as inode number, or the part of
 //! the program's memory that it is.
 
-use super::process;
+use super::kept::{Cursor, END};
+use super::process::{self, Subject};
 use super::text::Text;
 use crate::arch::given;
 use crate::fs::FileId;
@@ -30,20 +31,26 @@ enum Name {
     Part(&'static str),
 }
 
-/// `/proc/PID/maps`.
-pub fn maps(kernel: &mut Kernel, number: usize, text: &mut Text<'_>) {
-    let mut at = GuestVirt::new(0);
-    while let Some((space, memory)) = process::memory_of(kernel, number)
-        && let Some(area) = space.first_area(memory, at)
-        && !text.is_full()
-    {
-        at = area.end;
-        let (layout, brk) = (space.layout(), space.program_break());
-        line(kernel, &area, (layout, brk), text);
+/// The area of `/proc/PID/maps` that comes at `cursor`, an address, or after it: where the next one may.
+pub fn record(kernel: &mut Kernel, subject: Subject, cursor: Cursor, text: &mut Text<'_>) -> Cursor {
+    match next(kernel, subject, cursor) {
+        Some((area, parts)) => {
+            line(kernel, &area, parts, text);
+            area.end.get()
+        }
+        None => END,
     }
 }
 
-fn line(kernel: &Kernel, area: &Area, layout: (Layout, u64), text: &mut Text<'_>) {
+/// The first area that ends after `cursor`, and what is needed to say which part of the program's memory it is.
+pub fn next(kernel: &Kernel, subject: Subject, cursor: Cursor) -> Option<(Area, (Layout, u64))> {
+    let (space, memory) = process::memory_of(kernel, subject)?;
+    let area = space.first_area(memory, GuestVirt::new(cursor))?;
+    Some((area, (space.layout(), space.program_break())))
+}
+
+/// The line of `area`.
+pub fn line(kernel: &Kernel, area: &Area, parts: (Layout, u64), text: &mut Text<'_>) {
     let start = text.written();
     text.hex(area.start.get(), 8)
         .str("-")
@@ -53,7 +60,7 @@ fn line(kernel: &Kernel, area: &Area, layout: (Layout, u64), text: &mut Text<'_>
         text.str(if area.prot.contains(right) { letter } else { "-" });
     }
     text.str(if area.is_shared() { "s " } else { "p " });
-    let (offset, device, inode, name) = behind(kernel, area, layout);
+    let (offset, device, inode, name) = behind(kernel, area, parts);
     text.hex(offset, 8)
         .str(" ")
         .hex(device.0, 2)

@@ -1,11 +1,16 @@
-//! `/proc`: names that exist while they are looked at. What is in the files is made by [`text`].
+//! `/proc` and `/sys`: names that exist while they are looked at. What is in the files is made by [`text`], and given out in
+//! pieces by [`kept`].
 //!
-//! The names are a table. Two of its directories are shown many times: that of a process, by its id, and that of
-//! its descriptors.
+//! The names are a table ([`table`]). Some of its directories are shown many times: that of a process, by its id, and as
+//! that of each of its threads in `task`; and those of its descriptors.
 
+mod descriptor;
+pub mod kept;
 pub mod maps;
 pub mod process;
+pub mod smaps;
 pub mod system;
+mod table;
 pub mod text;
 
 use super::Node as AnyNode;
@@ -14,8 +19,8 @@ use crate::kernel::Kernel;
 use crate::process::Process;
 use crate::process::descriptors::AllDescriptors;
 use crate::process::task::{Tasks, threads_of};
-use abi::hypercall::{
-    PROC_SHM, PROC_SHM_NEXT_ID, PROC_SHM_RMID_FORCED, PROC_SHMALL, PROC_SHMMAX, PROC_SHMMNI,
+use table::{
+    DESCRIPTOR, DESCRIPTOR_INFO, DESCRIPTOR_INFOS, DESCRIPTORS, ENTRIES, Entry, PROCESS, ROOT, SYSFS, TASKS,
 };
 
 /// What an entry of the table is.
@@ -26,6 +31,8 @@ enum Kind {
     Link(&'static [u8]),
     /// The link to the directory of whoever looks.
     OwnDirectory,
+    /// The link to the directory of the thread that looks.
+    OwnThread,
     /// A link that is followed without a path.
     Jump(Jump),
     File(File),
@@ -73,6 +80,26 @@ pub enum File {
     Maps,
     /// `/proc/PID/limits`.
     Limits,
+    /// `/proc/PID/smaps`.
+    SizedMaps,
+    /// `/proc/PID/auxv`.
+    Auxiliary,
+    /// `/proc/PID/mountinfo`.
+    MountInfo,
+    /// `/proc/PID/oom_score_adj`.
+    OomAdjustment,
+    /// `/proc/PID/fdinfo/N`.
+    DescriptorInfo,
+    /// `/proc/vmstat`.
+    MemoryNumbers,
+    /// `/proc/sys/fs/file-nr`.
+    FileNumbers,
+    /// `/proc/sys/kernel/random/uuid`.
+    Uuid,
+    /// `/proc/sys/kernel/random/boot_id`.
+    BootId,
+    /// `/sys/devices/system/cpu/online`, `possible`, `present`.
+    CpuRange,
 }
 
 /// What is there while a name is looked at.
@@ -105,126 +132,6 @@ impl<'k> Seen<'k> {
     }
 }
 
-struct Entry {
-    name: &'static [u8],
-    parent: u8,
-    mode: u16,
-    kind: Kind,
-}
-
-const fn entry(parent: u8, name: &'static [u8], mode: u16, kind: Kind) -> Entry {
-    Entry {
-        name,
-        parent,
-        mode,
-        kind,
-    }
-}
-
-const fn directory(parent: u8, name: &'static [u8]) -> Entry {
-    entry(parent, name, 0o555, Kind::Directory)
-}
-
-const fn link(parent: u8, name: &'static [u8], kind: Kind) -> Entry {
-    entry(parent, name, 0o777, kind)
-}
-
-const fn file(parent: u8, name: &'static [u8], file: File) -> Entry {
-    entry(parent, name, 0o444, Kind::File(file))
-}
-
-const fn fixed(parent: u8, name: &'static [u8], text: &'static str) -> Entry {
-    file(parent, name, File::Fixed(text))
-}
-
-/// A setting that root may change.
-const fn setting(parent: u8, name: &'static [u8], which: u64) -> Entry {
-    entry(parent, name, 0o644, Kind::File(File::Broker(which)))
-}
-
-const ROOT: u8 = 0;
-const SYS: u8 = 1;
-const KERNEL: u8 = 2;
-const VM: u8 = 3;
-const FS: u8 = 4;
-const SYSVIPC: u8 = 5;
-const PROCESS: u8 = 6;
-const DESCRIPTORS: u8 = 7;
-const DESCRIPTOR: u8 = 8;
-
-/// All names, directories before what is in them. Values of settings are those of the Linux the calls were checked
-/// against.
-static ENTRIES: &[Entry] = &[
-    directory(ROOT, b""),
-    directory(ROOT, b"sys"),
-    directory(SYS, b"kernel"),
-    directory(SYS, b"vm"),
-    directory(SYS, b"fs"),
-    directory(ROOT, b"sysvipc"),
-    // Shown under the id of each process.
-    directory(ROOT, b""),
-    entry(PROCESS, b"fd", 0o500, Kind::Directory),
-    entry(DESCRIPTORS, b"", 0o700, Kind::Jump(Jump::Descriptor)),
-    link(ROOT, b"self", Kind::OwnDirectory),
-    link(ROOT, b"mounts", Kind::Link(b"self/mounts")),
-    file(ROOT, b"meminfo", File::MemInfo),
-    file(ROOT, b"cpuinfo", File::CpuInfo),
-    file(ROOT, b"stat", File::Stat),
-    file(ROOT, b"uptime", File::Uptime),
-    file(ROOT, b"loadavg", File::LoadAverage),
-    fixed(
-        ROOT,
-        b"version",
-        "Linux version 6.18.0-tombolo (tombolo) #1 SMP\n",
-    ),
-    fixed(ROOT, b"filesystems", "nodev\tproc\nnodev\ttmpfs\n"),
-    file(SYSVIPC, b"shm", File::Broker(PROC_SHM)),
-    fixed(SYSVIPC, b"sem", system::SEMAPHORES),
-    fixed(SYSVIPC, b"msg", system::QUEUES),
-    setting(KERNEL, b"shmmax", PROC_SHMMAX),
-    setting(KERNEL, b"shmall", PROC_SHMALL),
-    setting(KERNEL, b"shmmni", PROC_SHMMNI),
-    // Who may write to that one is a matter of capabilities, which root has (`ipc_permissions`).
-    file(KERNEL, b"shm_next_id", File::Broker(PROC_SHM_NEXT_ID)),
-    setting(KERNEL, b"shm_rmid_forced", PROC_SHM_RMID_FORCED),
-    fixed(KERNEL, b"sem", "32000\t1024000000\t500\t32000\n"),
-    fixed(KERNEL, b"msgmax", "8192\n"),
-    fixed(KERNEL, b"msgmnb", "16384\n"),
-    fixed(KERNEL, b"msgmni", "32000\n"),
-    fixed(KERNEL, b"ostype", "Linux\n"),
-    fixed(KERNEL, b"osrelease", "6.18.0-tombolo\n"),
-    fixed(KERNEL, b"version", "#1 SMP\n"),
-    fixed(KERNEL, b"hostname", "tombolo\n"),
-    fixed(KERNEL, b"domainname", "(none)\n"),
-    fixed(KERNEL, b"pid_max", "4194304\n"),
-    fixed(KERNEL, b"threads-max", "256\n"),
-    fixed(KERNEL, b"ngroups_max", "32\n"),
-    fixed(KERNEL, b"cap_last_cap", "40\n"),
-    fixed(KERNEL, b"overflowuid", "65534\n"),
-    fixed(KERNEL, b"overflowgid", "65534\n"),
-    fixed(KERNEL, b"randomize_va_space", "0\n"),
-    fixed(KERNEL, b"tainted", "0\n"),
-    fixed(VM, b"max_map_count", "16384\n"),
-    fixed(VM, b"mmap_min_addr", "65536\n"),
-    fixed(VM, b"overcommit_memory", "0\n"),
-    fixed(VM, b"nr_hugepages", "0\n"),
-    fixed(FS, b"file-max", "4096\n"),
-    fixed(FS, b"nr_open", "4096\n"),
-    fixed(FS, b"pipe-max-size", "65536\n"),
-    link(PROCESS, b"exe", Kind::Jump(Jump::Exe)),
-    link(PROCESS, b"cwd", Kind::Jump(Jump::Cwd)),
-    link(PROCESS, b"root", Kind::Jump(Jump::Root)),
-    file(PROCESS, b"stat", File::ProcessStat),
-    file(PROCESS, b"statm", File::ProcessMemory),
-    file(PROCESS, b"status", File::ProcessStatus),
-    file(PROCESS, b"cmdline", File::CommandLine),
-    entry(PROCESS, b"environ", 0o400, Kind::File(File::Environment)),
-    file(PROCESS, b"comm", File::Command),
-    file(PROCESS, b"maps", File::Maps),
-    file(PROCESS, b"limits", File::Limits),
-    fixed(PROCESS, b"mounts", system::MOUNTS),
-];
-
 /// Something in `/proc`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Node {
@@ -234,6 +141,8 @@ pub struct Node {
     fd: u16,
     /// Which process's, by id; 0 if no process's.
     pid: u32,
+    /// Which of its threads', by id; 0 if the whole process's.
+    thread: u32,
 }
 
 /// Where the processes' directories come in a listing, after the entries of the table.
@@ -241,11 +150,18 @@ const PROCESSES_FROM: u64 = 0x1000;
 
 impl Node {
     /// `/proc` itself.
-    pub const ROOT: Node = Node {
-        entry: ROOT,
-        fd: 0,
-        pid: 0,
-    };
+    pub const ROOT: Node = Node::top(ROOT);
+    /// `/sys`.
+    pub const SYSFS: Node = Node::top(SYSFS);
+
+    const fn top(entry: u8) -> Node {
+        Node {
+            entry,
+            fd: 0,
+            pid: 0,
+            thread: 0,
+        }
+    }
 
     fn entry(self) -> &'static Entry {
         &ENTRIES[usize::from(self.entry) % ENTRIES.len()]
@@ -269,9 +185,19 @@ impl Node {
         }
     }
 
-    /// The id of the process it is about; 0 if it is about none.
-    pub fn pid(self) -> u32 {
-        self.pid
+    /// The id of the thread it is about; 0 if it is about none, or all of a process.
+    pub fn thread(self) -> u32 {
+        self.thread
+    }
+
+    /// Whether it is `fdinfo` or in there: only who may look into the process may look there.
+    pub fn tells_of_descriptors(self) -> bool {
+        matches!(self.entry, DESCRIPTOR_INFOS | DESCRIPTOR_INFO)
+    }
+
+    /// Whether it is in `/sys`.
+    pub fn is_in_sysfs(self) -> bool {
+        self.entry == SYSFS || self.parent().is_some_and(Node::is_in_sysfs)
     }
 
     /// The file type of `st_mode`.
@@ -290,17 +216,24 @@ impl Node {
 
     /// `st_ino`.
     pub fn number(self) -> u64 {
-        u64::from(self.pid) << 24 | u64::from(self.fd) << 8 | (u64::from(self.entry) + 1)
+        let (of_thread, id) = match self.thread {
+            0 => (0, self.pid),
+            thread => (1 << 60, thread),
+        };
+        of_thread | u64::from(id) << 24 | u64::from(self.fd) << 8 | (u64::from(self.entry) + 1)
     }
 
     /// How many names lead to it: what Linux says of directories is how many are in them.
-    pub fn links(self) -> u64 {
+    pub fn links(self, seen: Seen<'_>) -> u64 {
         if !self.is_directory() {
             return 1;
         }
+        if self.entry == TASKS {
+            return 2 + self.process(seen).map_or(0, |process| process.threads.into());
+        }
         let below = ENTRIES[1..]
             .iter()
-            .filter(|entry| entry.parent == self.entry && entry.kind == Kind::Directory);
+            .filter(|entry| self.has(entry) && entry.kind == Kind::Directory);
         2 + below.count() as u64
     }
 
@@ -325,22 +258,44 @@ impl Node {
         seen.processes.iter().position(|process| process.pid == self.pid)
     }
 
-    /// The descriptors of the process it is about, as long as that has threads.
-    fn descriptors(self, seen: Seen<'_>) -> Option<&Descriptors> {
-        seen.descriptors_of(self.place(seen)?)
+    /// The number of the thread it is about.
+    pub fn thread_place(self, seen: Seen<'_>) -> Option<u16> {
+        let process = self.place(seen)? as u16;
+        threads_of(seen.tasks, seen.processes, process)
+            .find(|&task| seen.tasks[usize::from(task)].id == self.thread)
     }
 
-    /// What the descriptor it is means.
-    fn descriptor(self, seen: Seen<'_>) -> Option<Descriptor> {
+    /// Whether `entry` is in this directory, by a name of its own.
+    fn has(self, entry: &Entry) -> bool {
+        // The directory of a thread has no threads.
+        let inner = self.thread != 0 && entry.name == b"task";
+        entry.parent == self.entry && !entry.name.is_empty() && !inner
+    }
+
+    /// The descriptors of the process it is about, as long as that has threads.
+    fn descriptors(self, seen: Seen<'_>) -> Option<&Descriptors> {
+        match self.thread {
+            0 => seen.descriptors_of(self.place(seen)?),
+            _ => Some(&seen.descriptors[seen.tasks[usize::from(self.thread_place(seen)?)].descriptors]),
+        }
+    }
+
+    /// What the descriptor it is about means.
+    pub fn descriptor(self, seen: Seen<'_>) -> Option<Descriptor> {
         self.descriptors(seen)?.get(self.fd.into())
     }
 
     /// Whether it is still there: its process may have ended, or its descriptor been closed.
     pub fn exists(self, seen: Seen<'_>) -> bool {
-        match self.process(seen) {
-            Some(_) if self.entry == DESCRIPTOR => self.descriptor(seen).is_some(),
-            Some(_) => true,
-            None => self.pid == 0,
+        if self.pid == 0 {
+            return true;
+        }
+        if let DESCRIPTOR | DESCRIPTOR_INFO = self.entry {
+            return self.descriptor(seen).is_some();
+        }
+        match self.thread {
+            0 => self.process(seen).is_some(),
+            _ => self.thread_place(seen).is_some(),
         }
     }
 
@@ -355,7 +310,11 @@ impl Node {
     /// The directory it is in; the root is in none.
     pub fn parent(self) -> Option<Node> {
         match self.entry {
-            ROOT => None,
+            ROOT | SYSFS => None,
+            PROCESS if self.thread != 0 => Some(Node {
+                thread: 0,
+                ..self.with_entry(TASKS.into())
+            }),
             PROCESS => Some(Node::ROOT),
             _ => Some(self.with_entry(self.entry().parent.into())),
         }
@@ -371,17 +330,29 @@ impl Node {
                 pid: if pid == 0 { return None } else { pid },
                 ..self.with_entry(PROCESS.into())
             },
-            (DESCRIPTORS, Some(fd)) => Node {
-                fd: u16::try_from(fd).ok()?,
-                ..self.with_entry(DESCRIPTOR.into())
+            (TASKS, Some(thread)) => Node {
+                thread: if thread == 0 { return None } else { thread },
+                ..self.with_entry(PROCESS.into())
             },
+            (DESCRIPTORS | DESCRIPTOR_INFOS, Some(fd)) => self.of_descriptor(fd)?,
             _ => {
-                let known =
-                    |entry: &Entry| entry.parent == self.entry && entry.name == name && !name.is_empty();
+                let known = |entry: &Entry| entry.name == name && self.has(entry);
                 self.with_entry(ENTRIES.iter().position(known)?)
             }
         };
         found.exists(seen).then_some(found)
+    }
+
+    /// What there is of descriptor `fd` in this directory of descriptors.
+    fn of_descriptor(self, fd: u32) -> Option<Node> {
+        let entry = match self.entry {
+            DESCRIPTORS => DESCRIPTOR,
+            _ => DESCRIPTOR_INFO,
+        };
+        Some(Node {
+            fd: u16::try_from(fd).ok()?,
+            ..self.with_entry(entry.into())
+        })
     }
 
     /// The first thing in this directory after place `after`, and its own place.
@@ -389,17 +360,23 @@ impl Node {
         if !self.exists(seen) {
             return None;
         }
-        if self.entry == DESCRIPTORS {
+        if let DESCRIPTORS | DESCRIPTOR_INFOS = self.entry {
             let descriptors = self.descriptors(seen)?;
             let fd = (after as u32..descriptors.end()).find(|&fd| descriptors.get(fd).is_some())?;
-            let node = Node {
-                fd: fd as u16,
-                ..self.with_entry(DESCRIPTOR.into())
-            };
-            return Some((u64::from(fd) + 1, node));
+            return Some((u64::from(fd) + 1, self.of_descriptor(fd)?));
         }
-        let in_table = (after as usize + 1..ENTRIES.len())
-            .find(|&at| ENTRIES[at].parent == self.entry && !ENTRIES[at].name.is_empty());
+        if self.entry == TASKS {
+            // By their ids, which rise: whoever ends meanwhile hides nobody.
+            let threads = threads_of(seen.tasks, seen.processes, self.place(seen)? as u16);
+            let ids = threads.map(|task| seen.tasks[usize::from(task)].id);
+            let thread = ids.filter(|&id| u64::from(id) > after).min()?;
+            let node = Node {
+                thread,
+                ..self.with_entry(PROCESS.into())
+            };
+            return Some((thread.into(), node));
+        }
+        let in_table = (after as usize + 1..ENTRIES.len()).find(|&at| self.has(&ENTRIES[at]));
         if after < PROCESSES_FROM
             && let Some(at) = in_table
         {
@@ -420,8 +397,9 @@ impl Node {
     /// Writes its name to the end of `to`: how long it is.
     pub fn name(self, to: &mut [u8]) -> usize {
         match self.entry {
+            PROCESS if self.thread != 0 => decimal_at_end(self.thread.into(), to),
             PROCESS => decimal_at_end(self.pid.into(), to),
-            DESCRIPTOR => decimal_at_end(self.fd.into(), to),
+            DESCRIPTOR | DESCRIPTOR_INFO => decimal_at_end(self.fd.into(), to),
             _ => at_end(self.entry().name, to),
         }
     }
@@ -435,7 +413,8 @@ impl Node {
             start -= at_end(b"/", &mut to[..start]);
             at = parent;
         }
-        start -= at_end(b"/proc", &mut to[..start]);
+        let top: &[u8] = if at == Node::SYSFS { b"/sys" } else { b"/proc" };
+        start -= at_end(top, &mut to[..start]);
         &to[start..]
     }
 
@@ -453,11 +432,18 @@ impl Node {
         }))
     }
 
-    /// Writes the target of any other link to the end of `to`: how long it is. `own` is the id of whoever looks.
-    pub fn target(self, own: u32, to: &mut [u8]) -> usize {
+    /// Writes the target of any other link to the end of `to`: how long it is. `own` and `thread` are the ids of whoever
+    /// looks.
+    pub fn target(self, (own, thread): (u32, u32), to: &mut [u8]) -> usize {
         match self.entry().kind {
             Kind::Link(target) => at_end(target, to),
             Kind::OwnDirectory => decimal_at_end(own.into(), to),
+            Kind::OwnThread => {
+                let end = to.len();
+                let mut len = decimal_at_end(thread.into(), to);
+                len += at_end(b"/task/", &mut to[..end - len]);
+                len + decimal_at_end(own.into(), &mut to[..end - len])
+            }
             _ => 0,
         }
     }

@@ -1,78 +1,137 @@
-//! What `/proc` tells of one process.
+//! What `/proc` tells of one process, or of one of its threads.
 
+use super::Node;
 use super::text::Text;
 use crate::kernel::Kernel;
 use crate::mm::MemoryUse;
 use crate::mm::{AddressSpace, Memory};
-use crate::process::NOBODY;
 use crate::process::limits::COUNT;
 use crate::process::task::{NAME, State, Task, threads_of};
+use crate::process::{NOBODY, Process};
 use crate::syscall::usage;
 use crate::time;
-use abi::PAGE_SIZE;
+use abi::{Errno, PAGE_SIZE};
 
 /// A hundredth of a second: what times are told in (USER_HZ).
 const TICK: u64 = 10_000_000;
 /// The process outside that started everyone.
 const INIT: u64 = 1;
 
-/// What the first thread of process `number` is called; nothing once it has ended.
-pub fn command(kernel: &Kernel, number: usize) -> &[u8] {
-    let pid = kernel.processes[number].pid;
-    let Some(leader) = tasks(kernel, number).find(|task| task.id == pid) else {
-        return b"";
-    };
-    let len = leader.name.iter().position(|&byte| byte == 0).unwrap_or(NAME);
-    &leader.name[..len]
+/// Whom a text is about, by numbers in the kernel's tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// The process.
+    pub process: usize,
+    /// One of its threads, in `/proc/PID/task/TID`.
+    pub thread: Option<u16>,
 }
 
-/// The memory of process `number`, as long as it has threads.
-fn space(kernel: &Kernel, number: usize) -> Option<&AddressSpace> {
-    let space = tasks(kernel, number).next()?.space;
+/// Whom `node` is about.
+///
+/// # Errors
+/// ESRCH if it has ended.
+pub fn subject(kernel: &Kernel, node: Node) -> Result<Subject, Errno> {
+    let process = node.place(kernel.seen()).ok_or(Errno::ESRCH)?;
+    let thread = match node.thread() {
+        0 => None,
+        _ => Some(node.thread_place(kernel.seen()).ok_or(Errno::ESRCH)?),
+    };
+    Ok(Subject { process, thread })
+}
+
+/// The process it is about.
+fn process(kernel: &Kernel, subject: Subject) -> &Process {
+    &kernel.processes[subject.process]
+}
+
+/// What the thread is called, or the first one of the process; nothing once that has ended.
+pub fn command(kernel: &Kernel, subject: Subject) -> &[u8] {
+    let first = |task: &&Task| task.id == process(kernel, subject).pid;
+    let named = match subject.thread {
+        Some(thread) => Some(&kernel.tasks[usize::from(thread)]),
+        None => tasks(kernel, subject).find(first),
+    };
+    let Some(task) = named else {
+        return b"";
+    };
+    let len = task.name.iter().position(|&byte| byte == 0).unwrap_or(NAME);
+    &task.name[..len]
+}
+
+/// The name as `status` tells it: on one line.
+fn escaped(kernel: &Kernel, subject: Subject, text: &mut Text<'_>) {
+    for &byte in command(kernel, subject) {
+        match byte {
+            b'\n' => text.str("\\n"),
+            b'\\' => text.str("\\\\"),
+            _ => text.bytes(&[byte]),
+        };
+    }
+}
+
+/// The memory of a process, as long as it has threads.
+fn space(kernel: &Kernel, subject: Subject) -> Option<&AddressSpace> {
+    let space = tasks(kernel, subject).next()?.space;
     Some(&kernel.spaces[space])
 }
 
-/// The memory of process `number`, and all memory.
-pub fn memory_of(kernel: &Kernel, number: usize) -> Option<(&AddressSpace, &Memory)> {
-    Some((space(kernel, number)?, &kernel.memory))
+/// The memory of a process, as long as it has threads, and all memory.
+pub fn memory_of(kernel: &Kernel, subject: Subject) -> Option<(&AddressSpace, &Memory)> {
+    Some((space(kernel, subject)?, &kernel.memory))
 }
 
-/// The threads of process `number`.
-fn tasks(kernel: &Kernel, number: usize) -> impl Iterator<Item = &Task> {
-    threads_of(kernel.tasks, kernel.processes, number as u16).map(|task| &kernel.tasks[usize::from(task)])
+/// The threads of the process.
+fn tasks(kernel: &Kernel, subject: Subject) -> impl Iterator<Item = &Task> {
+    threads_of(kernel.tasks, kernel.processes, subject.process as u16)
+        .map(|task| &kernel.tasks[usize::from(task)])
 }
 
-/// Its oldest thread.
-fn leader(kernel: &Kernel, number: usize) -> Option<&Task> {
-    tasks(kernel, number).last()
+/// The thread it is about, or the oldest one of the process.
+fn task(kernel: &Kernel, subject: Subject) -> Option<&Task> {
+    match subject.thread {
+        Some(thread) => Some(&kernel.tasks[usize::from(thread)]),
+        None => tasks(kernel, subject).last(),
+    }
 }
 
 /// Its state: a letter, and what that stands for.
-fn state(kernel: &Kernel, number: usize) -> (&'static str, &'static str) {
-    if !kernel.processes[number].lives() {
+fn state(kernel: &Kernel, subject: Subject) -> (&'static str, &'static str) {
+    if !process(kernel, subject).lives() {
         return ("Z", "zombie");
     }
-    if kernel.processes[number].stopped {
+    if process(kernel, subject).stopped {
         return ("T", "stopped");
     }
     let runs = |task: &Task| matches!(task.state, State::Running | State::Ready);
-    if tasks(kernel, number).any(runs) {
+    let running = match subject.thread {
+        Some(thread) => runs(&kernel.tasks[usize::from(thread)]),
+        None => tasks(kernel, subject).any(runs),
+    };
+    if running {
         ("R", "running")
     } else {
         ("S", "sleeping")
     }
 }
 
-fn parent(kernel: &Kernel, number: usize) -> u64 {
-    match kernel.processes[number].parent {
+/// The number of the thread, or of the process.
+fn own_id(kernel: &Kernel, subject: Subject) -> u32 {
+    match subject.thread {
+        Some(thread) => kernel.tasks[usize::from(thread)].id,
+        None => process(kernel, subject).pid,
+    }
+}
+
+fn parent(kernel: &Kernel, subject: Subject) -> u64 {
+    match process(kernel, subject).parent {
         NOBODY => INIT,
         parent => kernel.processes[usize::from(parent)].pid.into(),
     }
 }
 
 /// Signals it ignores, and those it has handlers for.
-fn actions(kernel: &Kernel, number: usize) -> (u64, u64) {
-    let process = &kernel.processes[number];
+fn actions(kernel: &Kernel, subject: Subject) -> (u64, u64) {
+    let process = process(kernel, subject);
     if !process.lives() {
         return (0, 0);
     }
@@ -88,31 +147,35 @@ fn actions(kernel: &Kernel, number: usize) -> (u64, u64) {
     (ignored, caught)
 }
 
-fn memory_use(kernel: &Kernel, number: usize) -> MemoryUse {
-    space(kernel, number)
+fn memory_use(kernel: &Kernel, subject: Subject) -> MemoryUse {
+    space(kernel, subject)
         .map(|space| space.memory_use(&kernel.memory))
         .unwrap_or_default()
 }
 
 /// `/proc/PID/stat` (proc_pid_stat(5)). What is not known is 0.
-pub fn stat(kernel: &mut Kernel, number: usize, text: &mut Text<'_>) {
-    let process = &kernel.processes[number];
-    text.dec(process.pid.into()).str(" (");
-    text.bytes(command(kernel, number)).str(") ");
-    text.str(state(kernel, number).0);
-    let used = memory_use(kernel, number);
-    let layout = space(kernel, number)
+pub fn stat(kernel: &mut Kernel, subject: Subject, text: &mut Text<'_>) {
+    let process = process(kernel, subject);
+    text.dec(own_id(kernel, subject).into()).str(" (");
+    text.bytes(command(kernel, subject)).str(") ");
+    text.str(state(kernel, subject).0);
+    let used = memory_use(kernel, subject);
+    let layout = space(kernel, subject)
         .map(|space| space.layout())
         .unwrap_or_default();
-    let ran = usage::of_process(kernel, number as u16);
+    let ran = match subject.thread {
+        Some(thread) => usage::of_task(kernel, thread),
+        None => usage::of_process(kernel, subject.process as u16),
+    };
+    let ticks = |tsc: u64| time::nanoseconds(tsc) / TICK;
     let (mut pending, mut blocked, mut cpu) = (0, 0, 0);
-    if let Some(task) = leader(kernel, number) {
+    if let Some(task) = task(kernel, subject) {
         (pending, blocked, cpu) = (task.pending.set(), task.blocked, task.last_cpu);
     }
-    let (ignored, caught) = actions(kernel, number);
+    let (ignored, caught) = actions(kernel, subject);
     let known = (1 << 31) - 1;
     let fields = [
-        parent(kernel, number),
+        parent(kernel, subject),
         process.group.into(),
         process.session.into(),
     ];
@@ -121,10 +184,10 @@ pub fn stat(kernel: &mut Kernel, number: usize, text: &mut Text<'_>) {
     }
     // No terminal; flags and faults.
     text.str(" 0 -1 0 0 0 0 0");
-    let threads = tasks(kernel, number).count() as u64;
-    let (user, no) = (time::nanoseconds(ran) / TICK, 0);
+    let threads = tasks(kernel, subject).count() as u64;
+    let (user, no) = (ticks(ran), 0);
     let fields = [
-        [user, no, no, no, 20, no, threads, no],
+        [user, no, ticks(process.children_ran), no, 20, no, threads, no],
         [
             no,
             used.bytes,
@@ -164,8 +227,8 @@ pub fn stat(kernel: &mut Kernel, number: usize, text: &mut Text<'_>) {
 }
 
 /// `/proc/PID/statm`: pages.
-pub fn memory(kernel: &mut Kernel, number: usize, text: &mut Text<'_>) {
-    let used = memory_use(kernel, number);
+pub fn memory(kernel: &mut Kernel, subject: Subject, text: &mut Text<'_>) {
+    let used = memory_use(kernel, subject);
     let pages = [used.bytes, used.resident, used.shared, used.code, 0, used.data, 0];
     for (index, bytes) in pages.into_iter().enumerate() {
         if index > 0 {
@@ -177,11 +240,12 @@ pub fn memory(kernel: &mut Kernel, number: usize, text: &mut Text<'_>) {
 }
 
 /// `/proc/PID/status`.
-pub fn status(kernel: &mut Kernel, number: usize, text: &mut Text<'_>) {
-    let process = &kernel.processes[number];
-    text.str("Name:\t").bytes(command(kernel, number));
+pub fn status(kernel: &mut Kernel, subject: Subject, text: &mut Text<'_>) {
+    let process = process(kernel, subject);
+    text.str("Name:\t");
+    escaped(kernel, subject, text);
     text.str("\nUmask:\t").oct(process.umask.into(), 4);
-    let (letter, word) = state(kernel, number);
+    let (letter, word) = state(kernel, subject);
     text.str("\nState:\t")
         .str(letter)
         .str(" (")
@@ -189,9 +253,9 @@ pub fn status(kernel: &mut Kernel, number: usize, text: &mut Text<'_>) {
         .str(")\nTgid:\t");
     text.dec(process.pid.into())
         .str("\nNgid:\t0\nPid:\t")
-        .dec(process.pid.into());
+        .dec(own_id(kernel, subject).into());
     text.str("\nPPid:\t")
-        .dec(parent(kernel, number))
+        .dec(parent(kernel, subject))
         .str("\nTracerPid:\t0\n");
     let credentials = &process.credentials;
     for (name, ids, fs) in [
@@ -206,7 +270,7 @@ pub fn status(kernel: &mut Kernel, number: usize, text: &mut Text<'_>) {
     }
     let open = kernel
         .seen()
-        .descriptors_of(number)
+        .descriptors_of(subject.process)
         .map_or(0, |descriptors| descriptors.end());
     text.str("FDSize:\t")
         .dec(u64::from(open.max(64).next_power_of_two()));
@@ -216,7 +280,7 @@ pub fn status(kernel: &mut Kernel, number: usize, text: &mut Text<'_>) {
     }
     text.str("\n");
     if process.lives() {
-        let used = memory_use(kernel, number);
+        let used = memory_use(kernel, subject);
         let lines = [
             ("VmPeak:\t", used.bytes),
             ("VmSize:\t", used.bytes),
@@ -233,13 +297,13 @@ pub fn status(kernel: &mut Kernel, number: usize, text: &mut Text<'_>) {
             text.str(name).dec_wide(bytes / 1024, 8).str(" kB\n");
         }
     }
-    let threads = tasks(kernel, number).count() as u64;
+    let threads = tasks(kernel, subject).count() as u64;
     text.str("Threads:\t").dec(threads.max(1)).str("\n");
     let (mut pending, mut blocked, mut cpus) = (0, 0, 0);
-    if let Some(task) = leader(kernel, number) {
+    if let Some(task) = task(kernel, subject) {
         (pending, blocked, cpus) = (task.pending.set(), task.blocked, task.affinity);
     }
-    let (ignored, caught) = actions(kernel, number);
+    let (ignored, caught) = actions(kernel, subject);
     let sets = [
         ("SigPnd:\t", pending),
         ("ShdPnd:\t", process.pending.set()),
@@ -274,17 +338,20 @@ pub enum Strings {
     Arguments,
     /// `/proc/PID/environ`.
     Environment,
+    /// `/proc/PID/auxv`, which is none.
+    Auxiliary,
 }
 
-/// The arguments or environment, as they lie in the process's memory now.
-pub fn strings(kernel: &mut Kernel, number: usize, which: Strings, text: &mut Text<'_>) {
-    let Some(space) = space(kernel, number) else {
+/// The arguments, the environment or the auxiliary vector, as they lie in the process's memory now.
+pub fn strings(kernel: &mut Kernel, subject: Subject, which: Strings, text: &mut Text<'_>) {
+    let Some(space) = space(kernel, subject) else {
         return;
     };
     let layout = space.layout();
     let (mut at, end) = match which {
         Strings::Arguments => layout.arguments,
         Strings::Environment => layout.environment,
+        Strings::Auxiliary => layout.auxiliary,
     };
     let mut piece = [0; 64];
     while at < end && !text.is_full() {
@@ -296,7 +363,7 @@ pub fn strings(kernel: &mut Kernel, number: usize, which: Strings, text: &mut Te
 }
 
 /// `/proc/PID/limits`.
-pub fn limits(kernel: &mut Kernel, number: usize, text: &mut Text<'_>) {
+pub fn limits(kernel: &mut Kernel, subject: Subject, text: &mut Text<'_>) {
     const NAMES: [(&str, &str); COUNT] = [
         ("cpu time", "seconds"),
         ("file size", "bytes"),
@@ -323,7 +390,7 @@ pub fn limits(kernel: &mut Kernel, number: usize, text: &mut Text<'_>) {
     for (which, (name, unit)) in NAMES.into_iter().enumerate() {
         text.str("Max ").str(name);
         column(text, name.len() + 4, 26);
-        for value in kernel.processes[number].limit(which) {
+        for value in process(kernel, subject).limit(which) {
             let mut digits = [0; 20];
             let len = if value == u64::MAX {
                 text.str("unlimited");

@@ -1,10 +1,20 @@
 //! What `/proc` tells of the guest as a whole.
 
+use super::kept::{Cursor, END, START};
 use super::text::Text;
+use crate::arch::lent::gpa_of;
+use crate::arch::machine::tsc;
+use crate::fs::open::MOST_OPEN;
+use crate::fs::stat::Device;
+use crate::hypercall::{self, Requester};
 use crate::kernel::Kernel;
 use crate::process::task::State;
 use crate::time;
-use abi::PAGE_SIZE;
+use abi::hypercall::{Call as Host, PROC_SHM};
+use abi::{Errno, PAGE_SIZE};
+
+/// Segments have places in a table, which their ids give away (`ipc/util.h`).
+const SEGMENT_PLACES: u64 = 1 << 15;
 
 /// `/proc/sysvipc/sem`: there are none.
 pub const SEMAPHORES: &str =
@@ -12,7 +22,63 @@ pub const SEMAPHORES: &str =
 /// `/proc/sysvipc/msg`: there are none.
 pub const QUEUES: &str = "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      ctime\n";
 /// `/proc/PID/mounts`.
-pub const MOUNTS: &str = "tmpfs / tmpfs rw 0 0\nproc /proc proc rw 0 0\n";
+pub const MOUNTS: &str = "tmpfs / tmpfs rw,relatime 0 0\nproc /proc proc rw,relatime 0 0\n\
+    sysfs /sys sysfs rw,relatime 0 0\ntmpfs /dev/shm tmpfs rw,relatime 0 0\n";
+/// The number of the tree among the mounts.
+pub const MOUNT_TREE: u64 = 1;
+/// That of `/proc`.
+pub const MOUNT_PROC: u64 = 2;
+/// That of `/sys`.
+pub const MOUNT_SYSFS: u64 = 3;
+/// That of `/dev/shm`.
+pub const MOUNT_OBJECTS: u64 = 4;
+/// That of pipes, which is nowhere in the tree.
+pub const MOUNT_PIPES: u64 = 5;
+
+/// `/proc/PID/mountinfo` (proc_pid_mountinfo(5)).
+pub fn mount_info(kernel: &Kernel, text: &mut Text<'_>) {
+    let tree = kernel.boot().tree_id;
+    let mounts = [
+        (MOUNT_TREE, Device::Tree, "/", "tmpfs tmpfs"),
+        (MOUNT_PROC, Device::Proc, "/proc", "proc proc"),
+        (MOUNT_SYSFS, Device::Sys, "/sys", "sysfs sysfs"),
+        (MOUNT_OBJECTS, Device::Objects, "/dev/shm", "tmpfs tmpfs"),
+    ];
+    for (number, device, at, kind) in mounts {
+        text.dec(number).str(" ").dec(MOUNT_TREE).str(" 0:");
+        text.dec(tree + device as u64).str(" / ").str(at);
+        text.str(" rw,relatime - ").str(kind).str(" rw\n");
+    }
+}
+
+/// The table of segments from `cursor` on, in whole lines: how long that is, and where it goes on. Cursors are 0 for the
+/// first line, then the place of the next segment and 1, so that one which is removed meanwhile hides no other.
+///
+/// # Errors
+/// What the broker says.
+pub fn segments(who: Requester, cursor: Cursor, room: &mut [u8]) -> Result<(usize, Cursor), Errno> {
+    let args = [PROC_SHM, cursor, gpa_of(room), room.len() as u64];
+    let len = (hypercall::call(Host::ProcRead, who, &args)? as usize).min(room.len());
+    let text = &room[..len];
+    let line = text[..len.saturating_sub(1)]
+        .iter()
+        .rposition(|&byte| byte == b'\n')
+        .map_or(0, |end| end + 1);
+    // The second column.
+    let mut words = text[line..]
+        .split(|&byte| byte == b' ')
+        .filter(|word| !word.is_empty());
+    let digits = words.nth(1).unwrap_or_default().iter();
+    let id = digits.fold(0u64, |id, digit| {
+        id.wrapping_mul(10).wrapping_add((digit & 0x0f).into())
+    });
+    let next = match (len, line) {
+        (0, _) => END,
+        (_, 0) if cursor == START => 1,
+        _ => id % SEGMENT_PLACES + 2,
+    };
+    Ok((len, next))
+}
 
 /// `/proc/meminfo`.
 pub fn memory(kernel: &mut Kernel, text: &mut Text<'_>) {
@@ -43,16 +109,72 @@ pub fn memory(kernel: &mut Kernel, text: &mut Text<'_>) {
     line(text, "Hugepagesize:", 2048);
 }
 
-/// `/proc/cpuinfo`.
-pub fn cpus(kernel: &mut Kernel, text: &mut Text<'_>) {
+/// The part of `/proc/cpuinfo` about vCPU `index`; which comes next.
+pub fn cpu(kernel: &Kernel, index: Cursor, text: &mut Text<'_>) -> Cursor {
     let khz = kernel.boot().tsc_khz;
-    for index in 0..u64::from(kernel.vcpus) {
-        text.str("processor\t: ").dec(index);
-        text.str("\nvendor_id\t: Tombolo\nmodel name\t: virtual CPU\ncpu MHz\t\t: ");
-        text.dec(khz / 1000).str(".").dec(khz % 1000 / 100).str("00");
-        text.str("\ncpu cores\t: ").dec(kernel.vcpus.into());
-        text.str("\nflags\t\t: fpu tsc msr cx8 apic cmov mmx fxsr sse sse2 syscall nx lm constant_tsc hypervisor\n\n");
+    text.str("processor\t: ").dec(index);
+    text.str("\nvendor_id\t: Tombolo\nmodel name\t: virtual CPU\ncpu MHz\t\t: ");
+    text.dec(khz / 1000).str(".").dec(khz % 1000 / 100).str("00");
+    text.str("\ncpu cores\t: ").dec(kernel.vcpus.into());
+    text.str(
+        "\nflags\t\t: fpu tsc msr cx8 apic cmov mmx fxsr sse sse2 syscall nx lm constant_tsc hypervisor\n\n",
+    );
+    if index + 1 < kernel.vcpus.into() {
+        index + 1
+    } else {
+        END
     }
+}
+
+/// The vCPUs there are (Documentation/admin-guide/cputopology.rst).
+pub fn cpu_range(kernel: &Kernel, text: &mut Text<'_>) {
+    text.str("0");
+    if kernel.vcpus > 1 {
+        text.str("-").dec((kernel.vcpus - 1).into());
+    }
+    text.str("\n");
+}
+
+/// `/proc/vmstat`: what is counted of it.
+pub fn memory_numbers(kernel: &Kernel, text: &mut Text<'_>) {
+    let held = kernel.memory.contents.held();
+    let numbers = [
+        ("nr_free_pages ", kernel.memory.frames.free_frames()),
+        ("nr_file_pages ", held),
+        ("nr_shmem ", held),
+        ("pswpin ", 0),
+        ("pswpout ", 0),
+    ];
+    for (name, number) in numbers {
+        text.str(name).dec(number).str("\n");
+    }
+}
+
+/// `/proc/sys/fs/file-nr`: open files, none to spare, and the most there can be.
+pub fn file_numbers(kernel: &Kernel, text: &mut Text<'_>) {
+    let open = kernel.files.open.live();
+    text.dec(open.into()).str("\t0\t").dec(MOST_OPEN as u64).str("\n");
+}
+
+/// A random number as RFC 9562 has it (version 4).
+pub fn uuid(mut random: [u8; 16], text: &mut Text<'_>) {
+    random[6] = random[6] & 0x0f | 0x40;
+    random[8] = random[8] & 0x3f | 0x80;
+    for (index, byte) in random.into_iter().enumerate() {
+        if let 4 | 6 | 8 | 10 = index {
+            text.str("-");
+        }
+        text.hex(byte.into(), 2);
+    }
+    text.str("\n");
+}
+
+/// `/proc/sys/kernel/random/boot_id`: one number for as long as the guest lives.
+pub fn boot_id(kernel: &mut Kernel, text: &mut Text<'_>) {
+    if kernel.boot_id == [0; 16] {
+        kernel.boot_id = kernel.random();
+    }
+    uuid(kernel.boot_id, text);
 }
 
 /// Nanoseconds since the guest began.
@@ -60,35 +182,36 @@ fn since_start() -> u64 {
     time::monotonic()
 }
 
-/// Nanoseconds all tasks that still live have run.
-fn ran(kernel: &Kernel) -> u64 {
-    let ticks = kernel
+/// Nanoseconds that vCPU `index` has run tasks.
+fn busy(kernel: &Kernel, index: u32) -> u64 {
+    let now = kernel
         .tasks
         .iter()
-        .filter(|task| task.state != State::Free)
-        .map(|task| task.ran)
-        .sum();
-    time::nanoseconds(ticks)
+        .find(|task| task.state == State::Running && u32::from(task.last_cpu) == index);
+    let turn = now.map_or(0, |task| tsc().wrapping_sub(task.since));
+    time::nanoseconds(kernel.sched.busy(index) + turn)
 }
 
-/// `/proc/stat`. Which vCPU ran what is not known; all is told of the first.
+/// `/proc/stat`. All the time a vCPU does not idle counts as its program's.
 pub fn stat(kernel: &mut Kernel, text: &mut Text<'_>) {
     const TICK: u64 = 10_000_000;
-    let all = since_start() / TICK * u64::from(kernel.vcpus);
-    let busy = ran(kernel) / TICK;
-    let line = |text: &mut Text<'_>, user: u64, idle: u64| {
-        text.str(" ")
-            .dec(user)
-            .str(" 0 0 ")
-            .dec(idle)
-            .str(" 0 0 0 0 0 0\n");
+    let line = |text: &mut Text<'_>, busy: u64, idle: u64| {
+        text.str(" ").dec(busy / TICK).str(" 0 0 ").dec(idle / TICK);
+        text.str(" 0 0 0 0 0 0\n");
     };
+    let times = |index| {
+        let busy = busy(kernel, index);
+        (busy, since_start().saturating_sub(busy))
+    };
+    let all = (0..kernel.vcpus)
+        .map(times)
+        .fold((0, 0), |(busy, idle), more| (busy + more.0, idle + more.1));
     text.str("cpu ");
-    line(text, busy, all.saturating_sub(busy));
-    for index in 0..u64::from(kernel.vcpus) {
-        text.str("cpu").dec(index);
-        let user = if index == 0 { busy } else { 0 };
-        line(text, user, (since_start() / TICK).saturating_sub(user));
+    line(text, all.0, all.1);
+    for index in 0..kernel.vcpus {
+        let (busy, idle) = times(index);
+        text.str("cpu").dec(index.into());
+        line(text, busy, idle);
     }
     let born = time::realtime().wrapping_sub(time::monotonic()) / time::NS_PER_S;
     let running = kernel
@@ -106,7 +229,8 @@ pub fn stat(kernel: &mut Kernel, text: &mut Text<'_>) {
 /// `/proc/uptime`.
 pub fn uptime(kernel: &mut Kernel, text: &mut Text<'_>) {
     let now = since_start();
-    let idle = (now * u64::from(kernel.vcpus)).saturating_sub(ran(kernel));
+    let busy: u64 = (0..kernel.vcpus).map(|index| busy(kernel, index)).sum();
+    let idle = (now * u64::from(kernel.vcpus)).saturating_sub(busy);
     text.hundredths(now).str(" ").hundredths(idle).str("\n");
 }
 

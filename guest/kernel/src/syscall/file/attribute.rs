@@ -6,7 +6,7 @@ use super::{object, open, open_file, stdio};
 use crate::fs::inode::{Kind, SET_GID, SET_UID};
 use crate::fs::open::{O_PATH, What};
 use crate::fs::permission::WRITE;
-use crate::fs::stat::{Stat, Status, Statx};
+use crate::fs::stat::{Device, Stat, Status, Statx};
 use crate::fs::walk::{AtEnd, ROOMS};
 use crate::fs::{FileId, NAME_MAX, Node};
 use crate::mm::contents::{MOST_BYTES, MOST_FILES};
@@ -414,6 +414,7 @@ struct StatFs {
 const _: () = assert!(size_of::<StatFs>() == 120);
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 const PROC_MAGIC: u64 = 0x9fa0;
+const SYSFS_MAGIC: u64 = 0x6265_6572;
 const PIPE_MAGIC: u64 = 0x5049_5045;
 /// The flags told are valid (ST_VALID), and times of reading are kept as with relatime.
 const FLAGS: u64 = 0x20 | 0x1000;
@@ -427,6 +428,8 @@ fn tell_file_system(call: &mut Call<'_>, node: Node, to: u64) -> Result<u64, Err
         ..StatFs::default()
     };
     match node {
+        // One without a limit: all zeros, as Linux has it (tmpfs(5)).
+        Node::File(file) if call.kernel.files.device(file) == Device::Objects => told.kind = TMPFS_MAGIC,
         Node::File(_) => {
             call.walker(By::Effective).mount();
             let memory = &call.kernel.memory;
@@ -441,6 +444,7 @@ fn tell_file_system(call: &mut Call<'_>, node: Node, to: u64) -> Result<u64, Err
             told.files = MOST_FILES as u64;
             told.files_free = files.available().into();
         }
+        Node::Proc(node) if node.is_in_sysfs() => told.kind = SYSFS_MAGIC,
         Node::Proc(_) => told.kind = PROC_MAGIC,
         Node::Open(_) => told.kind = PIPE_MAGIC,
     }

@@ -18,7 +18,7 @@ const HERE: u64 = AT_FDCWD as u64;
 /// The name at the end of a path, which is to be made: in the tree, and free.
 ///
 /// # Errors
-/// EEXIST; ENOENT in `/proc`, where nothing can be made.
+/// EEXIST; ENOENT in `/proc` and EPERM in `/sys`, where nothing can be made.
 fn free_name<'r>(place: &Place<'r>) -> Result<Entry<'r>, Errno> {
     match (place.node, place.last, place.directory) {
         (Some(_), ..) => Err(Errno::EEXIST),
@@ -27,6 +27,7 @@ fn free_name<'r>(place: &Place<'r>) -> Result<Entry<'r>, Errno> {
             name,
             slash: place.slash,
         }),
+        (.., Node::Proc(node)) if node.is_in_sysfs() => Err(Errno::EPERM),
         _ => Err(Errno::ENOENT),
     }
 }
@@ -327,7 +328,7 @@ fn target<'r>(walker: &mut Walker<'_>, room: &'r mut Room, node: Node) -> Result
             }
             Some(None) => Err(Errno::ENOENT),
             None => {
-                let len = link.target(walker.process().pid, to);
+                let len = link.target((walker.process().pid, walker.thread), to);
                 let start = to.len() - len;
                 if len == 0 {
                     Err(Errno::EINVAL)

@@ -83,7 +83,8 @@ fn open_at(call: &mut Call<'_>, directory: u64, path: u64, flags: u32, mode: u16
     let flags = if flags & O_PATH != 0 {
         flags & (O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
     } else {
-        flags
+        // As every 64-bit program's open.
+        flags | O_LARGEFILE
     };
     let unnamed = flags & O_TMPFILE == O_TMPFILE;
     if flags & UNNAMED != 0 && (!unnamed || flags & O_ACCMODE == O_RDONLY || flags & O_CREAT != 0)
@@ -213,9 +214,12 @@ impl Opening {
             Node::File(file) => self.open_file(walker, file),
             Node::Proc(node) if self.has(O_PATH) => Ok(What::Proc(node)),
             Node::Proc(node) if node.is_directory() && self.wanted() & WRITE != 0 => Err(Errno::EISDIR),
+            // Nobody writes to what takes nothing (kernfs_fop_open in Linux).
+            Node::Proc(node) if node.is_in_sysfs() && self.wanted() & WRITE != 0 => Err(Errno::EACCES),
             Node::Proc(node) => {
                 walker.check_proc(node, self.wanted())?;
-                if let Some(File::Maps | File::Environment) = node.file() {
+                if let Some(File::Maps | File::SizedMaps | File::Environment | File::Auxiliary) = node.file()
+                {
                     walker.check_look(node)?;
                 }
                 Ok(What::Proc(node))
@@ -271,8 +275,11 @@ impl Opening {
     /// Makes a regular file.
     fn make(&self, walker: &mut Walker<'_>, directory: Node, name: &[u8]) -> Result<What, Errno> {
         let Node::File(directory) = directory else {
-            // Nothing can be made in /proc: a name that is not there is not there.
-            return Err(Errno::ENOENT);
+            // Nothing can be made in /proc, where a name that is not there is not there, nor in /sys.
+            return Err(match directory {
+                Node::Proc(node) if node.is_in_sysfs() => Errno::EACCES,
+                _ => Errno::ENOENT,
+            });
         };
         if walker.files.is_shared(directory) {
             // Another guest may make it meanwhile.

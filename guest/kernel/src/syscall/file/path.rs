@@ -76,6 +76,7 @@ impl Call<'_> {
     pub fn walker(&mut self, by: By) -> Walker<'_> {
         let boot = self.kernel.boot();
         let own = usize::from(self.task().process);
+        let thread = self.task().id;
         let Kernel {
             files,
             memory,
@@ -99,6 +100,7 @@ impl Call<'_> {
                 descriptors,
             },
             own,
+            thread,
             who: match by {
                 By::Effective => Who::new(credentials),
                 By::Real => Who::real(credentials),

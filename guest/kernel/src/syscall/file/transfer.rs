@@ -257,7 +257,7 @@ fn read_from<B: Buffers>(call: &mut Call<'_>, fd: u64, buffers: &B, at: At) -> R
         }
         What::Proc(node) => {
             let offset = at.or(open.offset);
-            let got = procfs::read(call, node, offset, buffers);
+            let got = procfs::read(call, number, node, offset, buffers);
             if let Ok(got) = got {
                 moved_on(call, number, at, offset + got);
             }
@@ -340,9 +340,12 @@ fn write_to<B: Buffers>(call: &mut Call<'_>, fd: u64, buffers: &B, at: At) -> Re
             done.into()
         }
         What::Proc(node) => {
+            if at != At::Own && procfs::is_written_anywhere(node) {
+                return Reply::Error(Errno::ESPIPE);
+            }
             let offset = at.or(open.offset);
             let done = procfs::write(call, node, offset, buffers);
-            if let Ok(done) = done {
+            if let (Ok(done), true) = (done, procfs::moves_on(node)) {
                 moved_on(call, number, at, offset + done);
             }
             done.into()

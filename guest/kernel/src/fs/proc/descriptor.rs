@@ -1,0 +1,43 @@
+//! `/proc/PID/fdinfo/N`: of a descriptor's open file where it is read, its flags, and which file it is
+//! (proc_pid_fdinfo(5)).
+
+use super::Node;
+use super::system::{MOUNT_OBJECTS, MOUNT_PIPES, MOUNT_PROC, MOUNT_SYSFS, MOUNT_TREE};
+use super::text::Text;
+use crate::fs::open::{O_CLOEXEC, What};
+use crate::fs::stat::Device;
+use crate::kernel::Kernel;
+use abi::Errno;
+
+/// What there is to say of the descriptor of `node`. The command's stdin, stdout and stderr have no place of their own
+/// here, nor a mount.
+///
+/// # Errors
+/// ENOENT if it has been closed.
+pub fn info(kernel: &Kernel, node: Node, text: &mut Text<'_>) -> Result<(), Errno> {
+    let descriptor = node.descriptor(kernel.seen()).ok_or(Errno::ENOENT)?;
+    let files = &kernel.files;
+    let open = files.open.get(descriptor.open);
+    let close = if descriptor.close_on_exec { O_CLOEXEC } else { 0 };
+    text.str("pos:\t").dec(open.offset);
+    text.str("\nflags:\t0")
+        .oct((open.flags | close).into(), 1)
+        .str("\n");
+    let (mount, number) = match open.what {
+        What::File(file) => {
+            let inode = files.inodes.get(file);
+            match files.device(file) {
+                Device::Objects if inode.object != 0 => (MOUNT_OBJECTS, inode.object),
+                Device::Objects => (MOUNT_OBJECTS, inode.number),
+                _ => (MOUNT_TREE, inode.number),
+            }
+        }
+        What::Proc(node) if node.is_in_sysfs() => (MOUNT_SYSFS, node.number()),
+        What::Proc(node) => (MOUNT_PROC, node.number()),
+        What::Reader(pipe) | What::Writer(pipe) => (MOUNT_PIPES, files.pipes.get(pipe).number),
+        What::Stdio(_) => return Ok(()),
+    };
+    text.str("mnt_id:\t").dec(mount);
+    text.str("\nino:\t").dec(number).str("\n");
+    Ok(())
+}
