@@ -339,6 +339,75 @@ fn a_signal_ends_a_run_that_waits_for_stdin() {
 }
 
 #[test]
+fn a_second_signal_costs_neither_message_nor_report() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let report = directory.path().join("report");
+    let result = Command::tombolo()
+        .args("run -n 2 --vcpus 2 --procs 2 --report")
+        .arg(&report)
+        .arg(musl("forever.c"))
+        .run_with(|child| {
+            until_it_listens(child);
+            for signal in [Signal::TERM, Signal::INT] {
+                kill_process(Pid::from_child(child), signal).expect("the command runs");
+            }
+        });
+    // Which of two that come together is taken first is the host's choice.
+    assert!(matches!(result.status, 130 | 143), "{}", result.status);
+    assert!(result.err().contains("tombolo: ended by SIG"), "{}", result.err());
+    let report = fs::read_to_string(report).expect("a report");
+    assert!(report.ends_with("}\n"), "{report}");
+}
+
+#[test]
+fn what_is_closed_when_the_command_starts_is_closed_in_guests() {
+    for (closed, program) in [
+        (">&-", "echo x"),
+        ("<&-", "cat"),
+        ("2>&-", "ls nothing"),
+        (">&-", "readlink /proc/self/fd/1"),
+        ("<&- 2>&-", "ls /proc/self/fd"),
+        (">/dev/null", "echo x"),
+        ("1<>/dev/null", "echo x"),
+    ] {
+        let shell = format!("exec \"$@\" {closed}");
+        let shell = ["sh", "-c", &shell, "sh"];
+        let guest = Command::wrapped(&shell).args("run busybox").args(program).run();
+        let native = Command::other(shell[0])
+            .arg(shell[1])
+            .arg(shell[2])
+            .arg("sh")
+            .arg(tests::busybox())
+            .args(program)
+            .run();
+        guest.expect(native.status);
+        assert_eq!(guest.out(), native.out(), "{closed} {program}");
+        assert!(
+            guest.err().ends_with(&native.err()),
+            "{closed} {program}: {guest:?}"
+        );
+    }
+    Command::wrapped(&["sh", "-c", "exec \"$@\" >&-", "sh"])
+        .args("run --report - busybox true")
+        .run()
+        .expect(125);
+}
+
+#[test]
+fn no_file_is_put_where_the_guests_kernel_has_its_own() {
+    for name in ["/dev/shm/x", "/dev/null", "/proc/version", "/sys/x", "/tmp"] {
+        let file = format!("/etc/passwd:{name}");
+        let result = Command::tombolo()
+            .args("run --file")
+            .arg(file)
+            .args("busybox true")
+            .run();
+        result.expect(125);
+        assert!(result.err().contains(name), "{}", result.err());
+    }
+}
+
+#[test]
 fn help_teaches_by_example() {
     for line in ["--help", "run --help", "demo --help"] {
         let result = Command::tombolo().args(line).run();

@@ -97,7 +97,22 @@ bitflags! {
         /// For tests: count what is in use in the kernel's tables, which takes a while, when the kernel is up and at the
         /// end ([`crate::hypercall::Call::Tables`]).
         const TEST_COUNT_TABLES = 1 << 3;
+        /// The command was started with stdin closed: programs find descriptor 0 closed.
+        const CLOSED_STDIN = 1 << 4;
+        /// The same of stdout, descriptor 1.
+        const CLOSED_STDOUT = 1 << 5;
+        /// The same of stderr, descriptor 2.
+        const CLOSED_STDERR = 1 << 6;
     }
+}
+
+impl BootFlags {
+    /// That this one of the first three descriptors is closed.
+    pub const CLOSED: [BootFlags; 3] = [
+        BootFlags::CLOSED_STDIN,
+        BootFlags::CLOSED_STDOUT,
+        BootFlags::CLOSED_STDERR,
+    ];
 }
 
 /// A range of guest-physical memory.

@@ -1,12 +1,13 @@
 //! The command: reads its line ([`args`]), runs programs ([`run`]), the demo ([`demo`]), litmus tests ([`litmus`]) or
 //! measurements ([`bench`]), and says how it went.
 //!
-//! One file a subcommand; [`output`] takes what programs write, [`signals`] Ctrl-C, [`verdict`] turns an outcome into
+//! One file a subcommand; [`output`] takes what programs write, [`closed`] knows what can't, [`signals`] Ctrl-C, [`verdict`] turns an outcome into
 //! an exit status and messages, [`report`] into JSON. [`lab`] runs a built-in program natively and in guests by turns. Messages and logs go to stderr, one `tombolo: ` line each;
 //! stdout belongs to the programs, the demo's result and `--report -`.
 
 mod args;
 mod bench;
+mod closed;
 mod demo;
 mod lab;
 mod litmus;

@@ -1,5 +1,7 @@
 //! `--report`: the outcome as JSON, with the command line and the date, in a file that is either whole or not there.
 
+use super::closed;
+use abi::boot::BootFlags;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{Access, access};
 use serde::Serialize;
@@ -33,6 +35,9 @@ impl Destination {
     /// If no file can be made at `path`.
     pub(super) fn new(path: &Path) -> Result<Self> {
         if path == Path::new("-") {
+            if closed::closed().contains(BootFlags::CLOSED_STDOUT) {
+                bail!("--report -: stdout is closed");
+            }
             return Ok(Destination { file: None });
         }
         if path.is_dir() || path.file_name().is_none() {

@@ -5,7 +5,7 @@ use super::output::{Lines, Streams};
 use super::report::Destination;
 use super::signals::Signals;
 use super::values::FileArg;
-use super::{tell, verdict};
+use super::{closed, tell, verdict};
 use abi::boot::BootFlags;
 use anyhow::{Context, Result};
 use rustix::fs::{Access, access};
@@ -97,7 +97,7 @@ fn guests_of(part: &Part, search: Option<&OsStr>) -> Result<Vec<GuestConfig>, Vm
         uid: part.uid,
         gid: part.gid,
         files: part.files.iter().map(load_file).collect::<Result<_, _>>()?,
-        flags: log_flags(),
+        flags: log_flags() | closed::closed(),
         inject: None,
     };
     Ok(vec![guest; part.guests as usize])

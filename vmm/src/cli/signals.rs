@@ -1,4 +1,6 @@
-//! Ctrl-C and its kin: the first signal stops the run in good order, the second ends the command at once.
+//! Ctrl-C and its kin: the first signal stops the run in good order, which takes as long as the report needs to be
+//! written. One that comes meanwhile changes nothing and says so, so that who sends it twice loses neither message nor
+//! report; only the third, should the end not come, ends the command at once.
 //!
 //! The signals are blocked in every thread (so call [`Signals::block`] before there is a second one) and taken by one
 //! that waits for nothing else. A signal that was ignored when the command started (nohup, a background job) stays
@@ -6,6 +8,7 @@
 // UNSAFETY: sigaction, pthread_sigmask and sigwait have no safe form in the crates used.
 #![expect(unsafe_code, reason = "signal masks")]
 
+use super::tell;
 use std::io;
 use std::mem::MaybeUninit;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,12 +36,26 @@ impl Signals {
         std::thread::Builder::new()
             .name("signals".into())
             .spawn(move || {
+                let mut ending = 0;
                 loop {
                     let signal = wait_for(&set);
+                    let name = name(signal.unsigned_abs());
                     let first = taken.lock().unwrap_or_else(PoisonError::into_inner).take();
                     match first {
-                        Some(stop) => stop(signal),
-                        None => std::process::exit(128 + signal),
+                        Some(stop) => {
+                            ending = 1;
+                            stop(signal);
+                        }
+                        None if ending == 1 => {
+                            ending = 2;
+                            tell(format_args!(
+                                "{name} again: the end is under way; one more ends it at once"
+                            ));
+                        }
+                        None => {
+                            tell(format_args!("ended at once by {name}"));
+                            std::process::exit(128 + signal);
+                        }
                     }
                 }
             })?;

@@ -9,6 +9,7 @@ use crate::fs::descriptor::{Descriptor, Descriptors};
 use crate::fs::lock::Owner;
 use crate::fs::open::{STDIO, What};
 use crate::kernel::Kernel;
+use abi::boot::BootFlags;
 use abi::{Errno, MAX_TASKS};
 
 /// Room for those of every task, and for those that execve(2) is making.
@@ -23,7 +24,10 @@ impl Kernel {
     pub fn standard_descriptors(&mut self) -> u16 {
         let number = self.descriptors.take();
         let mut standard = Descriptors::NONE;
-        for open in STDIO {
+        for (open, closed) in STDIO.into_iter().zip(BootFlags::CLOSED) {
+            if self.flags.contains(closed) {
+                continue;
+            }
             self.files.open.hold(open);
             let descriptor = Descriptor {
                 open,
