@@ -93,7 +93,7 @@ pub enum File {
     /// `/proc/vmstat`.
     MemoryNumbers,
     /// `/proc/sys/fs/file-nr`.
-    FileNumbers,
+    OpenCount,
     /// `/proc/sys/kernel/random/uuid`.
     Uuid,
     /// `/proc/sys/kernel/random/boot_id`.

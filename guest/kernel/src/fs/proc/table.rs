@@ -109,6 +109,8 @@ pub static ENTRIES: &[Entry] = &[
     file(ROOT, b"stat", File::Stat),
     file(ROOT, b"uptime", File::Uptime),
     file(ROOT, b"loadavg", File::LoadAverage),
+    // Nothing is passed to the kernel in words.
+    fixed(ROOT, b"cmdline", "\n"),
     fixed(
         ROOT,
         b"version",
@@ -160,7 +162,7 @@ pub static ENTRIES: &[Entry] = &[
     fixed(VM, b"overcommit_memory", "0\n"),
     fixed(VM, b"nr_hugepages", "0\n"),
     fixed(FS, b"file-max", "4096\n"),
-    file(FS, b"file-nr", File::FileNumbers),
+    file(FS, b"file-nr", File::OpenCount),
     fixed(FS, b"nr_open", "1048576\n"),
     fixed(FS, b"pipe-max-size", "65536\n"),
     link(PROCESS, b"exe", Kind::Jump(Jump::Exe)),

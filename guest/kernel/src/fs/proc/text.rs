@@ -213,7 +213,7 @@ fn record(
         File::Uptime => system::uptime(kernel, text),
         File::LoadAverage => system::load_average(kernel, text),
         File::MemoryNumbers => system::memory_numbers(kernel, text),
-        File::FileNumbers => system::file_numbers(kernel, text),
+        File::OpenCount => system::file_numbers(kernel, text),
         File::Uuid => {
             let random = kernel.random();
             system::uuid(random, text);
