@@ -153,6 +153,8 @@ pub struct Process {
     pub next_timer_id: u32,
     /// ITIMER_VIRTUAL and ITIMER_PROF.
     pub countdowns: [Countdown; 2],
+    /// TSC value at which it began.
+    pub born: u64,
     /// Ticks that threads of it ran which have ended.
     pub ran: u64,
     /// Ticks that children of it ran which have been waited for, and theirs.
@@ -200,6 +202,7 @@ impl Process {
         timers: None,
         next_timer_id: 0,
         countdowns: [Countdown::OFF; 2],
+        born: 0,
         ran: 0,
         children_ran: 0,
         wants_barriers: false,

@@ -5,6 +5,7 @@ use super::Processes;
 use super::signal::queue::Pending;
 use super::signal::stack::SignalStack;
 use crate::arch::lent::Reserve;
+use crate::arch::machine::tsc;
 use crate::arch::signal_frame::LastFault;
 use crate::kernel::Kernel;
 use abi::MAX_TASKS;
@@ -132,6 +133,8 @@ pub struct Task {
     pub ran: u64,
     /// TSC value at which its current turn began.
     pub since: u64,
+    /// TSC value at which it began.
+    pub born: u64,
     /// Blocked signals, bit = number - 1.
     pub blocked: u64,
     /// What it blocked before a call that blocks others while it waits.
@@ -180,6 +183,7 @@ impl Task {
         deadline: 0,
         ran: 0,
         since: 0,
+        born: 0,
         blocked: 0,
         saved_mask: None,
         pending: Pending::NONE,
@@ -213,12 +217,16 @@ impl Kernel {
         let process = &mut self.processes[usize::from(task.process)];
         let older = core::mem::replace(&mut process.youngest, slot);
         process.threads += 1;
-        if older != NONE {
+        let born = tsc();
+        if older == NONE {
+            process.born = born;
+        } else {
             self.tasks[usize::from(older)].younger = slot;
         }
         self.tasks[usize::from(slot)] = Task {
             older,
             younger: NONE,
+            born,
             ..task
         };
     }

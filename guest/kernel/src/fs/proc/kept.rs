@@ -100,13 +100,25 @@ impl Header {
 }
 
 impl Reader {
-    /// Copies the rest of what was made to the start of `to`: how long it is.
-    pub fn rest(&self, to: &mut [u8]) -> usize {
-        let (from, end) = self.rest;
-        let len = (end - from) as usize;
+    /// How much of what was made is left.
+    pub fn left(&self) -> u64 {
+        (self.rest.1 - self.rest.0).into()
+    }
+
+    /// Leaves out `count` bytes, or all that is left.
+    pub fn skip(&mut self, count: u64) {
+        let count = count.min(self.left());
+        self.at += count;
+        self.rest.0 += count as u32;
+    }
+
+    /// Takes the next bytes of what is left, as many as `to` has room for: how many.
+    pub fn take(&mut self, to: &mut [u8]) -> usize {
+        let len = to.len().min(self.left() as usize);
         if let Some(frame) = self.frame.filter(|_| len > 0) {
-            direct::read(frame.add(HEADER + u64::from(from)), &mut to[..len]);
+            direct::read(frame.add(HEADER + u64::from(self.rest.0)), &mut to[..len]);
         }
+        self.skip(len as u64);
         len
     }
 
@@ -115,42 +127,48 @@ impl Reader {
         (self.at, self.cursor, self.rest) = (0, START, (0, 0));
     }
 
-    /// It has read up to `at`, what was made ends before `cursor`, and `rest` of that is left: `fresh` if it was made
-    /// by this read. What is to be kept.
+    /// Nothing was left; more has been made, up to `cursor`: it has been read up to `at`, and `rest` is left.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn put(&mut self, frames: &mut Frames, at: u64, cursor: Cursor, rest: &[u8]) -> Result<(), Errno> {
+        if !rest.is_empty() {
+            let frame = self.take_frame(frames)?;
+            direct::write(frame.add(HEADER), rest);
+        }
+        (self.at, self.cursor, self.rest) = (at, cursor, (0, rest.len() as u32));
+        Ok(())
+    }
+
+    /// What is to be kept.
     ///
     /// # Errors
     /// ENOMEM; then what was kept stays.
-    pub fn keep(
-        self,
-        frames: &mut Frames,
-        (at, cursor): (u64, Cursor),
-        rest: &[u8],
-        fresh: bool,
-    ) -> Result<Kept, Errno> {
-        if rest.is_empty() && cursor == END {
+    pub fn keep(mut self, frames: &mut Frames) -> Result<Kept, Errno> {
+        if self.left() == 0 && self.cursor == END {
             if let Some(frame) = self.frame {
                 frames.give_back(run(frame));
             }
-            return Ok(Kept(at << 1 | 1));
+            return Ok(Kept(self.at << 1 | 1));
         }
+        let frame = self.take_frame(frames)?;
+        let header = Header {
+            at: self.at,
+            cursor: self.cursor,
+            from: self.rest.0,
+            end: self.rest.1,
+        };
+        direct::write(frame, header.as_bytes());
+        Ok(Kept(frame.get()))
+    }
+
+    fn take_frame(&mut self, frames: &mut Frames) -> Result<GuestPhys, Errno> {
         let frame = match self.frame {
             Some(frame) => frame,
             None => frames.take(1).ok_or(Errno::ENOMEM)?.start,
         };
-        let (from, end) = if fresh {
-            direct::write(frame.add(HEADER), rest);
-            (0, rest.len() as u32)
-        } else {
-            (self.rest.1 - rest.len() as u32, self.rest.1)
-        };
-        let header = Header {
-            at,
-            cursor,
-            from,
-            end,
-        };
-        direct::write(frame, header.as_bytes());
-        Ok(Kept(frame.get()))
+        self.frame = Some(frame);
+        Ok(frame)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::Node;
 use super::text::Text;
+use crate::arch::machine::tsc;
 use crate::kernel::Kernel;
 use crate::mm::MemoryUse;
 use crate::mm::{AddressSpace, Memory};
@@ -173,6 +174,11 @@ pub fn stat(kernel: &mut Kernel, subject: Subject, text: &mut Text<'_>) {
         (pending, blocked, cpu) = (task.pending.set(), task.blocked, task.last_cpu);
     }
     let (ignored, caught) = actions(kernel, subject);
+    // As the clock that counts from the host's start has it.
+    let born = subject
+        .thread
+        .map_or(process.born, |thread| kernel.tasks[usize::from(thread)].born);
+    let began = (time::monotonic() - time::nanoseconds(tsc().wrapping_sub(born))) / TICK;
     let known = (1 << 31) - 1;
     let fields = [
         parent(kernel, subject),
@@ -189,7 +195,7 @@ pub fn stat(kernel: &mut Kernel, subject: Subject, text: &mut Text<'_>) {
     let fields = [
         [user, no, ticks(process.children_ran), no, 20, no, threads, no],
         [
-            no,
+            began,
             used.bytes,
             used.resident / PAGE_SIZE,
             process.limit(5)[0],

@@ -68,39 +68,36 @@ fn read_on<B: Buffers>(
 ) -> Result<u64, Errno> {
     let who = call.requester();
     let room = &mut room[..ROOM];
+    let most = (total as usize).min(room.len());
     let mut reader = call.kernel.files.open.get(number).kept.reader();
     if offset == 0 || offset != reader.at {
         reader.start();
     }
-    let (mut at, mut cursor, mut fresh) = (reader.at, reader.cursor, false);
-    let mut len = reader.rest(room);
-    // Up to where is read: nothing, unless that is somewhere else than where it was read to.
-    let from = loop {
-        if len == 0 && cursor != END {
-            let wanted = total.saturating_add(offset - at).min(room.len() as u64) as usize;
-            let mut text = Text::new(0, room);
-            cursor = text::records(call.kernel, file, who, cursor, wanted, &mut text)?;
-            (len, fresh) = (text.len(), true);
-        }
-        let skip = (offset - at).min(len as u64);
-        at += skip;
-        if skip < len as u64 || cursor == END {
-            break skip as usize;
-        }
-        len = 0;
-    };
-    let give = (total as usize).min(len - from);
-    let (given, rest) = room[from..len].split_at(give);
-    let kernel = &mut *call.kernel;
-    let kept = reader.keep(
-        &mut kernel.memory.frames,
-        (offset + give as u64, cursor),
-        rest,
-        fresh,
-    )?;
-    kernel.files.open.get_mut(number).kept = kept;
-    buffers.scatter(call, given)?;
-    Ok(give as u64)
+    // Where it was read to, this is nothing.
+    reader.skip(offset - reader.at);
+    let mut given = reader.take(&mut room[..most]);
+    let mut from = 0;
+    while given == 0 && reader.cursor != END {
+        let wanted = (total.saturating_add(offset - reader.at)).min(room.len() as u64) as usize;
+        let mut text = Text::new(0, room);
+        let cursor = text::records(call.kernel, file, who, reader.cursor, wanted, &mut text)?;
+        let len = text.len();
+        from = (offset - reader.at).min(len as u64) as usize;
+        given = most.min(len - from);
+        let at = reader.at + (from + given) as u64;
+        reader.put(
+            &mut call.kernel.memory.frames,
+            at,
+            cursor,
+            &room[from + given..len],
+        )?;
+    }
+    // Beyond the end it is at the end.
+    reader.at = offset + given as u64;
+    let kept = reader.keep(&mut call.kernel.memory.frames)?;
+    call.kernel.files.open.get_mut(number).kept = kept;
+    buffers.scatter(call, &room[from..from + given])?;
+    Ok(given as u64)
 }
 
 /// Whether where `node` is written makes no difference: pwrite(2) is ESPIPE then (`seq_open` in Linux).
