@@ -251,7 +251,11 @@ static void descriptors(void) {
     stat(form("/proc/self/fd/%d", ends[0]), &t);
     holds("stat follows", t.st_ino == s.st_ino && S_ISFIFO(t.st_mode));
     lstat("/proc/self/fd/20", &t);
-    printf("the link itself: type %o\n", t.st_mode & S_IFMT);
+    printf("the link itself: type %o mode %o\n", t.st_mode & S_IFMT, t.st_mode & 07777);
+    for (int i = 0; i < 2; i++) lstat(form("/proc/self/fd/%d", ends[i]), &t), printf("of a pipe's end: mode %o\n", t.st_mode & 07777);
+    int path = open("f", O_PATH);
+    lstat(form("/proc/self/fd/%d", path), &t), printf("of O_PATH: mode %o\n", t.st_mode & 07777);
+    close(path);
     /* Opened again: another open file. */
     int again = open("/proc/self/fd/20", O_RDONLY);
     char bytes[10] = "";

@@ -282,6 +282,9 @@ impl Node {
 
     /// What the descriptor it is about means.
     pub fn descriptor(self, seen: Seen<'_>) -> Option<Descriptor> {
+        if !matches!(self.entry, DESCRIPTOR | DESCRIPTOR_INFO) {
+            return None;
+        }
         self.descriptors(seen)?.get(self.fd.into())
     }
 

@@ -31,7 +31,18 @@ fn status(call: &mut Call<'_>, node: Node) -> Result<Status, Errno> {
             call.kernel.files.refresh(&mut call.kernel.memory, file);
             Ok(call.kernel.files.status(&call.kernel.memory, file, tree))
         }
-        Node::Proc(node) => Ok(Status::of_proc(node, call.kernel.seen(), tree, time::realtime())),
+        Node::Proc(node) => {
+            let seen = call.kernel.seen();
+            let mut told = Status::of_proc(node, seen, tree, time::realtime());
+            if let Some(descriptor) = node.descriptor(seen).filter(|_| node.is_link()) {
+                // What the descriptor allows (`tid_fd_update_inode` in Linux).
+                let open = call.kernel.files.open.get(descriptor.open);
+                let read = if open.can_read() { 0o500 } else { 0 };
+                let write = if open.can_write() { 0o300 } else { 0 };
+                told.mode = node.type_bits() | read | write;
+            }
+            Ok(told)
+        }
         Node::Open(open) => match call.kernel.files.open.get(open).what {
             What::Stdio(which) => Ok(stdio::status(call, which)?.status()),
             What::Reader(pipe) | What::Writer(pipe) => Ok(call.kernel.files.pipe_status(pipe, tree)),
