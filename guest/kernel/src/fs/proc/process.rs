@@ -47,7 +47,7 @@ fn leader(kernel: &Kernel, number: usize) -> Option<&Task> {
     tasks(kernel, number).last()
 }
 
-/// Its state: a letter, and what that stands for.
+/// Its state, which is its first thread's (fs/proc/array.c): a letter, and what that stands for.
 fn state(kernel: &Kernel, number: usize) -> (&'static str, &'static str) {
     if !kernel.processes[number].lives() {
         return ("Z", "zombie");
@@ -55,11 +55,12 @@ fn state(kernel: &Kernel, number: usize) -> (&'static str, &'static str) {
     if kernel.processes[number].stopped {
         return ("T", "stopped");
     }
-    let runs = |task: &Task| matches!(task.state, State::Running | State::Ready);
-    if tasks(kernel, number).any(runs) {
-        ("R", "running")
-    } else {
-        ("S", "sleeping")
+    let first = tasks(kernel, number).find(|task| task.id == kernel.processes[number].pid);
+    match first.map(|task| task.state) {
+        // It has ended, and stays a name for the others.
+        None => ("Z", "zombie"),
+        Some(State::Running | State::Ready) => ("R", "running"),
+        Some(_) => ("S", "sleeping"),
     }
 }
 
