@@ -123,6 +123,7 @@ static void blocked(void) {
     says_value("handled", atomic_load(handled));
     says_value("poll, blocked", syscall(SYS_poll, NULL, 0, 30));
     says_value("handled", atomic_load(handled));
+    while (!is_pending(SIGUSR1)) nap(1000); /* The child may be late. */
     unblock(SIGUSR1);
     end_of(child);
     holds("handled when unblocked", atomic_load(handled) > 0);

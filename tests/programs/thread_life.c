@@ -226,6 +226,28 @@ static void company(void) {
     nap(3000);
 }
 
+static void *joins_another(void *unused) {
+    pthread_t thread;
+    started(&thread, sleeps, NULL);
+    return joined(thread);
+}
+/* Waits until /proc says that the process is in state `wanted`, and prints what it says. */
+static void *sees_state(void *wanted) {
+    char text[500], *state = text;
+    for (int i = 0; i < 200; i++) {
+        int fd = open("/proc/self/stat", O_RDONLY);
+        ssize_t got = read(fd, text, sizeof text - 1);
+        close(fd);
+        need(got > 0, "stat");
+        text[got] = 0;
+        state = strrchr(text, ')') + 2;
+        if (*state == *(char *)wanted) break;
+        nap(10000);
+    }
+    printf("the process is %c\n", *state);
+    return NULL;
+}
+
 static void ending(void) {
     pthread_t thread;
     static const struct { const char *name; void *(*what)(void *); long argument; } ends[] = {
@@ -244,6 +266,21 @@ static void ending(void) {
     IN_CHILD("exit in main") {
         company();
         exit(7);
+    }
+    for (int i = 0; i < 3; i++)
+        IN_CHILD("exit in main, and the ends of threads are waited for") {
+            for (int many = 0; many < 8; many++) started(&thread, joins_another, NULL);
+            nap(30000);
+            _exit(8);
+        }
+    IN_CHILD("main sleeps, a thread looks") {
+        started(&thread, sees_state, "S");
+        joined(thread);
+    }
+    IN_CHILD("main has ended, a thread looks") {
+        started(&thread, sees_state, "Z");
+        fflush(stdout);
+        syscall(SYS_exit, 0);
     }
     IN_CHILD("a return from main's thread by the system call, others end later") {
         started(&thread, exits_last, NULL);

@@ -86,6 +86,11 @@ fn the_files_in_proc_read_and_write_as_on_linux() {
 }
 
 #[test]
+fn what_there_is_of_semaphores_and_queues_is_told_as_on_linux() {
+    conforms("conf_absent.c", 300);
+}
+
+#[test]
 fn an_identifier_can_be_asked_for_as_on_linux() {
     conforms("conf_next_id.c", 160);
 }

@@ -201,22 +201,41 @@ impl AddressSpace {
             .checked_add(offset)
             .map(GuestVirt::new)
             .ok_or(Errno::EFAULT)?;
+        let leaf = lookup(&mem.frames, self.root, virt);
+        let (leaf, end) = match leaf {
+            // What ring 3 can read its area allows it to read, and no leaf reaches beyond its area.
+            Some(leaf) if access == Access::Read && leaf.rights.contains(Rights::USER) => (leaf, u64::MAX),
+            _ => self.reach_in_area(mem, world, virt, leaf, access)?,
+        };
+        let into = virt.get() - leaf.virt.get();
+        let most = (leaf.size - into).min(end - virt.get());
+        debug_assert!(leaf.size >= PAGE_SIZE);
+        Ok((virt, leaf.phys.add(into), most.min(len)))
+    }
+
+    /// As [`AddressSpace::reach`], where what is there has to be asked or made: `leaf` is what is at `virt` now. Returns
+    /// what is there then, and where the area ends.
+    fn reach_in_area(
+        &mut self,
+        mem: &mut Memory,
+        world: &mut impl World,
+        virt: GuestVirt,
+        leaf: Option<Leaf>,
+        access: Access,
+    ) -> Result<(Leaf, u64), Errno> {
         let area = self.area_for(mem, world, virt).ok_or(Errno::EFAULT)?;
         if !area.prot.allows(access) {
             return Err(Errno::EFAULT);
         }
-        let end = area.end;
-        let leaf = match lookup(&mem.frames, self.root, virt) {
+        let end = area.end.get();
+        match leaf {
             // Copies that are still to be made are made now.
-            Some(leaf) if access != Access::Write || leaf.rights.contains(Rights::WRITE) => leaf,
-            _ => self
-                .fault_in(mem, world, virt, access)
-                .map_err(|_| Errno::EFAULT)?,
-        };
-        let into = virt.get() - leaf.virt.get();
-        let most = (leaf.size - into).min(end.get() - virt.get());
-        debug_assert!(leaf.size >= PAGE_SIZE);
-        Ok((virt, leaf.phys.add(into), most.min(len)))
+            Some(leaf) if access != Access::Write || leaf.rights.contains(Rights::WRITE) => Ok((leaf, end)),
+            _ => {
+                let made = self.fault_in(mem, world, virt, access);
+                made.map(|leaf| (leaf, end)).map_err(|_| Errno::EFAULT)
+            }
+        }
     }
 
     fn fault_in(

@@ -35,22 +35,33 @@ pub fn end_others(kernel: &mut Kernel, cpu: &'static Cpu, task: u16) {
     if kernel.processes[usize::from(number)].threads == 1 {
         return;
     }
-    kernel.sched.remove_process(kernel.tasks, number);
-    let mut next = kernel.processes[usize::from(number)].youngest;
-    while next != NONE {
-        let other = next;
+    for_each_other(kernel, number, task, |kernel, other| {
         let entry = &mut kernel.tasks[usize::from(other)];
-        next = entry.older;
-        if other == task {
-            continue;
-        }
         if entry.state == State::Running {
             entry.attention = true;
             apic::send_reschedule(entry.last_cpu.into());
         } else {
             kernel.leave_wait(cpu, other);
             let_go_of_memory(kernel, cpu, other, 1);
+        }
+    });
+    // Only now: some have just been woken by others, for whose end they waited.
+    kernel.sched.remove_process(kernel.tasks, number);
+    for_each_other(kernel, number, task, |kernel, other| {
+        if kernel.tasks[usize::from(other)].state != State::Running {
             retire(kernel, cpu, other, 0);
+        }
+    });
+}
+
+/// Does `work` with each task of process `number` but `task`; it may end that one.
+fn for_each_other(kernel: &mut Kernel, number: u16, task: u16, mut work: impl FnMut(&mut Kernel, u16)) {
+    let mut next = kernel.processes[usize::from(number)].youngest;
+    while next != NONE {
+        let other = next;
+        next = kernel.tasks[usize::from(other)].older;
+        if other != task {
+            work(kernel, other);
         }
     }
 }

@@ -18,11 +18,13 @@
 //! | `sched` | where and how threads run |
 //! | `usage` | how long they did |
 //! | `futex` | waiting for words |
+//! | `absent` | what there is of semaphores and message queues: none |
 //!
 //! System V shared memory is in [`crate::shm`]. Each call gets a [`Call`] and answers with a [`Reply`]. A call
 //! that must wait parks its task; whoever ends the wait delivers the result, or has the call made again
 //! ([`again`]).
 
+mod absent;
 mod clone;
 mod credentials;
 mod file;
@@ -349,7 +351,9 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::PAUSE => signal::pause(call),
         number::KILL => kill::kill(call).into(),
         number::UNAME => identity::uname(call).into(),
+        number::SEMCTL => absent::semctl(call).into(),
         number::SHMDT => shm::detach(call).into(),
+        number::MSGCTL => absent::msgctl(call).into(),
         number::SENDFILE => transfer::sendfile(call),
         number::FCNTL => descriptor::fcntl(call),
         number::FLOCK => lock::flock(call),

@@ -95,7 +95,8 @@ fn task(kernel: &Kernel, subject: Subject) -> Option<&Task> {
     }
 }
 
-/// Its state: a letter, and what that stands for.
+/// Its state, which is the thread's, or the first one's of the process (fs/proc/array.c): a letter, and what that stands
+/// for.
 fn state(kernel: &Kernel, subject: Subject) -> (&'static str, &'static str) {
     if !process(kernel, subject).lives() {
         return ("Z", "zombie");
@@ -103,15 +104,13 @@ fn state(kernel: &Kernel, subject: Subject) -> (&'static str, &'static str) {
     if process(kernel, subject).stopped {
         return ("T", "stopped");
     }
-    let runs = |task: &Task| matches!(task.state, State::Running | State::Ready);
-    let running = match subject.thread {
-        Some(thread) => runs(&kernel.tasks[usize::from(thread)]),
-        None => tasks(kernel, subject).any(runs),
-    };
-    if running {
-        ("R", "running")
-    } else {
-        ("S", "sleeping")
+    let id = own_id(kernel, subject);
+    let whose = tasks(kernel, subject).find(|task| task.id == id);
+    match whose.map(|task| task.state) {
+        // It has ended, and stays a name for the others.
+        None => ("Z", "zombie"),
+        Some(State::Running | State::Ready) => ("R", "running"),
+        Some(_) => ("S", "sleeping"),
     }
 }
 
