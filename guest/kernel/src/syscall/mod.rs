@@ -6,6 +6,7 @@
 //! | `number` | the numbers |
 //! | `file` | files and descriptors |
 //! | `memory` | mmap and friends |
+//! | `residence` | mlock and its kin, mincore |
 //! | `time` | clocks and sleeping |
 //! | `timer` | timers that send signals |
 //! | `identity` | who am I, where am I, what may I |
@@ -32,6 +33,7 @@ mod kill;
 mod memory;
 pub mod number;
 mod process;
+mod residence;
 mod sched;
 mod signal;
 mod thread;
@@ -332,6 +334,13 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::SCHED_YIELD => sched::sched_yield(call).into(),
         number::MREMAP => memory::mremap(call).into(),
         number::MSYNC => memory::msync(call).into(),
+        number::MINCORE => residence::mincore(call).into(),
+        number::MLOCK => residence::mlock(call).into(),
+        number::MUNLOCK => residence::munlock(call).into(),
+        number::MLOCKALL => residence::mlockall(call).into(),
+        number::MUNLOCKALL => residence::munlockall(call).into(),
+        number::MLOCK2 => residence::mlock2(call).into(),
+        number::REMAP_FILE_PAGES => memory::remap_file_pages(call).into(),
         number::MADVISE => memory::madvise(call).into(),
         number::SHMGET => shm::get(call).into(),
         number::SHMAT => shm::attach(call).into(),

@@ -220,7 +220,7 @@ pub fn status(kernel: &mut Kernel, number: usize, text: &mut Text<'_>) {
         let lines = [
             ("VmPeak:\t", used.bytes),
             ("VmSize:\t", used.bytes),
-            ("VmLck:\t", 0),
+            ("VmLck:\t", used.locked),
             ("VmPin:\t", 0),
             ("VmHWM:\t", used.resident),
             ("VmRSS:\t", used.resident),

@@ -1,0 +1,8 @@
+//! Calls that few programs make and many test suites do, judged by Linux: each program writes one line a case.
+
+use tests::conforms;
+
+#[test]
+fn memory_is_locked_and_rearranged_as_on_linux() {
+    conforms("calls_memory.c", 290);
+}
