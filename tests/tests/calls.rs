@@ -6,3 +6,8 @@ use tests::conforms;
 fn memory_is_locked_and_rearranged_as_on_linux() {
     conforms("calls_memory.c", 290);
 }
+
+#[test]
+fn processes_are_set_up_and_left_behind_as_on_linux() {
+    conforms("calls_process.c", 170);
+}

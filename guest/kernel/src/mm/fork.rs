@@ -41,6 +41,7 @@ impl AddressSpace {
         child.data_of_file = self.data_of_file;
         child.lowest = self.lowest;
         child.limits = self.limits;
+        child.dumpable = self.dumpable;
         if let Err(error) = self.copy_areas(mem, world, &census, &mut child) {
             child.destroy(mem, world);
             return Err(error);

@@ -61,6 +61,8 @@ pub struct AddressSpace {
     pub(super) locks_new: Advice,
     /// There are, or were, locked areas.
     pub(super) has_locked: bool,
+    /// Whether others of its user may look at it (`PR_SET_DUMPABLE`): kept, without effect.
+    pub dumpable: bool,
     /// The vCPUs that have its tables loaded, a bit each. The scheduler keeps it.
     pub loaded: u32,
     /// Where the program may map what it gives an address to: as its credentials are.
@@ -121,6 +123,7 @@ impl AddressSpace {
             data_of_file: 0,
             locks_new: Advice::empty(),
             has_locked: false,
+            dumpable: true,
             loaded: 0,
             lowest: Lowest::MinAddr,
             limits: None,

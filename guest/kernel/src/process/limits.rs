@@ -20,6 +20,8 @@ pub const MEMLOCK: usize = 8;
 pub const AS: usize = 9;
 /// Signals that a user has sent to its processes and they have not taken.
 pub const SIGPENDING: usize = 11;
+/// How little nice threads may be: 20 less that.
+pub const NICE: usize = 13;
 /// Priority of threads.
 pub const RTPRIO: usize = 14;
 
@@ -41,7 +43,7 @@ const DEFAULT: [[u64; 2]; COUNT] = {
     limits[MEMLOCK] = [USUALLY_LOCKED; 2];
     limits[SIGPENDING] = [signal::queue::ORDINARY as u64; 2];
     limits[12] = [819_200; 2];
-    limits[13] = [0; 2];
+    limits[NICE] = [0; 2];
     limits[RTPRIO] = [0; 2];
     limits
 };

@@ -10,13 +10,15 @@
 //! | `time` | clocks and sleeping |
 //! | `timer` | timers that send signals |
 //! | `identity` | who am I, where am I, what may I |
+//! | `capability` | what root may |
 //! | `credentials` | the setuid and setgid families, groups, sessions |
 //! | `clone` | fork, and threads |
 //! | `process` | execve, the end, waiting |
 //! | `signal` | actions, masks, signal stacks; waiting for signals |
 //! | `kill` | sending signals |
-//! | `thread` | thread-local state, names, barriers |
-//! | `sched` | where and how threads run |
+//! | `thread` | thread-local state, barriers |
+//! | `prctl`, `personality` | what a thread is to be like |
+//! | `sched`, `priority` | where and how threads run |
 //! | `usage` | how long they did |
 //! | `futex` | waiting for words |
 //!
@@ -24,6 +26,7 @@
 //! that must wait parks its task; whoever ends the wait delivers the result, or has the call made again
 //! ([`again`]).
 
+mod capability;
 mod clone;
 mod credentials;
 mod file;
@@ -32,6 +35,9 @@ mod identity;
 mod kill;
 mod memory;
 pub mod number;
+mod personality;
+mod prctl;
+mod priority;
 mod process;
 mod residence;
 mod sched;
@@ -459,7 +465,12 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::SCHED_GET_PRIORITY_MAX => sched::priority_bound(call, 99).into(),
         number::SCHED_GET_PRIORITY_MIN => sched::priority_bound(call, 1).into(),
         number::SCHED_RR_GET_INTERVAL => sched::sched_rr_get_interval(call).into(),
-        number::PRCTL => thread::prctl(call).into(),
+        number::PRCTL => prctl::prctl(call).into(),
+        number::PERSONALITY => personality::personality(call).into(),
+        number::GETPRIORITY => priority::getpriority(call).into(),
+        number::SETPRIORITY => priority::setpriority(call).into(),
+        number::CAPGET => capability::capget(call).into(),
+        number::CAPSET => capability::capset(call).into(),
         number::ARCH_PRCTL => thread::arch_prctl(call).into(),
         number::SETRLIMIT => identity::setrlimit(call).into(),
         number::GETTID => Reply::Value(u64::from(call.task().id)),

@@ -10,6 +10,7 @@ use crate::fs::open::{O_PATH, What};
 use crate::hypercall;
 use crate::process::signal::deliver;
 use crate::process::task::Wait;
+use crate::syscall::personality::STICKY_TIMEOUTS;
 use crate::syscall::{Attempt, Call, Reply, number};
 use crate::time;
 use abi::Errno;
@@ -253,7 +254,8 @@ enum Unit {
 
 /// Tells the program how much of its time is left, as Linux does.
 fn put_back(call: &mut Call<'_>, at: u64, timeout: Timeout, reply: Reply, unit: Unit) {
-    if at == 0 || matches!(reply, Reply::Parked) {
+    let sticky = call.task().personality & STICKY_TIMEOUTS != 0;
+    if at == 0 || sticky || matches!(reply, Reply::Parked) {
         return;
     }
     let again = call.attempt == Attempt::Again;
