@@ -11,3 +11,8 @@ fn memory_is_locked_and_rearranged_as_on_linux() {
 fn processes_are_set_up_and_left_behind_as_on_linux() {
     conforms("calls_process.c", 170);
 }
+
+#[test]
+fn files_are_copied_and_sealed_as_on_linux() {
+    conforms("calls_files.c", 355);
+}

@@ -45,6 +45,7 @@ pub mod open;
 pub mod permission;
 pub mod pipe;
 pub mod proc;
+pub mod seal;
 mod shown;
 pub mod stat;
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::file::open_file;
 use crate::fs::device::Device;
 use crate::fs::inode::Kind;
 use crate::fs::open::{O_PATH, What};
+use crate::fs::seal::Seals;
 use crate::mm::Placement;
 use crate::mm::area::{Advice, Backing, FilePart, Prot};
 use crate::mm::contents::MOST_BYTES;
@@ -112,7 +113,7 @@ fn fill_new(call: &mut Call<'_>, start: u64, len: u64, flags: u64) {
 ///
 /// # Errors
 /// EBADF, EINVAL for a crooked offset or no length, EOVERFLOW beyond any file, EACCES for what the file was not opened
-/// for, ENODEV for what can't be mapped, ENOSPC.
+/// for, EPERM for what it is sealed against, ENODEV for what can't be mapped, ENOSPC.
 fn file_behind(call: &mut Call<'_>, len: u64, prot: Prot, flags: u64) -> Result<(Backing, Prot), Errno> {
     /// Those that mmap(2) knows and MAP_SHARED_VALIDATE takes.
     const KNOWN: u64 = 0x10_ffff;
@@ -154,6 +155,13 @@ fn file_behind(call: &mut Call<'_>, len: u64, prot: Prot, flags: u64) -> Result<
         (Kind::Device(Device::Zero), true) => return Ok((shared_anonymous(call, len), may)),
         (Kind::Device(Device::Zero), false) => return Ok((Backing::Anonymous, may)),
         _ => return Err(Errno::ENODEV),
+    }
+    let seals = call.kernel.files.inodes.get(file).seals;
+    if shared && seals.is_some_and(|seals| seals.intersects(Seals::WRITING)) {
+        if prot.contains(Prot::WRITE) && may.contains(Prot::WRITE) {
+            return Err(Errno::EPERM);
+        }
+        may -= Prot::WRITE;
     }
     if may.contains(Prot::WRITE) && shared {
         let who = call.requester();

@@ -64,7 +64,9 @@ use abi::Errno;
 use abi::boot::BootFlags;
 use credentials::Ids;
 use file::transfer::{self, Direction};
-use file::{attribute, descriptor, listing, lock, name, object, open, pipe, poll, random};
+use file::{
+    advice, attribute, copy, descriptor, listing, lock, memfd, name, object, open, pipe, poll, random,
+};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// What a call comes to.
@@ -391,6 +393,15 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::MKNOD => name::mknod(call).into(),
         number::STATFS => attribute::statfs(call).into(),
         number::FSTATFS => attribute::fstatfs(call).into(),
+        number::SYNCFS => advice::syncfs(call).into(),
+        number::SYNC_FILE_RANGE => advice::sync_file_range(call).into(),
+        number::FADVISE64 => advice::fadvise64(call).into(),
+        number::READAHEAD => advice::readahead(call).into(),
+        number::COPY_FILE_RANGE => copy::copy_file_range(call).into(),
+        number::MEMFD_CREATE => memfd::memfd_create(call).into(),
+        number::UTIME => attribute::utime(call).into(),
+        number::UTIMES => attribute::utimes(call).into(),
+        number::FUTIMESAT => attribute::futimesat(call).into(),
         number::SYNC => attribute::sync(call).into(),
         number::GETDENTS64 => listing::getdents64(call).into(),
         number::GETTIMEOFDAY => time::gettimeofday(call).into(),

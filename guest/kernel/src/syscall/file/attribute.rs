@@ -6,6 +6,7 @@ use super::{object, open, open_file, stdio};
 use crate::fs::inode::{Kind, SET_GID, SET_UID};
 use crate::fs::open::{O_PATH, What};
 use crate::fs::permission::WRITE;
+use crate::fs::seal::Seals;
 use crate::fs::stat::{Stat, Status, Statx};
 use crate::fs::walk::{AtEnd, ROOMS};
 use crate::fs::{FileId, NAME_MAX, Node};
@@ -203,6 +204,11 @@ fn change_mode(call: &mut Call<'_>, node: Node, mode: u64) -> Result<u64, Errno>
     if !walker.who.owns(inode.uid) {
         return Err(Errno::EPERM);
     }
+    if inode.seals.is_some_and(|seals| seals.contains(Seals::EXECUTE))
+        && (inode.mode ^ mode as u16) & 0o111 != 0
+    {
+        return Err(Errno::EPERM);
+    }
     let mut mode = mode as u16 & 0o7777;
     if !walker.who.is_privileged() && !walker.who.is_in(inode.gid) {
         mode &= !SET_GID;
@@ -330,13 +336,53 @@ pub fn utimensat(call: &mut Call<'_>) -> Result<u64, Errno> {
     if !times.iter().flatten().all(|time| valid(*time)) {
         return Err(Errno::EINVAL);
     }
+    set_times_at(call, directory, path, times, flags)
+}
+
+/// utime(2): seconds.
+pub fn utime(call: &mut Call<'_>) -> Result<u64, Errno> {
+    let [path, times, ..] = call.args;
+    let times: Option<[u64; 2]> = if times == 0 { None } else { Some(call.read(times)?) };
+    let times = times.map(|times| times.map(|seconds| [seconds, 0]));
+    set_times_at(call, HERE, path, times, 0)
+}
+
+/// utimes(2): microseconds.
+pub fn utimes(call: &mut Call<'_>) -> Result<u64, Errno> {
+    let [path, times, ..] = call.args;
+    set_microseconds(call, HERE, path, times)
+}
+
+/// futimesat(2).
+pub fn futimesat(call: &mut Call<'_>) -> Result<u64, Errno> {
+    let [directory, path, times, ..] = call.args;
+    set_microseconds(call, directory, path, times)
+}
+
+fn set_microseconds(call: &mut Call<'_>, directory: u64, path: u64, times: u64) -> Result<u64, Errno> {
+    let times: Option<[[u64; 2]; 2]> = if times == 0 { None } else { Some(call.read(times)?) };
+    if times.iter().flatten().any(|[_, us]| *us >= 1_000_000) {
+        return Err(Errno::EINVAL);
+    }
+    let times = times.map(|times| times.map(|[seconds, us]| [seconds, us * 1000]));
+    set_times_at(call, directory, path, times, 0)
+}
+
+/// Sets the times of what `path` names, or of what is open as `directory`, to now or as `times` say, which are valid.
+fn set_times_at(
+    call: &mut Call<'_>,
+    directory: u64,
+    path: u64,
+    times: Option<[[u64; 2]; 2]>,
+    flags: u64,
+) -> Result<u64, Errno> {
     if times.is_some_and(|[access, modify]| access[1] == UTIME_OMIT && modify[1] == UTIME_OMIT) {
         return Ok(0);
     }
     if flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0 {
         return Err(Errno::EINVAL);
     }
-    let node = if path == 0 {
+    let node = if path == 0 && directory as u32 as i32 as i64 != AT_FDCWD as i64 {
         // futimens(3).
         if flags != 0 {
             return Err(Errno::EINVAL);
@@ -484,9 +530,12 @@ fn check_size(call: &mut Call<'_>, file: FileId, size: u64) -> Result<(), Errno>
 /// Makes a regular file `size` bytes long.
 ///
 /// # Errors
-/// ENOSPC, EFBIG.
+/// ENOSPC, EFBIG, EPERM.
 pub fn resize(call: &mut Call<'_>, file: FileId, size: u64) -> Result<(), Errno> {
     check_size(call, file, size)?;
+    if let Some(seals) = call.kernel.files.inodes.get(file).seals {
+        seals.may_resize(call.kernel.memory.contents.size(file), size)?;
+    }
     if let Some(serial) = call.kernel.files.object(file) {
         return object::resize(call, file, serial, size);
     }
@@ -590,6 +639,10 @@ pub fn fallocate(call: &mut Call<'_>) -> Result<u64, Errno> {
         }
         check_size(call, file, end)?;
         return object::resize(call, file, serial, end).map(|()| 0);
+    }
+    if let Some(seals) = call.kernel.files.inodes.get(file).seals {
+        let size = size_of_file(call, file);
+        seals.may_resize(size, end.max(size))?;
     }
     let missing = (end / PAGE_SIZE).saturating_sub(offset / PAGE_SIZE);
     let memory = &mut call.kernel.memory;

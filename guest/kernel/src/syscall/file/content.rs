@@ -283,6 +283,7 @@ fn send_to_file(
         call.kernel.files.open.get_mut(number).offset = offset + written;
         return Ok(written);
     }
+    let len = super::transfer::may_write(call, target, offset, len)?;
     let (page, into, len) = piece(offset, len);
     let had_image = call.kernel.memory.contents.has_image(target);
     call.with_space(|_, memory, world| {

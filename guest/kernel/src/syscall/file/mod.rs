@@ -17,12 +17,18 @@
 //! | `procfs` | bytes between programs and `/proc` |
 //! | `poll` | poll, select |
 //! | `random` | random bytes |
+//! | `memfd` | memfd_create, seals |
+//! | `copy` | copy_file_range |
+//! | `advice` | posix_fadvise, readahead, sync_file_range, syncfs |
 
+pub mod advice;
 pub mod attribute;
 pub mod content;
+pub mod copy;
 pub mod descriptor;
 pub mod listing;
 pub mod lock;
+pub mod memfd;
 pub mod name;
 pub mod object;
 pub mod open;

@@ -19,7 +19,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 pub const MOST: u64 = 0x7fff_f000;
 const MOST_VECTORS: u64 = 1024;
 /// Most bytes one sendfile moves: page by page, which is slow where ring 0 is emulated.
-const MOST_SENT: u64 = 16 << 20;
+pub const MOST_SENT: u64 = 16 << 20;
 /// How many vectors of an array are kept at hand.
 const AT_HAND: usize = 8;
 /// How old the time of the last read may be before it is set again although nothing was written (mount(8), relatime).
@@ -366,6 +366,7 @@ fn write_file<B: Buffers>(call: &mut Call<'_>, file: FileId, buffers: &B, offset
             }
             return Err(Errno::EFBIG);
         }
+        let room = may_write(call, file, at, region.len.min(room))?;
         let region = Region {
             len: region.len.min(room),
             ..region
@@ -373,15 +374,31 @@ fn write_file<B: Buffers>(call: &mut Call<'_>, file: FileId, buffers: &B, offset
         content::write(call, file, at, region)
     })?;
     if done > 0 {
-        let now = time::realtime();
-        let privileged = call.process().credentials.is_privileged();
-        let inode = call.kernel.files.inodes.get_mut(file);
-        (inode.times.modified, inode.times.changed) = (now, now);
-        if inode.mode & (SET_UID | SET_GID) != 0 && !privileged {
-            inode.mode &= !(SET_UID | SET_GID);
-        }
+        written(call, file);
     }
     Ok(done)
+}
+
+/// A regular file has been written to. (Of an object the broker knows.)
+pub fn written(call: &mut Call<'_>, file: FileId) {
+    let now = time::realtime();
+    let privileged = call.process().credentials.is_privileged();
+    let inode = call.kernel.files.inodes.get_mut(file);
+    (inode.times.modified, inode.times.changed) = (now, now);
+    if inode.mode & (SET_UID | SET_GID) != 0 && !privileged {
+        inode.mode &= !(SET_UID | SET_GID);
+    }
+}
+
+/// How many of `len` bytes may be written at `at` of a regular file that is not an object.
+///
+/// # Errors
+/// EPERM if it is sealed.
+pub fn may_write(call: &mut Call<'_>, file: FileId, at: u64, len: u64) -> Result<u64, Errno> {
+    match call.kernel.files.inodes.get(file).seals {
+        Some(seals) => seals.may_write(call.kernel.memory.contents.size(file), at, len),
+        None => Ok(len),
+    }
 }
 
 fn write_device<B: Buffers>(call: &mut Call<'_>, device: Device, buffers: &B) -> Result<u64, Errno> {
