@@ -16,3 +16,8 @@ fn processes_are_set_up_and_left_behind_as_on_linux() {
 fn files_are_copied_and_sealed_as_on_linux() {
     conforms("calls_files.c", 355);
 }
+
+#[test]
+fn events_timers_and_signals_are_read_and_watched_as_on_linux() {
+    conforms("calls_events.c", 285);
+}

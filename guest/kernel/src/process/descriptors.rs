@@ -121,9 +121,11 @@ impl Kernel {
             }
         }
         let Kernel { files, memory, .. } = self;
-        let Some(open) = files.open.release(open) else {
+        let Some(gone) = files.open.release(open) else {
             return;
         };
+        files.epolls.forget(open);
+        let open = gone;
         match open.what {
             What::File(file) => {
                 if open.can_write() {
@@ -141,7 +143,13 @@ impl Kernel {
                 files.pipes.closed(&mut memory.frames, pipe);
                 self.wake_pipe(cpu, pipe);
             }
-            What::Stdio(_) | What::Proc(_) => {}
+            What::Timer(timer) => {
+                self.stop_timer(timer);
+                self.timers.free(timer);
+            }
+            What::Signals => files.signal_readers -= 1,
+            What::Epoll(set) => files.epolls.drop_set(set),
+            What::Stdio(_) | What::Proc(_) | What::Counter { .. } => {}
         }
     }
 }

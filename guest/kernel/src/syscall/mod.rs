@@ -65,7 +65,8 @@ use abi::boot::BootFlags;
 use credentials::Ids;
 use file::transfer::{self, Direction};
 use file::{
-    advice, attribute, copy, descriptor, listing, lock, memfd, name, object, open, pipe, poll, random,
+    advice, attribute, copy, descriptor, epoll, event, listing, lock, memfd, name, object, open, pipe, poll,
+    random, timerfd,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -280,6 +281,9 @@ fn can_restart(which: u64, args: &[u64; 6]) -> bool {
         | number::SELECT
         | number::PSELECT6
         | number::PPOLL
+        | number::EPOLL_WAIT
+        | number::EPOLL_PWAIT
+        | number::EPOLL_PWAIT2
         | number::PAUSE
         | number::NANOSLEEP
         | number::CLOCK_NANOSLEEP
@@ -393,6 +397,19 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::MKNOD => name::mknod(call).into(),
         number::STATFS => attribute::statfs(call).into(),
         number::FSTATFS => attribute::fstatfs(call).into(),
+        number::EVENTFD => event::eventfd(call).into(),
+        number::EVENTFD2 => event::eventfd2(call).into(),
+        number::SIGNALFD => event::signalfd(call).into(),
+        number::SIGNALFD4 => event::signalfd4(call).into(),
+        number::TIMERFD_CREATE => timerfd::timerfd_create(call).into(),
+        number::TIMERFD_SETTIME => timerfd::timerfd_settime(call).into(),
+        number::TIMERFD_GETTIME => timerfd::timerfd_gettime(call).into(),
+        number::EPOLL_CREATE => epoll::epoll_create(call).into(),
+        number::EPOLL_CREATE1 => epoll::epoll_create1(call).into(),
+        number::EPOLL_CTL => epoll::epoll_ctl(call).into(),
+        number::EPOLL_WAIT => epoll::epoll_wait(call),
+        number::EPOLL_PWAIT => epoll::epoll_pwait(call),
+        number::EPOLL_PWAIT2 => epoll::epoll_pwait2(call),
         number::SYNCFS => advice::syncfs(call).into(),
         number::SYNC_FILE_RANGE => advice::sync_file_range(call).into(),
         number::FADVISE64 => advice::fadvise64(call).into(),

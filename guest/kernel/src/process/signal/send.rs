@@ -81,6 +81,9 @@ pub fn send_for(
         .signals
         .add(pending, info, uid, limit, claim, timer)
         .map_err(|_| Errno::EAGAIN)?;
+    if added && kernel.files.signal_readers > 0 {
+        kernel.wake_pollers(cpu);
+    }
     if added {
         let taker = match target {
             Target::Task(task) => takes(&kernel.tasks[usize::from(task)], signal).then_some(task),

@@ -22,7 +22,7 @@ fn is_pipe(call: &mut Call<'_>, open: &OpenFile) -> Result<bool, Errno> {
     Ok(match open.what {
         What::Reader(_) | What::Writer(_) => true,
         What::Stdio(which) => stdio::status(call, which)?.status().mode & 0o170_000 == FIFO,
-        What::File(_) | What::Proc(_) => false,
+        _ => false,
     })
 }
 
@@ -72,7 +72,7 @@ pub fn sync_file_range(call: &mut Call<'_>) -> Result<u64, Errno> {
             _ => Ok(0),
         },
         What::Proc(_) => Ok(0),
-        What::Stdio(_) | What::Reader(_) | What::Writer(_) => Err(Errno::ESPIPE),
+        _ => Err(Errno::ESPIPE),
     }
 }
 

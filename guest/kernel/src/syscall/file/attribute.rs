@@ -38,6 +38,7 @@ fn status(call: &mut Call<'_>, node: Node) -> Result<Status, Errno> {
             What::Reader(pipe) | What::Writer(pipe) => Ok(call.kernel.files.pipe_status(pipe, tree)),
             What::File(file) => status(call, Node::File(file)),
             What::Proc(node) => status(call, Node::Proc(node)),
+            _ => Ok(Status::anonymous(tree)),
         },
     }
 }
@@ -663,7 +664,7 @@ pub fn fsync(call: &mut Call<'_>) -> Result<u64, Errno> {
     match open.what {
         _ if open.flags & O_PATH != 0 => Err(Errno::EBADF),
         What::File(_) => Ok(0),
-        What::Stdio(_) | What::Proc(_) | What::Reader(_) | What::Writer(_) => Err(Errno::EINVAL),
+        _ => Err(Errno::EINVAL),
     }
 }
 

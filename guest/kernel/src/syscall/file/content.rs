@@ -258,7 +258,7 @@ fn send_piece(
         What::Stdio(which) => stdio::send(call, which, from, len),
         What::Writer(pipe) => pipe::send(call, pipe, from, len),
         What::File(target) => send_to_file(call, target, number, from, len),
-        What::Proc(_) | What::Reader(_) => Err(Errno::EINVAL),
+        _ => Err(Errno::EINVAL),
     }
 }
 

@@ -15,10 +15,11 @@
 //! | `stdio` | bytes between programs and the command's stdin, stdout and stderr |
 //! | `pipe` | pipe; bytes between programs and pipes |
 //! | `procfs` | bytes between programs and `/proc` |
-//! | `poll` | poll, select |
+//! | `poll`, `epoll` | poll, select, epoll |
 //! | `random` | random bytes |
 //! | `memfd` | memfd_create, seals |
 //! | `copy` | copy_file_range |
+//! | `event`, `timerfd` | eventfd, signalfd, timerfd |
 //! | `advice` | posix_fadvise, readahead, sync_file_range, syncfs |
 
 pub mod advice;
@@ -26,6 +27,8 @@ pub mod attribute;
 pub mod content;
 pub mod copy;
 pub mod descriptor;
+pub mod epoll;
+pub mod event;
 pub mod listing;
 pub mod lock;
 pub mod memfd;
@@ -38,6 +41,7 @@ pub mod poll;
 pub mod procfs;
 pub mod random;
 pub mod stdio;
+pub mod timerfd;
 pub mod transfer;
 
 use super::Call;

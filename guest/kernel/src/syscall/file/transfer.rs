@@ -2,7 +2,7 @@
 //! files beside this one move them.
 
 use super::content::Region;
-use super::{content, object, open_file, pipe, procfs, random, stdio};
+use super::{content, event, object, open_file, pipe, procfs, random, stdio, timerfd};
 use crate::fs::FileId;
 use crate::fs::device::Device;
 use crate::fs::inode::{Kind, SET_GID, SET_UID};
@@ -247,6 +247,10 @@ fn read_from<B: Buffers>(call: &mut Call<'_>, fd: u64, buffers: &B, at: At) -> R
         What::Stdio(_) => stdio::read(call, &open, buffers),
         What::Reader(pipe) => pipe::read(call, pipe, &open, buffers),
         What::Writer(_) => Reply::Error(Errno::EBADF),
+        What::Counter { semaphore } => event::read_counter(call, (number, &open), semaphore, buffers),
+        What::Timer(timer) => timerfd::read(call, (number, &open), timer, buffers),
+        What::Signals => event::read_signals(call, &open, buffers),
+        What::Epoll(_) => Reply::Error(Errno::EINVAL),
         What::File(file) => {
             let offset = at.or(open.offset);
             let got = read_file(call, file, buffers, offset, &open);
@@ -324,6 +328,8 @@ fn write_to<B: Buffers>(call: &mut Call<'_>, fd: u64, buffers: &B, at: At) -> Re
         What::Stdio(which) => stdio::write(call, which, &open, buffers),
         What::Writer(pipe) => pipe::write(call, pipe, &open, buffers),
         What::Reader(_) => Reply::Error(Errno::EBADF),
+        What::Counter { .. } => event::write_counter(call, (number, &open), buffers),
+        What::Timer(_) | What::Signals | What::Epoll(_) => Reply::Error(Errno::EINVAL),
         What::File(file) if call.kernel.files.object(file).is_some() => {
             object::write_from(call, file, number, &open, buffers, at)
         }
@@ -524,6 +530,13 @@ pub fn lseek(call: &mut Call<'_>) -> Result<u64, Errno> {
     let (number, open) = open_file(call, fd)?;
     if open.flags & crate::fs::open::O_PATH != 0 {
         return Err(Errno::EBADF);
+    }
+    if open.what.anonymous().is_some() {
+        return if whence as u32 as u64 <= SEEK_HOLE {
+            Ok(0)
+        } else {
+            Err(Errno::EINVAL)
+        };
     }
     if !has_places(open.what) {
         return Err(Errno::ESPIPE);
