@@ -160,6 +160,7 @@ fn channels() {
     }
     says("received", (sum, ordered));
     let (sender, receiver) = mpsc::sync_channel(2);
+    let (found_full, is_full) = mpsc::channel();
     let producer = thread::spawn(move || {
         let mut full = 0;
         for i in 0..200 {
@@ -167,6 +168,7 @@ fn channels() {
                 Ok(()) => {}
                 Err(TrySendError::Full(i)) => {
                     full += 1;
+                    let _ = found_full.send(());
                     sender.send(i).unwrap();
                 }
                 Err(TrySendError::Disconnected(_)) => unreachable!(),
@@ -174,7 +176,8 @@ fn channels() {
         }
         full
     });
-    thread::sleep(SHORT);
+    // Nobody receives until then.
+    is_full.recv().unwrap();
     says("bounded", receiver.iter().sum::<i32>());
     says("it was full", producer.join().unwrap() > 0);
     let (sender, receiver) = mpsc::sync_channel(0);
@@ -217,12 +220,15 @@ fn barriers() {
 fn parking() {
     let thread = thread::spawn(|| {
         let mut parks = 0;
-        while !UNPARKED.load(SeqCst) {
+        loop {
             thread::park();
             parks += 1;
+            if UNPARKED.load(SeqCst) {
+                return parks > 0;
+            }
         }
-        parks > 0
     });
+    // It most likely sleeps by then; what comes out doesn't depend on it.
     thread::sleep(SHORT);
     UNPARKED.store(true, SeqCst);
     thread.thread().unpark();

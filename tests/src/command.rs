@@ -5,8 +5,8 @@
 //! lock while it runs tests.
 
 use crate::compile::target_dir;
-use crate::footprint::{Footprint, alone};
 use crate::native::by_default;
+use crate::turn::{alone, alone_and_tidy};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -153,8 +153,7 @@ impl Command {
     /// As [`Command::run`].
     #[must_use]
     pub fn run_with(mut self, meanwhile: impl FnOnce(&mut Child)) -> CommandResult {
-        alone(|| {
-            let before = Footprint::now();
+        alone_and_tidy("the command", || {
             let file = || tempfile::tempfile().expect("a temporary file");
             let (mut stdin, mut stdout, mut stderr) = (file(), file(), file());
             stdin
@@ -184,7 +183,6 @@ impl Command {
             drop((stdin, stdout, stderr));
             // The wrapped descriptors of the command itself.
             drop(self.command);
-            before.check_nothing_new("the command");
             let status = status.unwrap_or_else(|| {
                 panic!(
                     "the command does not end: {}",

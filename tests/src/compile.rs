@@ -4,10 +4,11 @@
 //! first run of the tests compiles. It appears by a rename, so that two test executables that build the same one at
 //! once don't disturb each other.
 
-use crate::footprint::alone;
+use crate::turn::beside_others;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::{env, fs};
 
 /// How to build a static program.
@@ -65,10 +66,12 @@ impl Toolchain {
 /// If there is no such source, no such compiler, or the program does not compile.
 #[must_use]
 pub fn program(source: &str, toolchain: Toolchain) -> PathBuf {
-    alone(|| find_or_build(source, toolchain))
+    beside_others(1, "the compiler", || find_or_build(source, toolchain))
 }
 
 fn find_or_build(source: &str, toolchain: Toolchain) -> PathBuf {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs");
     let path = programs.join(source);
     let mut hash = DefaultHasher::new();
@@ -102,7 +105,7 @@ pub fn hostile_kernel(macros: &[(&str, String)]) -> Vec<u8> {
     let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let built = scratch.path().join("kernel");
-    alone(|| {
+    beside_others(1, "the compiler", || {
         let mut command = Command::new(Toolchain::Glibc.compiler());
         command.args([
             "-O1",

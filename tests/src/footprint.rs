@@ -1,33 +1,11 @@
 //! What a run leaves behind in this process: descriptors, mappings, threads, children. It must be nothing.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Largest inaccessible mapping that a C library makes for itself: windows are far larger.
 const LARGEST_RESERVE: u64 = 512 << 20;
-
-/// Runs `what` while no other test of this executable runs, opens or compiles anything. May be nested.
-pub fn alone<T>(what: impl FnOnce() -> T) -> T {
-    static TURN: Mutex<()> = Mutex::new(());
-    thread_local! { static MINE: Cell<bool> = const { Cell::new(false) }; }
-    struct Held;
-    impl Drop for Held {
-        fn drop(&mut self) {
-            MINE.set(false);
-        }
-    }
-    if MINE.get() {
-        return what();
-    }
-    // A test that failed has poisoned nothing: there is no state behind this lock.
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    MINE.set(true);
-    let _held = Held;
-    what()
-}
 
 /// Everything in this process that a run could have left.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,11 +19,12 @@ mod finished;
 mod footprint;
 mod native;
 mod run;
+mod turn;
 
 pub use command::{Command, CommandResult};
 pub use compile::{Toolchain, hostile_kernel, program};
 pub use conform::conforms;
 pub use finished::{Finished, ProcessResult};
-pub use footprint::alone;
 pub use native::busybox;
 pub use run::Run;
+pub use turn::alone;

@@ -21,6 +21,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// One copy to start: who it is, what it is, and what it reads.
@@ -35,8 +36,11 @@ pub(crate) struct Copy<'a> {
     pub(crate) user: Option<(u32, u32)>,
 }
 
-/// Runs all copies at once and waits for them. Copies that are not done in time are killed and have no status.
+/// Runs all copies at once and waits for them. Copies that are not done in time are killed and have no status. One run at a
+/// time: memory that is locked counts for the user, wherever it is locked.
 pub(crate) fn run(copies: &[Copy<'_>], timeout: Duration) -> BTreeMap<(u32, u32), ProcessResult> {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     // A namespace belongs to a thread and what it starts; this thread's is gone with its last process.
     std::thread::scope(|scope| {
         let runner = scope.spawn(|| {

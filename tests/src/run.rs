@@ -2,8 +2,8 @@
 
 use crate::compile::{Toolchain, program};
 use crate::finished::{Captured, Finished, ProcessResult, difference};
-use crate::footprint::{Footprint, alone};
 use crate::native;
+use crate::turn::{alone_and_tidy, beside_others};
 use abi::boot::BootFlags;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -184,15 +184,10 @@ impl Run {
         configure: impl FnOnce(&mut GroupConfig),
         meanwhile: impl FnOnce(&Group),
     ) -> Finished {
-        let finished = alone(|| {
-            let before = Footprint::now();
-            let finished = {
-                let (group, captured) = self.start(configure);
-                meanwhile(&group);
-                Finished::new(group.wait(), captured.take())
-            };
-            before.check_nothing_new("the run");
-            finished
+        let finished = beside_others(self.cpus(), "the run", || {
+            let (group, captured) = self.start(configure);
+            meanwhile(&group);
+            Finished::new(group.wait(), captured.take())
         });
         self.check(&finished);
         finished
@@ -204,15 +199,10 @@ impl Run {
     /// As [`Run::go`].
     #[must_use]
     pub fn go_beside(&self, other: &Run) -> (Finished, Finished) {
-        let finished = alone(|| {
-            let before = Footprint::now();
-            let finished = {
-                let (first, second) = (self.start(|_| {}), other.start(|_| {}));
-                let second = Finished::new(second.0.wait(), second.1.take());
-                (Finished::new(first.0.wait(), first.1.take()), second)
-            };
-            before.check_nothing_new("the two runs");
-            finished
+        let finished = alone_and_tidy("the two runs", || {
+            let (first, second) = (self.start(|_| {}), other.start(|_| {}));
+            let second = Finished::new(second.0.wait(), second.1.take());
+            (Finished::new(first.0.wait(), first.1.take()), second)
         });
         self.check(&finished.0);
         other.check(&finished.1);
@@ -224,11 +214,7 @@ impl Run {
     /// # Panics
     /// As [`Run::go`].
     pub fn abandon(&self) {
-        alone(|| {
-            let before = Footprint::now();
-            drop(self.start(|_| {}));
-            before.check_nothing_new("the abandoned run");
-        });
+        alone_and_tidy("the abandoned run", || drop(self.start(|_| {})));
     }
 
     /// Tries to start what can't be run.
@@ -246,16 +232,13 @@ impl Run {
     /// As [`Run::refusal`].
     #[must_use]
     pub fn refusal_with(&self, configure: impl FnOnce(&mut GroupConfig)) -> VmmError {
-        alone(|| {
-            let before = Footprint::now();
+        alone_and_tidy("the refused run", || {
             let mut config = self.config(Arc::new(Captured::default()));
             configure(&mut config);
-            let error = match Group::start(config) {
+            match Group::start(config) {
                 Ok(_) => panic!("{} starts, although it must not", self.path.display()),
                 Err(error) => error,
-            };
-            before.check_nothing_new("the refused run");
-            error
+            }
         })
     }
 
@@ -298,7 +281,9 @@ impl Run {
                 user: self.users.get(&guest).copied(),
             });
         }
-        alone(|| native::run(&copies, self.timeout))
+        beside_others(copies.len(), "the run on the host", || {
+            native::run(&copies, self.timeout)
+        })
     }
 
     /// Runs it in guests and on the host: each copy must write the same and end the same.
@@ -328,6 +313,10 @@ impl Run {
             );
         }
         finished
+    }
+
+    fn cpus(&self) -> usize {
+        (self.guests * self.vcpus) as usize
     }
 
     fn copies(&self) -> impl Iterator<Item = (u32, u32)> + '_ {

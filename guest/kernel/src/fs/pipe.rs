@@ -164,6 +164,8 @@ pub struct Pipes {
     pipes: &'static mut [Pipe],
     /// How many have been made.
     made: u64,
+    /// How many there are.
+    live: u64,
 }
 
 impl Pipes {
@@ -171,6 +173,7 @@ impl Pipes {
         Pipes {
             pipes: &mut [],
             made: 0,
+            live: 0,
         }
     }
 
@@ -184,10 +187,7 @@ impl Pipes {
 
     /// How many there are.
     pub fn live(&self) -> u64 {
-        self.pipes
-            .iter()
-            .filter(|pipe| pipe.readers > 0 || pipe.writers > 0)
-            .count() as u64
+        self.live
     }
 
     /// The pipe of this number.
@@ -211,6 +211,7 @@ impl Pipes {
             .position(|pipe| pipe.readers == 0 && pipe.writers == 0)
             .ok_or(Errno::ENFILE)?;
         self.made += 1;
+        self.live += 1;
         self.pipes[number] = Pipe {
             readers: 1,
             writers: 1,
@@ -231,6 +232,9 @@ impl Pipes {
             // Nobody will read them.
             while let Some((_, len)) = pipe.next() {
                 pipe.consumed(frames, len);
+            }
+            if pipe.writers == 0 {
+                self.live -= 1;
             }
         }
     }
