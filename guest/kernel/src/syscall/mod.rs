@@ -66,7 +66,7 @@ use credentials::Ids;
 use file::transfer::{self, Direction};
 use file::{
     advice, attribute, copy, descriptor, epoll, event, listing, lock, memfd, name, object, open, pipe, poll,
-    random, timerfd,
+    random, timerfd, times,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -371,7 +371,7 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::KILL => kill::kill(call).into(),
         number::UNAME => identity::uname(call).into(),
         number::SHMDT => shm::detach(call).into(),
-        number::SENDFILE => transfer::sendfile(call),
+        number::SENDFILE => copy::sendfile(call),
         number::FCNTL => descriptor::fcntl(call),
         number::FLOCK => lock::flock(call),
         number::FSYNC | number::FDATASYNC => attribute::fsync(call).into(),
@@ -416,9 +416,9 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::READAHEAD => advice::readahead(call).into(),
         number::COPY_FILE_RANGE => copy::copy_file_range(call).into(),
         number::MEMFD_CREATE => memfd::memfd_create(call).into(),
-        number::UTIME => attribute::utime(call).into(),
-        number::UTIMES => attribute::utimes(call).into(),
-        number::FUTIMESAT => attribute::futimesat(call).into(),
+        number::UTIME => times::utime(call).into(),
+        number::UTIMES => times::utimes(call).into(),
+        number::FUTIMESAT => times::futimesat(call).into(),
         number::SYNC => attribute::sync(call).into(),
         number::GETDENTS64 => listing::getdents64(call).into(),
         number::GETTIMEOFDAY => time::gettimeofday(call).into(),
@@ -468,7 +468,7 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::FACCESSAT => attribute::faccessat(call).into(),
         number::PSELECT6 => poll::pselect6(call),
         number::PPOLL => poll::ppoll(call),
-        number::UTIMENSAT => attribute::utimensat(call).into(),
+        number::UTIMENSAT => times::utimensat(call).into(),
         number::FALLOCATE => object::or_wait(call, attribute::fallocate),
         number::DUP3 => descriptor::dup3(call).into(),
         number::PIPE2 => pipe::pipe2(call).into(),

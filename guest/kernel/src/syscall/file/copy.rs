@@ -1,16 +1,19 @@
-//! copy_file_range(2): bytes from one regular file to another.
+//! sendfile and copy_file_range: bytes from a regular file, to whatever can be written to or to another one.
 
 use super::content::{self, Sent};
 use super::open_file;
-use super::transfer::{MOST_SENT, size_of_file};
+use super::transfer::size_of_file;
 use crate::fs::FileId;
 use crate::fs::inode::Kind;
 use crate::fs::open::{O_APPEND, O_PATH, OpenFile, What};
 use crate::mm::contents::MOST_BYTES;
 use crate::process::limits;
 use crate::process::signal::SIGXFSZ;
-use crate::syscall::Call;
+use crate::syscall::{Attempt, Call, Reply};
 use abi::Errno;
+
+/// Most bytes one sendfile moves: page by page, which is slow where ring 0 is emulated.
+const MOST_SENT: u64 = 16 << 20;
 
 /// One side: the open file, and where in it.
 struct Side {
@@ -133,4 +136,75 @@ pub fn copy_file_range(call: &mut Call<'_>) -> Result<u64, Errno> {
         super::transfer::written(call, file);
     }
     Ok(copied)
+}
+
+/// sendfile(2): from a regular file, to whatever bytes can be written to.
+pub fn sendfile(call: &mut Call<'_>) -> Reply {
+    let [to, from, offset_at, len, ..] = call.args;
+    let prepared = prepare_sendfile(call, to, from, offset_at);
+    let (number, file, offset) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => return Reply::Error(error),
+    };
+    let skip = if call.attempt == Attempt::Again {
+        call.task().moved
+    } else {
+        0
+    };
+    let left = size_of_file(call, file).saturating_sub(offset);
+    let len = len.min(left).min(MOST_SENT);
+    let sent = content::send(call, file, offset, len, skip, to);
+    match sent {
+        Ok(Sent::Waits) => Reply::Parked,
+        Ok(Sent::Bytes(sent)) => move_source(call, number, offset_at, offset + sent)
+            .map(|()| sent)
+            .into(),
+        Err(error) => Reply::Error(error),
+    }
+}
+
+/// The next bytes of what sendfile has read from are at `offset`.
+pub fn move_source(call: &mut Call<'_>, number: u16, offset_at: u64, offset: u64) -> Result<(), Errno> {
+    if offset_at == 0 {
+        call.kernel.files.open.get_mut(number).offset = offset;
+        return Ok(());
+    }
+    call.write(offset_at, &offset)
+}
+
+/// What sendfile is asked for: the open file it reads from, which file that is, and where in it.
+///
+/// # Errors
+/// As sendfile(2).
+pub fn prepare_sendfile(
+    call: &mut Call<'_>,
+    to: u64,
+    from: u64,
+    offset_at: u64,
+) -> Result<(u16, FileId, u64), Errno> {
+    let (number, source) = open_file(call, from)?;
+    if !source.can_read() {
+        return Err(Errno::EBADF);
+    }
+    let offset = if offset_at == 0 {
+        source.offset
+    } else {
+        call.read(offset_at)?
+    };
+    if (offset as i64) < 0 {
+        return Err(Errno::EINVAL);
+    }
+    let (_, target) = open_file(call, to)?;
+    if !target.can_write() {
+        return Err(Errno::EBADF);
+    }
+    if target.flags & O_APPEND != 0 {
+        return Err(Errno::EINVAL);
+    }
+    match source.what {
+        What::File(file) if call.kernel.files.inodes.get(file).kind == Kind::Regular => {
+            Ok((number, file, offset))
+        }
+        _ => Err(Errno::EINVAL),
+    }
 }

@@ -5,11 +5,12 @@
 //! | `path` | from a program's path to what it names |
 //! | `open` | open, creat, close |
 //! | `name` | link, symlink, unlink, rename, mkdir, rmdir, readlink, getcwd, chdir |
-//! | `attribute` | stat, access, chmod, chown, utimensat, statfs, truncate |
+//! | `attribute` | stat, access, chmod, chown, statfs, truncate |
+//! | `times` | utimensat and its kin |
 //! | `descriptor` | dup, fcntl, ioctl |
 //! | `lock` | fcntl's locks, flock |
 //! | `listing` | getdents64 |
-//! | `transfer` | read, write and their kin, lseek, sendfile |
+//! | `transfer` | read, write and their kin, lseek |
 //! | `content` | bytes between programs and files |
 //! | `object` | bytes between programs and files in `/dev/shm`, which are the group's |
 //! | `stdio` | bytes between programs and the command's stdin, stdout and stderr |
@@ -18,7 +19,7 @@
 //! | `poll`, `epoll` | poll, select, epoll |
 //! | `random` | random bytes |
 //! | `memfd` | memfd_create, seals |
-//! | `copy` | copy_file_range |
+//! | `copy` | sendfile, copy_file_range |
 //! | `event`, `timerfd` | eventfd, signalfd, timerfd |
 //! | `advice` | posix_fadvise, readahead, sync_file_range, syncfs |
 
@@ -42,6 +43,7 @@ pub mod procfs;
 pub mod random;
 pub mod stdio;
 pub mod timerfd;
+pub mod times;
 pub mod transfer;
 
 use super::Call;

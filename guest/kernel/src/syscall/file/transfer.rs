@@ -1,7 +1,8 @@
-//! read and write in all their forms, lseek, sendfile: which bytes of a program go where is decided here, and the
+//! read and write in all their forms, lseek: which bytes of a program go where is decided here, and the
 //! files beside this one move them.
 
 use super::content::Region;
+use super::copy::{move_source, prepare_sendfile};
 use super::{content, event, object, open_file, pipe, procfs, random, stdio, timerfd};
 use crate::fs::FileId;
 use crate::fs::device::Device;
@@ -10,7 +11,7 @@ use crate::fs::open::{O_APPEND, O_NOATIME, OpenFile, What};
 use crate::mm::contents::MOST_BYTES;
 use crate::process::limits;
 use crate::process::signal::SIGXFSZ;
-use crate::syscall::{Attempt, Call, Reply, number};
+use crate::syscall::{Call, Reply, number};
 use crate::time;
 use abi::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -18,8 +19,6 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 /// Most bytes one call moves (Linux's MAX_RW_COUNT).
 pub const MOST: u64 = 0x7fff_f000;
 const MOST_VECTORS: u64 = 1024;
-/// Most bytes one sendfile moves: page by page, which is slow where ring 0 is emulated.
-pub const MOST_SENT: u64 = 16 << 20;
 /// How many vectors of an array are kept at hand.
 const AT_HAND: usize = 8;
 /// How old the time of the last read may be before it is set again although nothing was written (mount(8), relatime).
@@ -584,31 +583,6 @@ pub fn lseek(call: &mut Call<'_>) -> Result<u64, Errno> {
     Ok(new as u64)
 }
 
-/// sendfile(2): from a regular file, to whatever bytes can be written to.
-pub fn sendfile(call: &mut Call<'_>) -> Reply {
-    let [to, from, offset_at, len, ..] = call.args;
-    let prepared = prepare_sendfile(call, to, from, offset_at);
-    let (number, file, offset) = match prepared {
-        Ok(prepared) => prepared,
-        Err(error) => return Reply::Error(error),
-    };
-    let skip = if call.attempt == Attempt::Again {
-        call.task().moved
-    } else {
-        0
-    };
-    let left = size_of_file(call, file).saturating_sub(offset);
-    let len = len.min(left).min(MOST_SENT);
-    let sent = content::send(call, file, offset, len, skip, to);
-    match sent {
-        Ok(content::Sent::Waits) => Reply::Parked,
-        Ok(content::Sent::Bytes(sent)) => move_source(call, number, offset_at, offset + sent)
-            .map(|()| sent)
-            .into(),
-        Err(error) => Reply::Error(error),
-    }
-}
-
 /// A signal has ended the wait of call `which`: how many bytes it has moved, if any; then that is its result.
 pub fn interrupted(call: &mut Call<'_>, which: u64) -> Option<u64> {
     let moved = match which {
@@ -624,46 +598,4 @@ pub fn interrupted(call: &mut Call<'_>, which: u64) -> Option<u64> {
         move_source(call, number, offset_at, offset + moved).ok()?;
     }
     Some(moved)
-}
-
-/// The next bytes of what sendfile has read from are at `offset`.
-fn move_source(call: &mut Call<'_>, number: u16, offset_at: u64, offset: u64) -> Result<(), Errno> {
-    if offset_at == 0 {
-        call.kernel.files.open.get_mut(number).offset = offset;
-        return Ok(());
-    }
-    call.write(offset_at, &offset)
-}
-
-fn prepare_sendfile(
-    call: &mut Call<'_>,
-    to: u64,
-    from: u64,
-    offset_at: u64,
-) -> Result<(u16, FileId, u64), Errno> {
-    let (number, source) = open_file(call, from)?;
-    if !source.can_read() {
-        return Err(Errno::EBADF);
-    }
-    let offset = if offset_at == 0 {
-        source.offset
-    } else {
-        call.read(offset_at)?
-    };
-    if (offset as i64) < 0 {
-        return Err(Errno::EINVAL);
-    }
-    let (_, target) = open_file(call, to)?;
-    if !target.can_write() {
-        return Err(Errno::EBADF);
-    }
-    if target.flags & O_APPEND != 0 {
-        return Err(Errno::EINVAL);
-    }
-    match source.what {
-        What::File(file) if call.kernel.files.inodes.get(file).kind == Kind::Regular => {
-            Ok((number, file, offset))
-        }
-        _ => Err(Errno::EINVAL),
-    }
 }
