@@ -141,11 +141,13 @@ pub fn attach(call: &mut Call<'_>) -> Result<u64, Errno> {
     });
     match mapped {
         Ok(address) => {
-            call.with_space(|space, memory, world| {
-                if !space.locks_new().is_empty() {
-                    let _ = space.fill_range(memory, world, address, address.add(segment.mapped_size()));
-                }
-            });
+            let space = call.task().space;
+            if !call.kernel.spaces[space].locks_new().is_empty() {
+                let end = address.add(segment.mapped_size());
+                call.with_space(|space, memory, world| {
+                    let _ = space.fill_range(memory, world, address, end);
+                });
+            }
             Ok(address.get())
         }
         Err(error) => {

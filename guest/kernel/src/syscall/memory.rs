@@ -100,12 +100,14 @@ pub fn mmap(call: &mut Call<'_>) -> Result<u64, Errno> {
 
 /// Makes the pages of a new mapping if `flags` (of mmap) or a mlockall say so, as far as they can be made.
 fn fill_new(call: &mut Call<'_>, start: u64, len: u64, flags: u64) {
+    let space = call.task().space;
+    let asked = flags & MAP_LOCKED != 0 || flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE;
+    if !asked && call.kernel.spaces[space].locks_new().is_empty() {
+        return;
+    }
+    let end = GuestVirt::new(start.saturating_add(len).next_multiple_of(PAGE_SIZE));
     call.with_space(|space, memory, world| {
-        let asked = flags & MAP_LOCKED != 0 || flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE;
-        if asked || !space.locks_new().is_empty() {
-            let end = GuestVirt::new(start.saturating_add(len).next_multiple_of(PAGE_SIZE));
-            let _ = space.fill_range(memory, world, GuestVirt::new(start), end);
-        }
+        let _ = space.fill_range(memory, world, GuestVirt::new(start), end);
     });
 }
 
