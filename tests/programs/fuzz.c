@@ -70,7 +70,10 @@ static const short favourites[] = {SYS_read, SYS_write, SYS_open, SYS_close, SYS
     SYS_creat, SYS_lstat, SYS_fstat, SYS_statx, SYS_preadv, SYS_pwritev, SYS_pwrite64, SYS_preadv2, SYS_pwritev2, SYS_access, SYS_faccessat, SYS_pipe, SYS_pipe2, SYS_dup, SYS_dup2, SYS_dup3,
     SYS_fcntl, SYS_flock, SYS_ftruncate, SYS_truncate, SYS_fallocate, SYS_getdents64, SYS_getcwd, SYS_chdir, SYS_fchdir, SYS_rename, SYS_renameat2, SYS_mkdir, SYS_rmdir, SYS_link, SYS_unlink, SYS_unlinkat, SYS_symlink,
     SYS_chmod, SYS_fchmod, SYS_chown, SYS_fchown, SYS_utimensat, SYS_umask, SYS_mknod, SYS_statfs, SYS_fstatfs, SYS_fsync, SYS_msync, SYS_mmap, SYS_mmap, SYS_openat, SYS_open, SYS_open, SYS_sendfile, SYS_select, SYS_pselect6,
-    SYS_ppoll, SYS_ioctl, SYS_close_range, SYS_timer_gettime, SYS_timer_getoverrun, SYS_timer_delete, SYS_sigaltstack, SYS_rt_sigaction, SYS_rt_sigprocmask};
+    SYS_ppoll, SYS_ioctl, SYS_close_range, SYS_timer_gettime, SYS_timer_getoverrun, SYS_timer_delete, SYS_sigaltstack, SYS_rt_sigaction, SYS_rt_sigprocmask,
+    SYS_mlock, SYS_mlock2, SYS_munlock, SYS_mlockall, SYS_munlockall, SYS_mincore, SYS_remap_file_pages, SYS_remap_file_pages, SYS_getpriority, SYS_setpriority, SYS_personality, SYS_capget, SYS_capset, SYS_prctl, SYS_prctl,
+    SYS_utime, SYS_utimes, SYS_futimesat, SYS_fadvise64, SYS_readahead, SYS_sync_file_range, SYS_syncfs, SYS_copy_file_range, SYS_memfd_create, SYS_eventfd, SYS_eventfd2, SYS_signalfd4, SYS_timerfd_create, SYS_timerfd_settime,
+    SYS_timerfd_gettime, SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_ctl, SYS_epoll_wait, SYS_epoll_pwait};
 
 /* The end of a process whose registers may be anything. */
 void landing(void);
@@ -138,9 +141,14 @@ static void storm(void) {
         long number = random_bits() % 4 ? favourites[random_bits() % (sizeof favourites / sizeof *favourites)] : random_bits() % 470;
         if (random_bits() % 200 == 0) number = (long)argument();
         if (number == SYS_shmget && random_bits() % 4) a[1] %= 1 << 20, a[0] = 0x4000 + a[0] % 16, a[2] |= IPC_CREAT;
-        if ((number == SYS_nanosleep || number == SYS_clock_nanosleep || number == SYS_futex || number == SYS_pause || number == SYS_rt_sigsuspend || number == SYS_rt_sigtimedwait || number == SYS_poll || number == SYS_ppoll || number == SYS_select || number == SYS_pselect6 || number == SYS_flock) && random_bits() % 8) continue;
+        if ((number == SYS_nanosleep || number == SYS_clock_nanosleep || number == SYS_futex || number == SYS_pause || number == SYS_rt_sigsuspend || number == SYS_rt_sigtimedwait || number == SYS_poll || number == SYS_ppoll || number == SYS_select || number == SYS_pselect6 || number == SYS_flock || number == SYS_epoll_wait || number == SYS_epoll_pwait) && random_bits() % 8) continue;
         /* Often what makes sense. */
         if (number == SYS_open && random_bits() % 4) a[0] = (unsigned long)text_page + 320 + random_bits() % 12 * 64, a[1] |= random_bits() % 2 ? O_CREAT | O_RDWR : 0;
+        if (number == SYS_remap_file_pages && random_bits() % 2) a[1] %= 1 << 16, a[2] = 0, a[3] %= 64;
+        if (number == SYS_prctl && random_bits() % 2) a[0] %= 48, a[1] %= 64;
+        if (number == SYS_epoll_ctl && random_bits() % 2) a[0] = 3 + a[0] % 8, a[1] = 1 + a[1] % 3, a[2] = random_bits() % 12;
+        if (number == SYS_fcntl && random_bits() % 8 == 0) a[0] = 3 + a[0] % 8, a[1] = 1033, a[2] %= 64;
+        if ((number == SYS_eventfd2 || number == SYS_memfd_create || number == SYS_timerfd_create || number == SYS_epoll_create1) && random_bits() % 2) a[0] = number == SYS_memfd_create ? (unsigned long)text_page : number == SYS_epoll_create1 ? 0 : a[0] % 2, a[1] %= 4;
         if ((number == SYS_ftruncate || number == SYS_lseek) && random_bits() % 2) a[1] %= 1 << 20;
         if (number == SYS_mmap && random_bits() % 2) a[1] %= 1 << 16, a[3] = (a[3] & 0x13) | 1 << random_bits() % 2, a[4] = 3 + random_bits() % 4, a[5] = a[5] % 8 * PAGE;
         if (excused(number, a)) continue;

@@ -92,7 +92,11 @@ fn rooms(call: &mut Call<'_>, at: Option<u64>, flags: u32) -> [(u64, Errno); 2] 
         let second = match space.can_attach(memory, place) {
             Ok(()) => {
                 let replaced = start.filter(|_| replaces);
-                (space.may_attach(memory, replaced), Errno::ENOMEM)
+                let most = space.may_attach(memory, replaced);
+                match space.lockable(memory) {
+                    lockable if lockable < most => (lockable, Errno::EAGAIN),
+                    _ => (most, Errno::ENOMEM),
+                }
             }
             Err(errno) => (0, errno),
         };
@@ -136,7 +140,16 @@ pub fn attach(call: &mut Call<'_>) -> Result<u64, Errno> {
         at => space.attach(memory, world, at, segment, prot),
     });
     match mapped {
-        Ok(address) => Ok(address.get()),
+        Ok(address) => {
+            let space = call.task().space;
+            if !call.kernel.spaces[space].locks_new().is_empty() {
+                let end = address.add(segment.mapped_size());
+                call.with_space(|space, memory, world| {
+                    let _ = space.fill_range(memory, world, address, end);
+                });
+            }
+            Ok(address.get())
+        }
         Err(error) => {
             // Counted, but not mapped: undo.
             let who = call.requester();

@@ -1,13 +1,13 @@
 //! [`Timers`]: the guest's timers, which send signals, and for each vCPU a list of those it ends, by deadline.
 //!
 //! One for each process is setitimer(2)'s ITIMER_REAL, by the process's number; the others are given out by
-//! timer_create(2) and linked from their process. What happens when one expires is in [`crate::process::alarm`]; this is
+//! timer_create(2) and linked from their process, or by timerfd_create(2) and found by their open file. What happens when one expires is in [`crate::process::alarm`]; this is
 //! the table and the lists, which know neither signals nor time.
 
 use crate::arch::lent::Reserve;
 use abi::{MAX_TASKS, MAX_VCPUS};
 
-/// Timers of timer_create(2).
+/// Timers of timer_create(2) and timerfd_create(2).
 const MADE: usize = 256;
 const ALL: usize = MAX_TASKS + MADE;
 const _: () = assert!(ALL < NONE as usize);
@@ -25,6 +25,8 @@ pub enum Notify {
     Process,
     /// The thread with this id.
     Thread(u32),
+    /// Whoever reads it (timerfd_create(2)).
+    Readers,
 }
 
 /// One timer.

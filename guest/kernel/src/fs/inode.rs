@@ -6,6 +6,7 @@
 
 use super::FileId;
 use super::device::Device;
+use super::seal::Seals;
 #[cfg(target_os = "none")]
 use crate::arch::lent::Reserve;
 use crate::mm::contents::MOST_FILES;
@@ -130,6 +131,8 @@ pub struct Inode {
     pub object: u64,
     /// It was made without a name, and may be given one (O_TMPFILE).
     pub linkable: bool,
+    /// What can never be done to it again, if it was made by memfd_create(2). Other files have no seals and get none.
+    pub seals: Option<Seals>,
     /// One of the names that lead to it; or the last one it had; or 0.
     pub name: u16,
     /// Next in a list: of those with the same hash of `number`, or of free slots.
@@ -164,6 +167,7 @@ static ROOM: Reserve<[Inode; MOST_FILES]> = Reserve::new(
             },
             object: 0,
             linkable: false,
+            seals: None,
             name: 0,
             next: 0,
             next_orphan: 0,

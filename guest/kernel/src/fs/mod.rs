@@ -13,6 +13,8 @@
 //! | [`lock`] | locks on files |
 //! | [`object`] | `/dev/shm`, whose files are the group's |
 //! | [`pipe`] | pipes |
+//! | [`epoll`] | what is watched |
+//! | [`seal`] | what can never be done to a file again |
 //! | [`device`] | `/dev/null` and its kin |
 //! | `shown` | files that areas show: mappings follow their pages |
 //! | [`proc`] | the names in `/proc`, and their texts |
@@ -36,6 +38,7 @@
 
 pub mod descriptor;
 pub mod device;
+pub mod epoll;
 pub mod inode;
 pub mod lock;
 pub mod mount;
@@ -45,6 +48,7 @@ pub mod open;
 pub mod permission;
 pub mod pipe;
 pub mod proc;
+pub mod seal;
 mod shown;
 pub mod stat;
 #[cfg(test)]
@@ -54,6 +58,7 @@ pub mod walk;
 
 pub use crate::mm::FileId;
 
+use epoll::Sets;
 use inode::Inodes;
 use lock::Locks;
 use names::Names;
@@ -93,6 +98,10 @@ pub struct Files {
     pub locks: Locks,
     /// Pipes.
     pub pipes: Pipes,
+    /// What epoll watches.
+    pub epolls: Sets,
+    /// How many open files read signals.
+    pub signal_readers: u32,
     /// Whether the tree has been made.
     mounted: bool,
     /// The directory in whose place `/proc` is.
@@ -114,6 +123,8 @@ impl Files {
             open: OpenFiles::empty(),
             locks: Locks::empty(),
             pipes: Pipes::empty(),
+            epolls: Sets::empty(),
+            signal_readers: 0,
             mounted: false,
             proc: inode::NONE,
             sys: inode::NONE,
@@ -145,6 +156,7 @@ impl Files {
             + u64::from(self.open.live())
             + u64::from(self.locks.live())
             + self.pipes.live()
+            + self.epolls.live()
     }
 
     /// Takes the room for the tables. Once.
@@ -153,5 +165,6 @@ impl Files {
         self.names.init();
         self.open.init();
         self.pipes.init();
+        self.epolls.init();
     }
 }

@@ -60,6 +60,30 @@ pub enum What {
     Reader(u16),
     /// A pipe's end for writing.
     Writer(u16),
+    /// A number that is written to and read (eventfd(2)): the open file's `offset`.
+    Counter {
+        /// It is read one by one.
+        semaphore: bool,
+    },
+    /// A timer of this number (timerfd_create(2)).
+    Timer(u16),
+    /// Signals of whoever reads them (signalfd(2)): those in the set that the open file's `offset` is.
+    Signals,
+    /// What epoll(7) watches, by number.
+    Epoll(u16),
+}
+
+impl What {
+    /// What it is called that has no name at all.
+    pub const fn anonymous(self) -> Option<&'static [u8]> {
+        match self {
+            What::Counter { .. } => Some(b"anon_inode:[eventfd]"),
+            What::Timer(_) => Some(b"anon_inode:[timerfd]"),
+            What::Signals => Some(b"anon_inode:[signalfd]"),
+            What::Epoll(_) => Some(b"anon_inode:[eventpoll]"),
+            _ => None,
+        }
+    }
 }
 
 /// An open file.
@@ -75,10 +99,16 @@ pub struct OpenFile {
     pub offset: u64,
     /// Of something in `/proc`: what has been made of its text and not been read.
     pub kept: Kept,
+    /// How often something to read has come, for those who want to know of each time (epoll's EPOLLET).
+    pub arrived: u32,
+    /// How often room to write has.
+    pub freed: u32,
 }
 
 impl OpenFile {
     const FREE: OpenFile = OpenFile {
+        arrived: 0,
+        freed: 0,
         what: What::Stdio(0),
         flags: 0,
         users: 0,
@@ -140,8 +170,7 @@ impl OpenFiles {
                 what: What::Stdio(number as u8),
                 flags: if number == 0 { O_RDONLY } else { O_WRONLY },
                 users: 0,
-                offset: 0,
-                kept: Kept::NOTHING,
+                ..OpenFile::FREE
             };
         }
         self.used = STDIO.len() as u16;
@@ -150,6 +179,11 @@ impl OpenFiles {
     /// How many there are beside those of [`STDIO`].
     pub fn live(&self) -> u16 {
         self.live
+    }
+
+    /// Whether there can't be one more.
+    pub fn is_full(&self) -> bool {
+        usize::from(self.free) == MOST_OPEN && usize::from(self.used) == MOST_OPEN
     }
 
     /// The open file of this number.
@@ -183,8 +217,7 @@ impl OpenFiles {
             what,
             flags,
             users: 1,
-            offset: 0,
-            kept: Kept::NOTHING,
+            ..OpenFile::FREE
         };
         self.live += 1;
         Ok(number)

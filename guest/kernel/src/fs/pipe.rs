@@ -45,6 +45,10 @@ pub struct Pipe {
     pub number: u64,
     /// When it was made.
     pub born: u64,
+    /// How often something to read has come, or the last writer gone (epoll's EPOLLET).
+    pub arrived: u32,
+    /// How often room has come, or the last reader gone.
+    pub freed: u32,
 }
 
 impl Pipe {
@@ -62,6 +66,8 @@ impl Pipe {
         gid: 0,
         number: 0,
         born: 0,
+        arrived: 0,
+        freed: 0,
     };
 
     /// Whether there is nothing to read.
@@ -104,6 +110,7 @@ impl Pipe {
         if let Some(last) = self.last() {
             last.len += len as u16;
         }
+        self.arrived = self.arrived.wrapping_add(1);
     }
 
     /// A page with `len` bytes from its start on, taken from the frames, comes last. It must not be full.
@@ -115,6 +122,7 @@ impl Pipe {
             len: len as u16,
         };
         self.count += 1;
+        self.arrived = self.arrived.wrapping_add(1);
     }
 
     /// The bytes that come next: where they are, and how many lie there.
@@ -130,6 +138,9 @@ impl Pipe {
         slot.len -= len as u16;
         if slot.len == 0 {
             frames.give_back(page_run(slot.page));
+            self.freed = self
+                .freed
+                .wrapping_add(u32::from(usize::from(self.count) == SLOTS));
             self.first = (self.first + 1) % SLOTS as u8;
             self.count -= 1;
         }
@@ -216,6 +227,7 @@ impl Pipes {
     /// An end has been closed: `readers` or `writers` have been counted down. With the last one the pages go.
     pub fn closed(&mut self, frames: &mut Frames, number: u16) {
         let pipe = self.get_mut(number);
+        (pipe.arrived, pipe.freed) = (pipe.arrived.wrapping_add(1), pipe.freed.wrapping_add(1));
         if pipe.readers == 0 {
             // Nobody will read them.
             while let Some((_, len)) = pipe.next() {

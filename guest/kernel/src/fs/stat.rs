@@ -109,6 +109,16 @@ impl Files {
 }
 
 impl Status {
+    /// Of what is open without being a file of any kind.
+    pub fn anonymous(tree: u64) -> Status {
+        Status {
+            number: 1,
+            links: 1,
+            mode: 0o600,
+            ..Status::new(Device::Pipes, tree)
+        }
+    }
+
     fn new(device: Device, tree: u64) -> Status {
         Status {
             device: tree as u32 + device as u32,

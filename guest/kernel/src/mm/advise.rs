@@ -38,7 +38,7 @@ impl AddressSpace {
     /// taken and has no effect.
     ///
     /// # Errors
-    /// EINVAL for a crooked range or unknown advice, ENOMEM where nothing is mapped (the rest has been dealt
+    /// EINVAL for a crooked range or unknown advice, and to take away what is locked, ENOMEM where nothing is mapped (the rest has been dealt
     /// with, as in Linux), EAGAIN if an area or a table is missing; what the broker says to a split of an attach.
     pub fn advise(
         &mut self,
@@ -68,7 +68,11 @@ impl AddressSpace {
             gaps |= area.start > at;
             let from = area.start.max(at);
             at = area.end.min(end);
+            let locked = area.advice.contains(Advice::LOCKED);
             match advice {
+                MADV_DONTNEED | MADV_FREE | MADV_REMOVE | MADV_COLD | MADV_PAGEOUT if locked => {
+                    return Err(Errno::EINVAL);
+                }
                 MADV_FREE | MADV_WIPEONFORK if area.backing != Backing::Anonymous => {
                     return Err(Errno::EINVAL);
                 }

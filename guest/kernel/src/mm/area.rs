@@ -136,6 +136,8 @@ pub enum Backing {
         /// Which memory: the number of the area's first byte among all such bytes there have ever been. By it a word is
         /// known to all who share it, and to nobody else, whatever becomes of the frame.
         byte: u64,
+        /// The number of the memory's first byte.
+        first: u64,
         /// How many bytes from the area's start on there are: no more than when it was mapped, for how long the area may
         /// be. What comes after is SIGBUS.
         len: u64,
@@ -148,8 +150,9 @@ impl Backing {
     pub fn advanced(self, by: u64) -> Backing {
         match self {
             Backing::Anonymous => self,
-            Backing::SharedAnonymous { byte, len } => Backing::SharedAnonymous {
+            Backing::SharedAnonymous { byte, first, len } => Backing::SharedAnonymous {
                 byte: byte + by,
+                first,
                 len: len.saturating_sub(by),
             },
             Backing::Image { phys, len } => Backing::Image {
@@ -169,9 +172,9 @@ impl Backing {
 }
 
 bitflags! {
-    /// What madvise(2) has said of an area. Areas with different advice are different areas, as Linux has it.
+    /// What madvise(2) and mlock(2) have said of an area. Areas with different advice are different areas, as Linux has it.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct Advice: u8 {
+    pub struct Advice: u16 {
         /// A forked child has a hole there (`MADV_DONTFORK`).
         const LEFT_OUT = 1;
         /// A forked child has zeros there (`MADV_WIPEONFORK`; private anonymous memory only).
@@ -188,7 +191,16 @@ bitflags! {
         const SMALL = 64;
         /// Nobody's advice: it is a stack, and grows down when what is below it is touched.
         const GROWS = 128;
+        /// Its pages are there and stay (mlock(2)). A child does not inherit it.
+        const LOCKED = 256;
+        /// As LOCKED, but only those that have been touched (`MLOCK_ONFAULT`).
+        const ON_FAULT = 512;
     }
+}
+
+impl Advice {
+    /// What mlock(2) says.
+    pub const LOCKS: Advice = Advice::LOCKED.union(Advice::ON_FAULT);
 }
 
 /// A range of addresses, page-aligned and not empty.

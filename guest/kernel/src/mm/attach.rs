@@ -1,7 +1,7 @@
 //! shmat and shmdt, the part that concerns one process: where a segment appears, and that it goes again.
 //! Keys, permissions and counts are the broker's; [`crate::arch::shm`] edits the tables.
 
-use super::area::{Advice, Area, Backing, Prot, SegmentRef};
+use super::area::{Area, Backing, Prot, SegmentRef};
 use super::shared::{self, Piece};
 use super::space::check_fixed;
 use super::unmap::errno;
@@ -128,7 +128,7 @@ impl AddressSpace {
             prot,
             may,
             backing: Backing::Segment(SegmentRef { attach, ..segment }),
-            advice: Advice::empty(),
+            advice: self.locks_new,
         };
         self.areas.insert(&mut mem.areas, area)?;
         self.map_fragment(mem, &area, &segment, start);

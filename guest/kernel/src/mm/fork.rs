@@ -7,11 +7,11 @@
 //! that are shown in place are shown in the child, too.
 
 use super::area::{Advice, Area, Backing};
-use super::fault::{AHEAD, Fault, has_plenty};
+use super::fault::{AHEAD, Access, Fault, has_plenty};
 use super::space::NEAR;
 use super::{AddressSpace, Memory, World};
 use abi::{Errno, LARGE_PAGE_SIZE, PAGE_SIZE};
-use paging::{Flush, GuestPhys, GuestVirt, Leaf, Rights, for_each_leaf, lookup};
+use paging::{Flush, GuestPhys, GuestVirt, Leaf, Rights, lookup};
 
 /// How many areas there are of the kinds that need a look before a fork.
 #[derive(Default)]
@@ -41,6 +41,7 @@ impl AddressSpace {
         child.data_of_file = self.data_of_file;
         child.lowest = self.lowest;
         child.limits = self.limits;
+        child.dumpable = self.dumpable;
         if let Err(error) = self.copy_areas(mem, world, &census, &mut child) {
             child.destroy(mem, world);
             return Err(error);
@@ -100,7 +101,7 @@ impl AddressSpace {
         let (mut page, end) = (area.start, area.backed_end());
         while page < end {
             let stop = page.add(4 * AHEAD * PAGE_SIZE).min(end);
-            page = self.first_missing(mem, page, stop);
+            page = self.first_without(mem, page, stop, Access::Read);
             if page < stop {
                 let found = self.walk(mem, page);
                 self.fault_anonymous(mem, world, area, page, &found)
@@ -108,18 +109,6 @@ impl AddressSpace {
             }
         }
         Ok(())
-    }
-
-    /// The first page in `[start, end)` without a leaf, or where the leaves end that cover all.
-    fn first_missing(&self, mem: &Memory, start: GuestVirt, end: GuestVirt) -> GuestVirt {
-        let mut next = start;
-        let pages = (end.get() - start.get()) / PAGE_SIZE;
-        for_each_leaf(&mem.frames, self.root, start, pages, |leaf| {
-            if leaf.virt <= next {
-                next = leaf.virt.add(leaf.size);
-            }
-        });
-        next
     }
 
     /// All or nothing.
@@ -157,6 +146,9 @@ impl AddressSpace {
                 child.areas.remove(&mut mem.areas, area.start);
                 left_out -= 1;
             }
+        }
+        if self.has_locked {
+            child.forget_locks(mem);
         }
         Ok(())
     }

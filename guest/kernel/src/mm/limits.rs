@@ -1,4 +1,4 @@
-//! How much memory a process may have: RLIMIT_AS, RLIMIT_DATA, RLIMIT_STACK. And the stack, which grows up to that.
+//! How much memory a process may have: RLIMIT_AS, RLIMIT_DATA, RLIMIT_STACK, RLIMIT_MEMLOCK. And the stack, which grows up to that.
 //!
 //! Counted is what is mapped, touched or not (Linux's `total_vm` and `data_vm`; `may_expand_vm` in `mm/vma.c`), by
 //! looking at all areas: only processes that have set a limit pay for it.
@@ -23,7 +23,12 @@ pub struct Limits {
     pub data: [u64; 2],
     /// Of a stack (RLIMIT_STACK).
     pub stack: u64,
+    /// Of what is locked (RLIMIT_MEMLOCK); not of root's.
+    pub locked: u64,
 }
+
+/// What may be locked by a process that has not said otherwise, in bytes.
+pub const USUALLY_LOCKED: u64 = 8 << 20;
 
 impl Limits {
     /// Those of a process that has not set any.
@@ -31,6 +36,7 @@ impl Limits {
         addresses: u64::MAX,
         data: [u64::MAX; 2],
         stack: stack::SIZE,
+        locked: USUALLY_LOCKED,
     };
 }
 
@@ -184,6 +190,9 @@ impl AddressSpace {
             };
             start.get() < below.end.get() + guard
         });
-        !near && self.may_have(mem, stack, stack.start.get() - start.get()).is_ok()
+        let more = stack.start.get() - start.get();
+        !near
+            && self.may_lock_more(mem, stack.advice, more).is_ok()
+            && self.may_have(mem, stack, more).is_ok()
     }
 }

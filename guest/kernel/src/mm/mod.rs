@@ -6,7 +6,8 @@
 //! | [`area`] | [`Area`](area::Area): a range of a program's addresses, what it allows and what is behind it |
 //! | [`tree`] | a process's areas in order, and free gaps between them |
 //! | [`space`] | [`AddressSpace`]: making and ending one, mmap, brk |
-//! | `unmap`, `protect`, `remap`, `advise` | munmap, mprotect, mremap, madvise |
+//! | `unmap`, `protect`, `remap`, `rearrange`, `advise` | munmap, mprotect, mremap, remap_file_pages, madvise |
+//! | [`residence`] | mincore, mlock: what is there, and stays |
 //! | `fault` | pages appear when they are touched |
 //! | [`limits`] | how much of it there may be, and how stacks grow |
 //! | `fork` | two processes share what they had in common, until one writes |
@@ -52,7 +53,9 @@ pub mod frames;
 mod limits;
 mod object;
 mod protect;
+mod rearrange;
 mod remap;
+pub mod residence;
 pub mod shared;
 pub mod space;
 #[cfg(test)]
@@ -69,7 +72,7 @@ pub use contents::FileId;
 pub use fault::{Access, Fault};
 pub use file::Taken;
 pub use frames::Frames;
-pub use limits::Limits;
+pub use limits::{Limits, USUALLY_LOCKED};
 pub use space::{AddressSpace, Placement};
 pub use tree::AreaPool;
 pub use usage::{Layout, MemoryUse};

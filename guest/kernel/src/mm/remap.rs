@@ -1,6 +1,6 @@
 //! mremap: a mapping shrinks, grows, or moves with its pages.
 
-use super::area::{Area, Backing, FilePart};
+use super::area::{Advice, Area, Backing, FilePart};
 use super::space::{affordable, check_fixed, page_up};
 use super::unmap::{announce, errno, retract};
 use super::{AddressSpace, Memory, Placement, World};
@@ -23,7 +23,7 @@ impl AddressSpace {
     ///
     /// # Errors
     /// EINVAL for crooked ranges and flags, EFAULT if the old range isn't one area's (but to move more than one is fine where nothing is resized and none is an attach), ENOMEM for no room,
-    /// memory, areas or tables, and what the broker says to a split of an attach. As in Linux, MREMAP_FIXED has
+    /// memory, areas or tables, EAGAIN for more than may be locked, and what the broker says to a split of an attach. As in Linux, MREMAP_FIXED has
     /// cleared the new range by then, and a mapping that was to become shorter is; of several areas some have moved.
     ///
     /// What shared memory grows by has nothing behind it: SIGBUS.
@@ -87,9 +87,15 @@ impl AddressSpace {
                     affordable(mem, &area.backing, area.prot, old_len)?;
                 }
             } else {
+                self.may_lock_more(mem, area.advice, new_len)?;
                 self.may_have(mem, &area, new_len)?;
             }
-            return self.second_place(mem, world, old, to, new_len);
+            let start = self.second_place(mem, world, old, to, new_len)?;
+            if keep && area.advice.contains(Advice::LOCKED) {
+                // What is locked has moved.
+                self.unlock(mem, world, old.get(), old_len)?;
+            }
+            return Ok(start);
         }
         if old_len.min(new_len) > area.end.get() - old.get() && (fixed || old_len < new_len) {
             return Err(Errno::EFAULT);
@@ -102,6 +108,7 @@ impl AddressSpace {
                 return Ok(old);
             }
         } else {
+            self.may_lock_more(mem, area.advice, new_len - old_len)?;
             if !area.is_shared() {
                 affordable(mem, &area.backing, area.prot, new_len - old_len)?;
             }
@@ -154,7 +161,7 @@ impl AddressSpace {
 
     /// Moves `old_len` bytes from `old` on, one area's at least as far as they are to stay, to `to`, where they become
     /// `new_len`. What is there goes first.
-    fn move_to(
+    pub(super) fn move_to(
         &mut self,
         mem: &mut Memory,
         world: &mut impl World,
@@ -183,7 +190,7 @@ impl AddressSpace {
 
     /// Gives `len` bytes of what is mapped at `old` a second place: what is shared is there, too; private pages are
     /// there from now on, and where they were it is as if they had never been touched.
-    fn second_place(
+    pub(super) fn second_place(
         &mut self,
         mem: &mut Memory,
         world: &mut impl World,
@@ -266,7 +273,7 @@ impl AddressSpace {
 
     /// The fragment that `area`, a part of an attach that moves, becomes part of, as in Linux: the one before if it
     /// continues that, else the one after, never both.
-    fn joins(&self, mem: &Memory, area: &Area) -> Option<Area> {
+    pub(super) fn joins(&self, mem: &Memory, area: &Area) -> Option<Area> {
         area.segment()?;
         let left = self.areas.ending_at(&mem.areas, area.start);
         let right = self.areas.find(&mem.areas, area.end);
@@ -276,7 +283,12 @@ impl AddressSpace {
     }
 
     /// Adds `area`, which has been moved, to the fragment that it joins, if there is one.
-    fn insert_moved(&mut self, mem: &mut Memory, area: Area, joined: Option<Area>) -> Result<(), Errno> {
+    pub(super) fn insert_moved(
+        &mut self,
+        mem: &mut Memory,
+        area: Area,
+        joined: Option<Area>,
+    ) -> Result<(), Errno> {
         let Some(other) = joined else {
             return self.insert(mem, area);
         };

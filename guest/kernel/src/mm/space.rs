@@ -57,6 +57,12 @@ pub struct AddressSpace {
     pub(super) brk: u64,
     pub(super) layout: Layout,
     pub(super) data_of_file: u64,
+    /// What new areas get of [`Advice::LOCKS`] (mlockall(2)).
+    pub(super) locks_new: Advice,
+    /// There are, or were, locked areas.
+    pub(super) has_locked: bool,
+    /// Whether others of its user may look at it (`PR_SET_DUMPABLE`): kept, without effect.
+    pub dumpable: bool,
     /// The vCPUs that have its tables loaded, a bit each. The scheduler keeps it.
     pub loaded: u32,
     /// Where the program may map what it gives an address to: as its credentials are.
@@ -115,6 +121,9 @@ impl AddressSpace {
             brk: 0,
             layout: Layout::default(),
             data_of_file: 0,
+            locks_new: Advice::empty(),
+            has_locked: false,
+            dumpable: true,
             loaded: 0,
             lowest: Lowest::MinAddr,
             limits: None,
@@ -173,7 +182,8 @@ impl AddressSpace {
     /// [`AddressSpace::protect`] may grant later.
     ///
     /// # Errors
-    /// EINVAL for no length or a crooked address, ENOMEM for no room, EEXIST and EPERM as mmap(2).
+    /// EINVAL for no length or a crooked address, ENOMEM for no room, EEXIST and EPERM as mmap(2); EAGAIN for more than may be
+    /// locked.
     #[expect(clippy::too_many_arguments, reason = "as many as mmap has")]
     pub fn map(
         &mut self,
@@ -223,6 +233,9 @@ impl AddressSpace {
         if matches!(at, Placement::FixedNoReplace(_)) && !self.is_free(mem, start, end) {
             return Err(Errno::EEXIST);
         }
+        let advice = advice | self.locks_new;
+        self.has_locked |= advice.contains(Advice::LOCKED);
+        self.may_lock_more(mem, advice, len)?;
         affordable(mem, &backing, prot, len)?;
         let area = Area {
             start,
@@ -294,6 +307,7 @@ impl AddressSpace {
         let prot = Prot::READ | Prot::WRITE;
         let len = new.get() - old.get();
         check_fixed(old, len, self.lowest)?;
+        self.may_lock_more(mem, self.locks_new, len)?;
         affordable(mem, &Backing::Anonymous, prot, len)?;
         // Linux keeps a page free above the break.
         if !self.is_free(mem, old, new.add(PAGE_SIZE)) {
@@ -306,7 +320,7 @@ impl AddressSpace {
             prot,
             may: Prot::all(),
             backing: Backing::Anonymous,
-            advice: Advice::empty(),
+            advice: self.locks_new,
         };
         self.may_have(mem, &area, len)?;
         self.insert(mem, area)

@@ -36,6 +36,8 @@ pub struct MemoryUse {
     pub data: u64,
     /// In the area of the stack.
     pub stack: u64,
+    /// In locked areas.
+    pub locked: u64,
 }
 
 impl AddressSpace {
@@ -75,7 +77,10 @@ impl AddressSpace {
 
     /// How much it has.
     pub fn memory_use(&self, mem: &Memory) -> MemoryUse {
-        let mut used = MemoryUse::default();
+        let mut used = MemoryUse {
+            locked: self.locked(mem),
+            ..MemoryUse::default()
+        };
         let stack = GuestVirt::new(self.layout.stack);
         self.areas.for_each(&mem.areas, |area| {
             let resident = self.resident(mem, area);

@@ -60,8 +60,12 @@ impl Kernel {
                 let _ = send::send(self, cpu, Target::Process(timer), &Info::kernel(SIGALRM));
                 continue;
             }
+            if entry.notify == Notify::Readers {
+                self.wake_pollers(cpu);
+                continue;
+            }
             let target = match entry.notify {
-                Notify::Nobody => None,
+                Notify::Nobody | Notify::Readers => None,
                 Notify::Process => Some(Target::Process(entry.process)),
                 Notify::Thread(id) => self
                     .find_task(id)

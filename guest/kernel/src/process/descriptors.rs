@@ -125,9 +125,11 @@ impl Kernel {
             }
         }
         let Kernel { files, memory, .. } = self;
-        let Some(open) = files.open.release(open) else {
+        let Some(gone) = files.open.release(open) else {
             return;
         };
+        files.epolls.forget(open);
+        let open = gone;
         match open.what {
             What::File(file) => {
                 if open.can_write() {
@@ -146,7 +148,13 @@ impl Kernel {
                 self.wake_pipe(cpu, pipe);
             }
             What::Proc(_) => open.kept.free(&mut memory.frames),
-            What::Stdio(_) => {}
+            What::Timer(timer) => {
+                self.stop_timer(timer);
+                self.timers.free(timer);
+            }
+            What::Signals => files.signal_readers -= 1,
+            What::Epoll(set) => files.epolls.drop_set(set),
+            What::Stdio(_) | What::Counter { .. } => {}
         }
     }
 }

@@ -152,7 +152,7 @@ pub fn end_process(kernel: &mut Kernel, cpu: &'static Cpu, number: u16, status: 
     (process.stopped, process.news) = (false, News::None);
     // There is nothing to end: nobody's actions stay as they are.
     let _ = kernel.actions.release(process.actions);
-    kernel.orphan_children(number);
+    kernel.orphan_children(cpu, number);
     kernel.alive -= 1;
     if index != NO_INDEX {
         // The host can't refuse an index it gave itself.

@@ -1,13 +1,13 @@
 //! Parents and children: who started whom, whose end has not been waited for, who belongs to which group.
 //!
-//! A process that ends becomes a zombie until its parent waits for it; one without a parent is init's, which
-//! waits at once. Children are linked youngest first.
+//! A process that ends becomes a zombie until its parent waits for it; one without a parent is its next ancestor's that
+//! has asked for such (`PR_SET_CHILD_SUBREAPER`), else init's, which waits at once. Children are linked youngest first.
 
-use super::signal::info::{CLD_EXITED, CLD_KILLED};
+use super::signal::info::{CLD_EXITED, CLD_KILLED, Info, SI_USER};
 use super::signal::send::{self, Target};
 use super::signal::stop::News;
 use super::signal::{SA_NOCLDWAIT, SIG_IGN, SIGCHLD};
-use super::task::{NONE, State, Wait};
+use super::task::{NONE, State, Task, Wait};
 use super::{NOBODY, Process};
 use crate::arch::cpu::Cpu;
 use crate::kernel::Kernel;
@@ -128,17 +128,74 @@ impl Kernel {
         self.process_slots.give(number);
     }
 
-    /// Gives the children of `parent`, which has ended, to init: those that have ended are forgotten.
-    pub fn orphan_children(&mut self, parent: u16) {
-        let mut child = core::mem::replace(&mut self.processes[usize::from(parent)].child, NOBODY);
+    /// Gives the children of `parent`, which has ended, to its next ancestor that wants them, else to init: there those that
+    /// have ended are forgotten. Threads of theirs that have asked for a signal get it.
+    pub fn orphan_children(&mut self, cpu: &'static Cpu, parent: u16) {
+        let first = core::mem::replace(&mut self.processes[usize::from(parent)].child, NOBODY);
+        if first == NOBODY {
+            return;
+        }
+        let reaper = self.reaper_of(parent);
+        let (mut child, mut last) = (first, first);
         while child != NOBODY {
+            self.tell_of_death(cpu, parent, child);
             let entry = &mut self.processes[usize::from(child)];
-            let next = core::mem::replace(&mut entry.sibling, NOBODY);
-            entry.parent = NOBODY;
-            if entry.ended.is_some() {
-                self.free_process(child);
+            let next = entry.sibling;
+            entry.parent = reaper;
+            entry.exit_signal = SIGCHLD as u8;
+            if reaper == NOBODY {
+                entry.sibling = NOBODY;
+                if entry.ended.is_some() {
+                    self.free_process(child);
+                }
             }
+            last = child;
             child = next;
+        }
+        if reaper == NOBODY {
+            return;
+        }
+        // They come after those it has.
+        let older = core::mem::replace(&mut self.processes[usize::from(reaper)].child, first);
+        self.processes[usize::from(last)].sibling = older;
+        let mut child = first;
+        while child != older {
+            let Process { sibling, ended, .. } = self.processes[usize::from(child)];
+            if let Some(status) = ended {
+                self.bury(cpu, child, status);
+            }
+            child = sibling;
+        }
+    }
+
+    /// The next ancestor of process `number` that takes what its descendants leave behind.
+    fn reaper_of(&self, number: u16) -> u16 {
+        let mut at = self.processes[usize::from(number)].parent;
+        while at != NOBODY {
+            let process = &self.processes[usize::from(at)];
+            if process.subreaper && process.lives() {
+                break;
+            }
+            at = process.parent;
+        }
+        at
+    }
+
+    /// Sends the threads of process `child` the signals that they have asked for when `parent` ends.
+    fn tell_of_death(&mut self, cpu: &'static Cpu, parent: u16, child: u16) {
+        let mut task = self.processes[usize::from(child)].youngest;
+        while task != NONE {
+            let Task {
+                death_signal, older, ..
+            } = self.tasks[usize::from(task)];
+            let [sender, taker] = [parent, child].map(|number| &self.processes[usize::from(number)]);
+            if death_signal != 0 && sender.may_send(taker, death_signal.into()) {
+                let Process { pid, credentials, .. } = sender;
+                let info = Info::sent(death_signal.into(), SI_USER, *pid, credentials.uid[0]);
+                // It comes even if there is no room for what comes with it.
+                let _ = send::send(self, cpu, Target::Process(child), &info);
+            }
+            task = older;
         }
     }
 

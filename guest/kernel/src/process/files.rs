@@ -57,6 +57,6 @@ pub fn node_of(files: &Files, open: u16) -> Node {
     match files.open.get(open).what {
         What::File(file) => Node::File(file),
         What::Proc(node) => Node::Proc(node),
-        What::Stdio(_) | What::Reader(_) | What::Writer(_) => Node::Open(open),
+        _ => Node::Open(open),
     }
 }

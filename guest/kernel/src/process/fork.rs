@@ -240,6 +240,11 @@ fn begin(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, slot: u16, extras: &
         name: maker.name,
         policy: maker.policy,
         priority: maker.priority,
+        nice: maker.nice,
+        no_new_privileges: maker.no_new_privileges,
+        personality: maker.personality,
+        slack: maker.slack,
+        slack_at_first: maker.slack,
         clear_child_tid: extras.clear_child_tid,
         ..new
     };
@@ -322,6 +327,7 @@ impl Kernel {
         to.countdowns = [Countdown::OFF; 2];
         (to.ran, to.children_ran) = (0, 0);
         to.wants_barriers = from.wants_barriers;
+        to.subreaper = false;
         to.actions = from.actions;
         to.exceeds = from.exceeds;
         (to.oom_adjustment, to.oom_least) = (from.oom_adjustment, from.oom_least);

@@ -2,7 +2,7 @@
 
 use super::{Process, signal, stack};
 use crate::fs::descriptor;
-use crate::mm::Limits;
+use crate::mm::{Limits, USUALLY_LOCKED};
 
 /// Bytes of a file that is made larger.
 pub const FSIZE: usize = 1;
@@ -20,6 +20,8 @@ pub const MEMLOCK: usize = 8;
 pub const AS: usize = 9;
 /// Signals that a user has sent to its processes and they have not taken.
 pub const SIGPENDING: usize = 11;
+/// How little nice threads may be: 20 less that.
+pub const NICE: usize = 13;
 /// Priority of threads.
 pub const RTPRIO: usize = 14;
 
@@ -27,7 +29,7 @@ pub const RTPRIO: usize = 14;
 pub const COUNT: usize = 16;
 
 /// Those that say how much memory there may be.
-const OF_MEMORY: u16 = 1 << DATA | 1 << STACK | 1 << AS;
+const OF_MEMORY: u16 = 1 << DATA | 1 << STACK | 1 << AS | 1 << MEMLOCK;
 
 const UNLIMITED: [u64; 2] = [u64::MAX; 2];
 
@@ -38,10 +40,10 @@ const DEFAULT: [[u64; 2]; COUNT] = {
     limits[4] = [0, u64::MAX];
     limits[NPROC] = [abi::MAX_TASKS as u64; 2];
     limits[NOFILE] = [1024, descriptor::MOST as u64];
-    limits[MEMLOCK] = [8 << 20; 2];
+    limits[MEMLOCK] = [USUALLY_LOCKED; 2];
     limits[SIGPENDING] = [signal::queue::ORDINARY as u64; 2];
     limits[12] = [819_200; 2];
-    limits[13] = [0; 2];
+    limits[NICE] = [0; 2];
     limits[RTPRIO] = [0; 2];
     limits
 };
@@ -68,6 +70,7 @@ impl Process {
             addresses: self.limit(AS)[0],
             data: self.limit(DATA),
             stack: self.limit(STACK)[0],
+            locked: self.limit(MEMLOCK)[0],
         })
     }
 }

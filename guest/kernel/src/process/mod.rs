@@ -161,6 +161,8 @@ pub struct Process {
     pub children_ran: u64,
     /// It has said that it will ask for barriers (membarrier(2)).
     pub wants_barriers: bool,
+    /// What its descendants leave behind becomes its own (`PR_SET_CHILD_SUBREAPER`).
+    pub subreaper: bool,
     /// The number of its signal actions in their table.
     pub actions: u16,
     /// When it became its user's, that one had more processes than it may have (`PF_NPROC_EXCEEDED` in Linux).
@@ -206,6 +208,7 @@ impl Process {
         ran: 0,
         children_ran: 0,
         wants_barriers: false,
+        subreaper: false,
         actions: 0,
         exceeds: false,
         oom_adjustment: 0,

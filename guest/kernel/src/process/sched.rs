@@ -311,9 +311,14 @@ impl Kernel {
         }
     }
 
+    /// Ends the wait of every task that waits for any of several things: its call is made again.
+    pub fn wake_pollers(&mut self, cpu: &Cpu) {
+        self.wake_pipe(cpu, u16::MAX);
+    }
+
     /// Ends the wait of every task that waits for a lock, among others: its call is made again.
     pub fn wake_lockers(&mut self, cpu: &Cpu) {
-        self.wake_pipe(cpu, u16::MAX);
+        self.wake_pollers(cpu);
     }
 
     /// Ends the waits whose deadline has passed on this vCPU.

@@ -151,6 +151,18 @@ pub struct Task {
     pub policy: u8,
     /// See `policy`.
     pub priority: u8,
+    /// How nice it is (setpriority(2)): kept, without effect.
+    pub nice: i8,
+    /// The signal it gets when its parent ends, or 0.
+    pub death_signal: u8,
+    /// It can't come by more rights (`PR_SET_NO_NEW_PRIVS`).
+    pub no_new_privileges: bool,
+    /// As what kind of system it wants this one to behave (personality(2)).
+    pub personality: u32,
+    /// Nanoseconds its timers may be late, 0 for what is usual: now, and when it began.
+    pub slack: u64,
+    /// See `slack`.
+    pub slack_at_first: u64,
     /// `set_tid_address`.
     pub clear_child_tid: u64,
     /// `set_robust_list`.
@@ -192,6 +204,12 @@ impl Task {
         name: [0; NAME],
         policy: 0,
         priority: 0,
+        nice: 0,
+        death_signal: 0,
+        no_new_privileges: false,
+        personality: 0,
+        slack: 0,
+        slack_at_first: 0,
         clear_child_tid: 0,
         robust_list: 0,
         made_segments: false,

@@ -28,7 +28,8 @@ fn ids(credentials: &mut Credentials, which: Ids) -> &mut [u32; 3] {
 
 /// Ids have been set: the one for files follows the effective one. A process that is another user's than `before` learns
 /// at its next execve(2) whether that one has too many (`flag_nproc_exceeded` in Linux).
-fn follow(call: &mut Call<'_>, which: Ids, before: u32) {
+fn follow(call: &mut Call<'_>, which: Ids, old: &Credentials) {
+    let before = old.uid[0];
     let credentials = &mut call.process().credentials;
     credentials.fs[which as usize] = ids(credentials, which)[1];
     let user = credentials.uid[0];
@@ -40,6 +41,17 @@ fn follow(call: &mut Call<'_>, which: Ids, before: u32) {
         let exceeds = user != 0 && call.kernel.tasks_of(user) > most.saturating_add(1);
         call.process().exceeds = exceeds;
     }
+    changed(call, old);
+}
+
+/// The caller's credentials have been set. Who is somebody else now can't be looked at, and forgets whose end it wanted to
+/// be told of (`commit_creds` in Linux).
+fn changed(call: &mut Call<'_>, before: &Credentials) {
+    let now = &call.process().credentials;
+    if [now.uid[1], now.gid[1]] != [before.uid[1], before.gid[1]] || now.fs != before.fs {
+        call.task().death_signal = 0;
+        call.with_space(|space, _, _| space.dumpable = false);
+    }
 }
 
 /// setuid(2), setgid(2).
@@ -48,9 +60,9 @@ pub fn set_id(call: &mut Call<'_>, which: Ids) -> Result<u64, Errno> {
     if id == KEEP {
         return Err(Errno::EINVAL);
     }
-    let privileged = call.process().credentials.is_privileged();
+    let before = call.process().credentials;
+    let privileged = before.is_privileged();
     let old = ids(&mut call.process().credentials, which);
-    let before = old[0];
     if privileged {
         *old = [id; 3];
     } else if id == old[0] || id == old[2] {
@@ -58,16 +70,16 @@ pub fn set_id(call: &mut Call<'_>, which: Ids) -> Result<u64, Errno> {
     } else {
         return Err(Errno::EPERM);
     }
-    follow(call, which, before);
+    follow(call, which, &before);
     Ok(0)
 }
 
 /// setreuid(2), setregid(2).
 pub fn set_re(call: &mut Call<'_>, which: Ids) -> Result<u64, Errno> {
     let [real, effective, ..] = call.args.map(|id| id as u32);
-    let privileged = call.process().credentials.is_privileged();
+    let before = call.process().credentials;
+    let privileged = before.is_privileged();
     let old = ids(&mut call.process().credentials, which);
-    let before = old[0];
     let mut new = *old;
     if real != KEEP {
         if !privileged && real != old[0] && real != old[1] {
@@ -85,16 +97,16 @@ pub fn set_re(call: &mut Call<'_>, which: Ids) -> Result<u64, Errno> {
         new[2] = new[1];
     }
     *old = new;
-    follow(call, which, before);
+    follow(call, which, &before);
     Ok(0)
 }
 
 /// setresuid(2), setresgid(2).
 pub fn set_res(call: &mut Call<'_>, which: Ids) -> Result<u64, Errno> {
     let wanted = call.args.map(|id| id as u32);
-    let privileged = call.process().credentials.is_privileged();
+    let before = call.process().credentials;
+    let privileged = before.is_privileged();
     let old = ids(&mut call.process().credentials, which);
-    let before = old[0];
     let wanted = &wanted[..3];
     if !privileged && wanted.iter().any(|id| *id != KEEP && !old.contains(id)) {
         return Err(Errno::EPERM);
@@ -104,7 +116,7 @@ pub fn set_res(call: &mut Call<'_>, which: Ids) -> Result<u64, Errno> {
             *id = *wanted;
         }
     }
-    follow(call, which, before);
+    follow(call, which, &before);
     Ok(0)
 }
 
@@ -121,6 +133,7 @@ pub fn get_res(call: &mut Call<'_>, which: Ids) -> Result<u64, Errno> {
 /// setfsuid(2), setfsgid(2): returns the one there was. There are no files it would matter for.
 pub fn set_fs(call: &mut Call<'_>, which: Ids) -> Result<u64, Errno> {
     let wanted = call.args[0] as u32;
+    let old = call.process().credentials;
     let credentials = &mut call.process().credentials;
     let privileged = credentials.is_privileged();
     let known = *ids(credentials, which);
@@ -129,6 +142,7 @@ pub fn set_fs(call: &mut Call<'_>, which: Ids) -> Result<u64, Errno> {
     if wanted != KEEP && (privileged || wanted == before || known.contains(&wanted)) {
         *fs = wanted;
     }
+    changed(call, &old);
     Ok(u64::from(before))
 }
 

@@ -1,5 +1,6 @@
 //! Who the caller is, what system this is, and what it may use.
 
+use super::personality::UNAME26;
 use super::{Call, panic_if_asked};
 use crate::process::limits::{self, COUNT};
 use abi::Errno;
@@ -9,6 +10,9 @@ const FIELD: usize = 65;
 /// What `uname` says: system, node, release, version, machine, domain. The release is that of the Linux the
 /// calls were checked against, because programs parse it.
 const NAMES: [&str; 6] = ["Linux", "tombolo", "6.18.0-tombolo", "#1 SMP", "x86_64", "(none)"];
+
+/// The release for programs that take anything else for too new: 60 more than the second number, as Linux has it.
+const OLD_RELEASE: &str = "2.6.78-tombolo";
 
 /// getpid(2).
 pub fn getpid(call: &mut Call<'_>) -> Result<u64, Errno> {
@@ -22,6 +26,10 @@ pub fn uname(call: &mut Call<'_>) -> Result<u64, Errno> {
     let mut names = [[0u8; FIELD]; NAMES.len()];
     for (field, name) in names.iter_mut().zip(NAMES) {
         field[..name.len()].copy_from_slice(name.as_bytes());
+    }
+    if call.task().personality & UNAME26 != 0 {
+        names[2] = [0; FIELD];
+        names[2][..OLD_RELEASE.len()].copy_from_slice(OLD_RELEASE.as_bytes());
     }
     call.write(to, names.as_flattened())?;
     Ok(0)

@@ -3,23 +3,17 @@
 use super::Call;
 use crate::kernel::Kernel;
 use crate::process::Process;
+use crate::process::signal::LAST;
 use crate::process::signal::info::{self, Info, SI_TKILL, SI_USER};
 use crate::process::signal::send::{self, Target};
-use crate::process::signal::{LAST, SIGCONT};
 use crate::process::start::INIT;
 use abi::Errno;
 
-/// May the caller send `signal` to process `target`? (kill(2): the sender's real or effective user id is the target's
-/// real or saved one. SIGCONT may be sent to everyone in one's session.)
+/// May the caller send `signal` to process `target`?
 fn may(call: &mut Call<'_>, target: u16, signal: u32) -> bool {
     let own = call.task().process;
-    let (sender, session) = (call.process().credentials.uid, call.process().session);
-    let process = &call.kernel.processes[usize::from(target)];
-    let [real, _, saved] = process.credentials.uid;
-    own == target
-        || sender[1] == 0
-        || sender[..2].iter().any(|&id| id == real || id == saved)
-        || signal == SIGCONT && process.session == session
+    let processes = &call.kernel.processes;
+    own == target || processes[usize::from(own)].may_send(&processes[usize::from(target)], signal)
 }
 
 /// Checks whether the caller could send `signal` to process `target`. The order of errors is Linux's: no such process, no

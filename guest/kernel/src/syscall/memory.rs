@@ -1,10 +1,11 @@
-//! mmap, munmap, mprotect, mremap, madvise, msync, brk.
+//! mmap, munmap, mprotect, mremap, remap_file_pages, madvise, msync, brk.
 
 use super::Call;
 use super::file::open_file;
 use crate::fs::device::Device;
 use crate::fs::inode::Kind;
 use crate::fs::open::{O_PATH, What};
+use crate::fs::seal::Seals;
 use crate::mm::Placement;
 use crate::mm::area::{Advice, Backing, FilePart, Prot};
 use crate::mm::contents::MOST_BYTES;
@@ -19,6 +20,9 @@ const MAP_TYPE: u64 = 0xf;
 const MAP_PRIVATE: u64 = 2;
 const MAP_FIXED: u64 = 0x10;
 const MAP_ANONYMOUS: u64 = 0x20;
+const MAP_LOCKED: u64 = 0x2000;
+const MAP_POPULATE: u64 = 0x8000;
+const MAP_NONBLOCK: u64 = 0x1_0000;
 const MAP_STACK: u64 = 0x2_0000;
 const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
 
@@ -38,7 +42,11 @@ fn shared_anonymous(call: &mut Call<'_>, len: u64) -> Backing {
         // A page more, so that it is never one with what comes to lie behind it.
         call.kernel.shared_bytes += len + PAGE_SIZE;
     }
-    Backing::SharedAnonymous { byte, len }
+    Backing::SharedAnonymous {
+        byte,
+        first: byte,
+        len,
+    }
 }
 
 /// mmap(2).
@@ -68,7 +76,11 @@ pub fn mmap(call: &mut Call<'_>) -> Result<u64, Errno> {
     }
     let mut advice = Advice::empty();
     advice.set(Advice::SMALL, flags & MAP_STACK != 0);
+    advice.set(Advice::LOCKED, flags & MAP_LOCKED != 0);
     let mapped = call.with_space(|space, memory, world| {
+        if advice.contains(Advice::LOCKED) {
+            space.may_lock()?;
+        }
         space.map_advised(memory, world, placement, len, prot, may, backing, advice)
     });
     let start = mapped?;
@@ -82,14 +94,28 @@ pub fn mmap(call: &mut Call<'_>) -> Result<u64, Errno> {
             shown
         })?;
     }
+    fill_new(call, start.get(), len, flags);
     Ok(start.get())
+}
+
+/// Makes the pages of a new mapping if `flags` (of mmap) or a mlockall say so, as far as they can be made.
+fn fill_new(call: &mut Call<'_>, start: u64, len: u64, flags: u64) {
+    let space = call.task().space;
+    let asked = flags & MAP_LOCKED != 0 || flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE;
+    if !asked && call.kernel.spaces[space].locks_new().is_empty() {
+        return;
+    }
+    let end = GuestVirt::new(start.saturating_add(len).next_multiple_of(PAGE_SIZE));
+    call.with_space(|space, memory, world| {
+        let _ = space.fill_range(memory, world, GuestVirt::new(start), end);
+    });
 }
 
 /// What is behind a mapping of the file that the call names, and the most that mprotect may grant there.
 ///
 /// # Errors
 /// EBADF, EINVAL for a crooked offset or no length, EOVERFLOW beyond any file, EACCES for what the file was not opened
-/// for, ENODEV for what can't be mapped, ENOSPC.
+/// for, EPERM for what it is sealed against, ENODEV for what can't be mapped, ENOSPC.
 fn file_behind(call: &mut Call<'_>, len: u64, prot: Prot, flags: u64) -> Result<(Backing, Prot), Errno> {
     /// Those that mmap(2) knows and MAP_SHARED_VALIDATE takes.
     const KNOWN: u64 = 0x10_ffff;
@@ -132,6 +158,13 @@ fn file_behind(call: &mut Call<'_>, len: u64, prot: Prot, flags: u64) -> Result<
         (Kind::Device(Device::Zero), false) => return Ok((Backing::Anonymous, may)),
         _ => return Err(Errno::ENODEV),
     }
+    let seals = call.kernel.files.inodes.get(file).seals;
+    if shared && seals.is_some_and(|seals| seals.intersects(Seals::WRITING)) {
+        if prot.contains(Prot::WRITE) && may.contains(Prot::WRITE) {
+            return Err(Errno::EPERM);
+        }
+        may -= Prot::WRITE;
+    }
     if may.contains(Prot::WRITE) && shared {
         let who = call.requester();
         call.kernel.own_image(call.cpu, who, file)?;
@@ -154,16 +187,18 @@ pub fn msync(call: &mut Call<'_>) -> Result<u64, Errno> {
     }
     let len = len.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::ENOMEM)?;
     let end = address.checked_add(len).ok_or(Errno::ENOMEM)?;
-    let covered = call.with_space(|space, memory, _| {
-        let mut at = GuestVirt::new(address);
-        while at.get() < end
-            && let Some(area) = space.area_at(memory, at)
-        {
+    call.with_space(|space, memory, _| {
+        let (mut at, mut gaps) = (GuestVirt::new(address), false);
+        while at.get() < end {
+            let area = space.first_area(memory, at).ok_or(Errno::ENOMEM)?;
+            gaps |= area.start > at;
+            if area.start.get() < end && flags & INVALIDATE != 0 && area.advice.contains(Advice::LOCKED) {
+                return Err(Errno::EBUSY);
+            }
             at = area.end;
         }
-        at.get() >= end
-    });
-    if covered { Ok(0) } else { Err(Errno::ENOMEM) }
+        if gaps { Err(Errno::ENOMEM) } else { Ok(0) }
+    })
 }
 
 /// munmap(2).
@@ -195,7 +230,41 @@ pub fn mremap(call: &mut Call<'_>) -> Result<u64, Errno> {
             GuestVirt::new(new),
         )
     })?;
+    if new_len > old_len {
+        call.with_space(|space, memory, world| {
+            let (from, end) = (moved.add(old_len), moved.add(new_len));
+            let locked = space
+                .area_at(memory, moved)
+                .is_some_and(|area| area.advice.contains(Advice::LOCKED));
+            if locked {
+                let _ = space.fill_range(
+                    memory,
+                    world,
+                    from.align_down(PAGE_SIZE),
+                    end.align_down(PAGE_SIZE),
+                );
+            }
+        });
+    }
     Ok(moved.get())
+}
+
+/// remap_file_pages(2).
+pub fn remap_file_pages(call: &mut Call<'_>) -> Result<u64, Errno> {
+    let [start, size, prot, page, flags, _] = call.args;
+    if prot != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let at = GuestVirt::new(start);
+    call.with_space(|space, memory, world| space.rearrange(memory, world, at, size, page))?;
+    let at = at.align_down(PAGE_SIZE).get();
+    fill_new(
+        call,
+        at,
+        size & !(PAGE_SIZE - 1),
+        flags & MAP_NONBLOCK | MAP_POPULATE,
+    );
+    Ok(0)
 }
 
 /// madvise(2).
@@ -210,5 +279,15 @@ pub fn madvise(call: &mut Call<'_>) -> Result<u64, Errno> {
 /// brk(2), the raw call: it returns the break, moved or not.
 pub fn brk(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [wanted, ..] = call.args;
-    Ok(call.with_space(|space, memory, world| space.set_break(memory, world, wanted)))
+    let (before, now) = call
+        .with_space(|space, memory, world| (space.program_break(), space.set_break(memory, world, wanted)));
+    if now > before {
+        fill_new(
+            call,
+            before & !(PAGE_SIZE - 1),
+            now - (before & !(PAGE_SIZE - 1)),
+            0,
+        );
+    }
+    Ok(now)
 }

@@ -6,16 +6,19 @@
 //! | `number` | the numbers |
 //! | `file` | files and descriptors |
 //! | `memory` | mmap and friends |
+//! | `residence` | mlock and its kin, mincore |
 //! | `time` | clocks and sleeping |
 //! | `timer` | timers that send signals |
 //! | `identity` | who am I, where am I, what may I |
+//! | `capability` | what root may |
 //! | `credentials` | the setuid and setgid families, groups, sessions |
 //! | `clone` | fork, and threads |
 //! | `process` | execve, the end, waiting |
 //! | `signal` | actions, masks, signal stacks; waiting for signals |
 //! | `kill` | sending signals |
-//! | `thread` | thread-local state, names, barriers |
-//! | `sched` | where and how threads run |
+//! | `thread` | thread-local state, barriers |
+//! | `prctl`, `personality` | what a thread is to be like |
+//! | `sched`, `priority` | where and how threads run |
 //! | `usage` | how long they did |
 //! | `futex` | waiting for words |
 //! | `absent` | what there is of semaphores and message queues: none |
@@ -25,6 +28,7 @@
 //! ([`again`]).
 
 mod absent;
+mod capability;
 mod clone;
 mod credentials;
 mod file;
@@ -33,7 +37,11 @@ mod identity;
 mod kill;
 mod memory;
 pub mod number;
+mod personality;
+mod prctl;
+mod priority;
 mod process;
+mod residence;
 mod sched;
 mod signal;
 mod thread;
@@ -58,7 +66,10 @@ use abi::Errno;
 use abi::boot::BootFlags;
 use credentials::Ids;
 use file::transfer::{self, Direction};
-use file::{attribute, descriptor, listing, lock, name, object, open, pipe, poll, random};
+use file::{
+    advice, attribute, copy, descriptor, epoll, event, listing, lock, memfd, name, object, open, pipe, poll,
+    random, timerfd, times,
+};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// What a call comes to.
@@ -272,6 +283,9 @@ fn can_restart(which: u64, args: &[u64; 6]) -> bool {
         | number::SELECT
         | number::PSELECT6
         | number::PPOLL
+        | number::EPOLL_WAIT
+        | number::EPOLL_PWAIT
+        | number::EPOLL_PWAIT2
         | number::PAUSE
         | number::NANOSLEEP
         | number::CLOCK_NANOSLEEP
@@ -334,6 +348,13 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::SCHED_YIELD => sched::sched_yield(call).into(),
         number::MREMAP => memory::mremap(call).into(),
         number::MSYNC => memory::msync(call).into(),
+        number::MINCORE => residence::mincore(call).into(),
+        number::MLOCK => residence::mlock(call).into(),
+        number::MUNLOCK => residence::munlock(call).into(),
+        number::MLOCKALL => residence::mlockall(call).into(),
+        number::MUNLOCKALL => residence::munlockall(call).into(),
+        number::MLOCK2 => residence::mlock2(call).into(),
+        number::REMAP_FILE_PAGES => memory::remap_file_pages(call).into(),
         number::MADVISE => memory::madvise(call).into(),
         number::SHMGET => shm::get(call).into(),
         number::SHMAT => shm::attach(call).into(),
@@ -354,7 +375,7 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::SEMCTL => absent::semctl(call).into(),
         number::SHMDT => shm::detach(call).into(),
         number::MSGCTL => absent::msgctl(call).into(),
-        number::SENDFILE => transfer::sendfile(call),
+        number::SENDFILE => copy::sendfile(call),
         number::FCNTL => descriptor::fcntl(call),
         number::FLOCK => lock::flock(call),
         number::FSYNC | number::FDATASYNC => attribute::fsync(call).into(),
@@ -380,6 +401,28 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::MKNOD => name::mknod(call).into(),
         number::STATFS => attribute::statfs(call).into(),
         number::FSTATFS => attribute::fstatfs(call).into(),
+        number::EVENTFD => event::eventfd(call).into(),
+        number::EVENTFD2 => event::eventfd2(call).into(),
+        number::SIGNALFD => event::signalfd(call).into(),
+        number::SIGNALFD4 => event::signalfd4(call).into(),
+        number::TIMERFD_CREATE => timerfd::timerfd_create(call).into(),
+        number::TIMERFD_SETTIME => timerfd::timerfd_settime(call).into(),
+        number::TIMERFD_GETTIME => timerfd::timerfd_gettime(call).into(),
+        number::EPOLL_CREATE => epoll::epoll_create(call).into(),
+        number::EPOLL_CREATE1 => epoll::epoll_create1(call).into(),
+        number::EPOLL_CTL => epoll::epoll_ctl(call).into(),
+        number::EPOLL_WAIT => epoll::epoll_wait(call),
+        number::EPOLL_PWAIT => epoll::epoll_pwait(call),
+        number::EPOLL_PWAIT2 => epoll::epoll_pwait2(call),
+        number::SYNCFS => advice::syncfs(call).into(),
+        number::SYNC_FILE_RANGE => advice::sync_file_range(call).into(),
+        number::FADVISE64 => advice::fadvise64(call).into(),
+        number::READAHEAD => advice::readahead(call).into(),
+        number::COPY_FILE_RANGE => copy::copy_file_range(call).into(),
+        number::MEMFD_CREATE => memfd::memfd_create(call).into(),
+        number::UTIME => times::utime(call).into(),
+        number::UTIMES => times::utimes(call).into(),
+        number::FUTIMESAT => times::futimesat(call).into(),
         number::SYNC => attribute::sync(call).into(),
         number::GETDENTS64 => listing::getdents64(call).into(),
         number::GETTIMEOFDAY => time::gettimeofday(call).into(),
@@ -429,7 +472,7 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::FACCESSAT => attribute::faccessat(call).into(),
         number::PSELECT6 => poll::pselect6(call),
         number::PPOLL => poll::ppoll(call),
-        number::UTIMENSAT => attribute::utimensat(call).into(),
+        number::UTIMENSAT => times::utimensat(call).into(),
         number::FALLOCATE => object::or_wait(call, attribute::fallocate),
         number::DUP3 => descriptor::dup3(call).into(),
         number::PIPE2 => pipe::pipe2(call).into(),
@@ -454,7 +497,12 @@ fn serve(call: &mut Call<'_>, which: u64) -> Reply {
         number::SCHED_GET_PRIORITY_MAX => sched::priority_bound(call, 99).into(),
         number::SCHED_GET_PRIORITY_MIN => sched::priority_bound(call, 1).into(),
         number::SCHED_RR_GET_INTERVAL => sched::sched_rr_get_interval(call).into(),
-        number::PRCTL => thread::prctl(call).into(),
+        number::PRCTL => prctl::prctl(call).into(),
+        number::PERSONALITY => personality::personality(call).into(),
+        number::GETPRIORITY => priority::getpriority(call).into(),
+        number::SETPRIORITY => priority::setpriority(call).into(),
+        number::CAPGET => capability::capget(call).into(),
+        number::CAPSET => capability::capset(call).into(),
         number::ARCH_PRCTL => thread::arch_prctl(call).into(),
         number::SETRLIMIT => identity::setrlimit(call).into(),
         number::GETTID => Reply::Value(u64::from(call.task().id)),

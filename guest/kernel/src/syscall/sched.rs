@@ -99,8 +99,10 @@ fn set(call: &mut Call<'_>, id: u64, policy: Option<u32>, priority: u32) -> Resu
     let root = call.process().credentials.is_privileged();
     let [most, _] = call.kernel.process(target).limit(limits::RTPRIO);
     let raised = is_realtime(policy) && (most == 0 || u64::from(priority) > most);
-    // From SCHED_IDLE it takes the right to be nicer (RLIMIT_NICE), which is nobody's by default.
-    let woken = before == SCHED_IDLE && policy != SCHED_IDLE;
+    // From SCHED_IDLE it takes the right to be as nice as it is.
+    let nice = i64::from(call.kernel.tasks[usize::from(target)].nice);
+    let [least, _] = call.kernel.process(target).limit(limits::NICE);
+    let woken = before == SCHED_IDLE && policy != SCHED_IDLE && (20 - nice) as u64 > least;
     if !root && (raised || woken || !may(call, target)) {
         return Err(Errno::EPERM);
     }

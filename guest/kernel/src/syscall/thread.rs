@@ -1,9 +1,9 @@
-//! What belongs to one thread: segment bases, ids the libraries register, its name. And barriers between threads.
+//! What belongs to one thread: segment bases, ids the libraries register. And barriers between threads.
 
 use super::Call;
 use crate::arch::context::{self, Context};
 use crate::arch::tlb;
-use crate::process::task::{NAME, State};
+use crate::process::task::State;
 use ::futex::robust::HEAD_LEN;
 use abi::Errno;
 use abi::memory::USER_END;
@@ -12,8 +12,6 @@ const ARCH_SET_GS: u64 = 0x1001;
 const ARCH_SET_FS: u64 = 0x1002;
 const ARCH_GET_FS: u64 = 0x1003;
 const ARCH_GET_GS: u64 = 0x1004;
-const PR_SET_NAME: u64 = 15;
-const PR_GET_NAME: u64 = 16;
 const MEMBARRIER_QUERY: u64 = 0;
 const MEMBARRIER_GLOBAL: u64 = 1;
 const MEMBARRIER_PRIVATE_EXPEDITED: u64 = 8;
@@ -84,30 +82,6 @@ pub fn getcpu(call: &mut Call<'_>) -> Result<u64, Errno> {
     call.write_if(cpu, &index)?;
     call.write_if(node, &0u32)?;
     Ok(0)
-}
-
-/// prctl(2): a thread's name.
-pub fn prctl(call: &mut Call<'_>) -> Result<u64, Errno> {
-    let [what, address, ..] = call.args;
-    match what as u32 as u64 {
-        PR_SET_NAME => {
-            let mut name = [0; NAME];
-            match call.read_path(address, &mut name[..NAME - 1]) {
-                // What is too long is cut.
-                Ok(_) | Err(Errno::ENAMETOOLONG) => {}
-                Err(error) => return Err(error),
-            }
-            let len = name.iter().position(|&byte| byte == 0).unwrap_or(NAME);
-            name[len..].fill(0);
-            call.task().name = name;
-            Ok(0)
-        }
-        PR_GET_NAME => {
-            let name = call.task().name;
-            call.write(address, &name).map(|()| 0)
-        }
-        _ => Err(Errno::EINVAL),
-    }
 }
 
 /// membarrier(2): all threads that run pass a barrier before it returns, those of the caller's process or of all. Those

@@ -38,9 +38,11 @@ struct Interval {
 /// `struct itimerspec`.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-struct Spec {
-    period: Timespec,
-    value: Timespec,
+pub struct Spec {
+    /// Between that and each time after.
+    pub period: Timespec,
+    /// Until it expires.
+    pub value: Timespec,
 }
 
 /// The part of `struct sigevent` that the kernel looks at.
@@ -59,7 +61,7 @@ const _: () = assert!(size_of::<Event>() == 64);
 /// How a timer is set, nanoseconds: until it expires, 0 if it is off; and between that and each time after, 0 if there is
 /// none.
 #[derive(Clone, Copy)]
-struct Setting {
+pub struct Setting {
     value: u64,
     period: u64,
 }
@@ -255,7 +257,7 @@ fn find(call: &mut Call<'_>, id: u64) -> Result<u16, Errno> {
 }
 
 /// How `timer` is set.
-fn get_made(call: &mut Call<'_>, timer: u16) -> Setting {
+pub fn get_made(call: &mut Call<'_>, timer: u16) -> Setting {
     let now = tsc();
     let running = call.kernel.timers.is_running(timer);
     let entry = *call.kernel.timers.get(timer);
@@ -276,16 +278,20 @@ fn get_made(call: &mut Call<'_>, timer: u16) -> Setting {
     }
 }
 
+/// A setting as programs have it.
+pub fn told(setting: Setting) -> Spec {
+    Spec {
+        period: Timespec::new(setting.period),
+        value: Timespec::new(setting.value),
+    }
+}
+
 /// timer_gettime(2).
 pub fn timer_gettime(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [id, to, ..] = call.args;
     let timer = find(call, id)?;
-    let Setting { value, period } = get_made(call, timer);
-    let spec = Spec {
-        period: Timespec::new(period),
-        value: Timespec::new(value),
-    };
-    call.write(to, &spec).map(|()| 0)
+    let setting = get_made(call, timer);
+    call.write(to, &told(setting)).map(|()| 0)
 }
 
 /// timer_settime(2).
@@ -319,11 +325,7 @@ pub fn timer_settime(call: &mut Call<'_>) -> Result<u64, Errno> {
             call.kernel.start_timer(call.cpu, timer, deadline);
         }
     }
-    let before = Spec {
-        period: Timespec::new(before.period),
-        value: Timespec::new(before.value),
-    };
-    call.write_if(old, &before).map(|()| 0)
+    call.write_if(old, &told(before)).map(|()| 0)
 }
 
 /// timer_getoverrun(2).

@@ -10,7 +10,7 @@ use crate::kernel::Kernel;
 use abi::Errno;
 
 /// What there is to say of the descriptor of `node`. The command's stdin, stdout and stderr have no place of their own
-/// here, nor a mount.
+/// here, nor a mount; what never had a name has no file to tell of.
 ///
 /// # Errors
 /// ENOENT if it has been closed.
@@ -19,7 +19,12 @@ pub fn info(kernel: &Kernel, node: Node, text: &mut Text<'_>) -> Result<(), Errn
     let files = &kernel.files;
     let open = files.open.get(descriptor.open);
     let close = if descriptor.close_on_exec { O_CLOEXEC } else { 0 };
-    text.str("pos:\t").dec(open.offset);
+    let place = if open.what.anonymous().is_some() {
+        0
+    } else {
+        open.offset
+    };
+    text.str("pos:\t").dec(place);
     text.str("\nflags:\t0")
         .oct((open.flags | close).into(), 1)
         .str("\n");
@@ -35,7 +40,9 @@ pub fn info(kernel: &Kernel, node: Node, text: &mut Text<'_>) -> Result<(), Errn
         What::Proc(node) if node.is_in_sysfs() => (MOUNT_SYSFS, node.number()),
         What::Proc(node) => (MOUNT_PROC, node.number()),
         What::Reader(pipe) | What::Writer(pipe) => (MOUNT_PIPES, files.pipes.get(pipe).number),
-        What::Stdio(_) => return Ok(()),
+        What::Stdio(_) | What::Counter { .. } | What::Timer(_) | What::Signals | What::Epoll(_) => {
+            return Ok(());
+        }
     };
     text.str("mnt_id:\t").dec(mount);
     text.str("\nino:\t").dec(number).str("\n");

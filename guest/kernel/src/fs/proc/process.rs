@@ -289,7 +289,7 @@ pub fn status(kernel: &mut Kernel, subject: Subject, text: &mut Text<'_>) {
         let lines = [
             ("VmPeak:\t", used.bytes),
             ("VmSize:\t", used.bytes),
-            ("VmLck:\t", 0),
+            ("VmLck:\t", used.locked),
             ("VmPin:\t", 0),
             ("VmHWM:\t", used.resident),
             ("VmRSS:\t", used.resident),

@@ -267,6 +267,7 @@ impl Test {
                     },
                     None if shared => Backing::SharedAnonymous {
                         byte: 0,
+                        first: 0,
                         len: pages * PAGE_SIZE,
                     },
                     None => Backing::Anonymous,

@@ -305,7 +305,11 @@ fn page_0_is_for_those_who_may() {
         len,
         Prot::READ,
         Prot::all(),
-        Backing::SharedAnonymous { byte: 0, len },
+        Backing::SharedAnonymous {
+            byte: 0,
+            first: 0,
+            len,
+        },
     );
     assert!(chosen.is_ok_and(|at| at.get() >= MMAP_MIN_ADDR), "{chosen:?}");
     let below = space.map(

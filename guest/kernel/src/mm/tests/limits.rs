@@ -9,6 +9,7 @@ use paging::GuestVirt;
 const TOP: u64 = 0x7fff_0000_0000;
 const RW: Prot = Prot::READ.union(Prot::WRITE);
 const FREE: Limits = Limits {
+    locked: u64::MAX,
     addresses: u64::MAX,
     data: [u64::MAX; 2],
     stack: 8 << 20,
@@ -154,6 +155,7 @@ fn what_can_be_written_to_and_is_private_counts_as_data() {
             RW,
             Backing::SharedAnonymous {
                 byte: 0,
+                first: 0,
                 len: 9 * PAGE_SIZE,
             },
             none,

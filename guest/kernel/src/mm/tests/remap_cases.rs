@@ -17,6 +17,7 @@ const KEEP_FIXED: u64 = 1 | 2 | 4;
 const fn shared(pages: u64) -> Backing {
     Backing::SharedAnonymous {
         byte: 0,
+        first: 0,
         len: pages * PAGE_SIZE,
     }
 }

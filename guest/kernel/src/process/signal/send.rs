@@ -2,13 +2,13 @@
 
 use super::info::{Info, SI_USER};
 use super::queue::Claim;
-use super::{Disposition, REAL_TIME, SIGKILL, SIGSEGV, UNBLOCKABLE, bit, dumps_core, stop};
+use super::{Disposition, REAL_TIME, SIGCONT, SIGKILL, SIGSEGV, UNBLOCKABLE, bit, dumps_core, stop};
 use crate::arch::apic;
 use crate::arch::context::Context;
 use crate::arch::cpu::Cpu;
 use crate::kernel::Kernel;
 use crate::process::task::{NONE, State, Task, Wait, threads_of};
-use crate::process::{Fate, limits};
+use crate::process::{Fate, Process, limits};
 use abi::Errno;
 
 /// To whom.
@@ -18,6 +18,18 @@ pub enum Target {
     Task(u16),
     /// Any task of this process that does not block it, the first one if it can.
     Process(u16),
+}
+
+impl Process {
+    /// May it send `signal` to `target`, another one? (kill(2): the sender's real or effective user id is the target's real
+    /// or saved one. SIGCONT may be sent to everyone in one's session.)
+    pub fn may_send(&self, target: &Process, signal: u32) -> bool {
+        let [real, _, saved] = target.credentials.uid;
+        let own = &self.credentials.uid[..2];
+        self.credentials.is_privileged()
+            || own.iter().any(|&id| id == real || id == saved)
+            || signal == SIGCONT && target.session == self.session
+    }
 }
 
 /// Sends what `info` says. What is ignored is dropped at once, unless it is blocked: then the process may still think
@@ -69,6 +81,9 @@ pub fn send_for(
         .signals
         .add(pending, info, uid, limit, claim, timer)
         .map_err(|_| Errno::EAGAIN)?;
+    if added && kernel.files.signal_readers > 0 {
+        kernel.wake_pollers(cpu);
+    }
     if added {
         let taker = match target {
             Target::Task(task) => takes(&kernel.tasks[usize::from(task)], signal).then_some(task),

@@ -1,4 +1,4 @@
-//! What files are, and changes of that: stat and its kin, access, chmod, chown, utimensat, statfs, truncate, fsync.
+//! What files are, and changes of that: stat and its kin, access, chmod, chown, statfs, truncate, fsync.
 
 use super::path::{AT_EMPTY_PATH, AT_FDCWD, AT_NO_AUTOMOUNT, AT_SYMLINK_NOFOLLOW, By};
 use super::transfer::size_of_file;
@@ -6,6 +6,7 @@ use super::{object, open, open_file, stdio};
 use crate::fs::inode::{Kind, SET_GID, SET_UID};
 use crate::fs::open::{O_PATH, What};
 use crate::fs::permission::WRITE;
+use crate::fs::seal::Seals;
 use crate::fs::stat::{Device, Stat, Status, Statx};
 use crate::fs::walk::{AtEnd, ROOMS};
 use crate::fs::{FileId, NAME_MAX, Node};
@@ -48,6 +49,7 @@ fn status(call: &mut Call<'_>, node: Node) -> Result<Status, Errno> {
             What::Reader(pipe) | What::Writer(pipe) => Ok(call.kernel.files.pipe_status(pipe, tree)),
             What::File(file) => status(call, Node::File(file)),
             What::Proc(node) => status(call, Node::Proc(node)),
+            _ => Ok(Status::anonymous(tree)),
         },
     }
 }
@@ -180,7 +182,7 @@ pub fn faccessat2(call: &mut Call<'_>) -> Result<u64, Errno> {
 ///
 /// # Errors
 /// EBADF, also if only the place is open (O_PATH).
-fn node_of_descriptor(call: &mut Call<'_>, fd: u64) -> Result<Node, Errno> {
+pub fn node_of_descriptor(call: &mut Call<'_>, fd: u64) -> Result<Node, Errno> {
     let (open, file) = open_file(call, fd)?;
     if file.flags & O_PATH != 0 {
         return Err(Errno::EBADF);
@@ -212,6 +214,11 @@ fn change_mode(call: &mut Call<'_>, node: Node, mode: u64) -> Result<u64, Errno>
         return Err(Errno::EOPNOTSUPP);
     }
     if !walker.who.owns(inode.uid) {
+        return Err(Errno::EPERM);
+    }
+    if inode.seals.is_some_and(|seals| seals.contains(Seals::EXECUTE))
+        && (inode.mode ^ mode as u16) & 0o111 != 0
+    {
         return Err(Errno::EPERM);
     }
     let mut mode = mode as u16 & 0o7777;
@@ -330,80 +337,6 @@ pub fn fchownat(call: &mut Call<'_>) -> Result<u64, Errno> {
     change_owner(call, node, uid, gid)
 }
 
-const UTIME_NOW: u64 = 0x3fff_ffff;
-const UTIME_OMIT: u64 = 0x3fff_fffe;
-
-/// utimensat(2).
-pub fn utimensat(call: &mut Call<'_>) -> Result<u64, Errno> {
-    let [directory, path, times, flags, ..] = call.args;
-    let times: Option<[[u64; 2]; 2]> = if times == 0 { None } else { Some(call.read(times)?) };
-    let valid = |[_, ns]: [u64; 2]| ns < time::NS_PER_S || ns == UTIME_NOW || ns == UTIME_OMIT;
-    if !times.iter().flatten().all(|time| valid(*time)) {
-        return Err(Errno::EINVAL);
-    }
-    if times.is_some_and(|[access, modify]| access[1] == UTIME_OMIT && modify[1] == UTIME_OMIT) {
-        return Ok(0);
-    }
-    if flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0 {
-        return Err(Errno::EINVAL);
-    }
-    let node = if path == 0 {
-        // futimens(3).
-        if flags != 0 {
-            return Err(Errno::EINVAL);
-        }
-        node_of_descriptor(call, directory)?
-    } else {
-        call.node_at_or_itself(directory, path, flags)?
-    };
-    let Some(file) = call.file_of(node)? else {
-        return Ok(0);
-    };
-    let now = time::realtime();
-    let all_now = times.is_none_or(|times| times.iter().all(|[_, ns]| *ns == UTIME_NOW));
-    if let Some(serial) = call.kernel.files.object(file) {
-        return set_times(call, serial, times.filter(|_| !all_now), now);
-    }
-    let walker = call.walker(By::Effective);
-    let inode = walker.files.inodes.get(file);
-    if !walker.who.owns(inode.uid) {
-        if !all_now {
-            return Err(Errno::EPERM);
-        }
-        walker.who.check(WRITE, inode)?;
-    }
-    let to = &mut walker.files.inodes.get_mut(file).times;
-    let [access, modify] = times.unwrap_or([[0, UTIME_NOW]; 2]);
-    for (to, [seconds, ns]) in [(&mut to.accessed, access), (&mut to.modified, modify)] {
-        match ns {
-            UTIME_OMIT => {}
-            UTIME_NOW => *to = now,
-            ns => *to = seconds.wrapping_mul(time::NS_PER_S).wrapping_add(ns),
-        }
-    }
-    to.changed = now;
-    Ok(0)
-}
-
-/// Sets the times of an object: all to now, or as the call says.
-fn set_times(call: &mut Call<'_>, serial: u64, times: Option<[[u64; 2]; 2]>, now: u64) -> Result<u64, Errno> {
-    let Some(times) = times else {
-        return object::set(call, serial, broker::SET_NOW, 0, (0, 0), [0; 2]);
-    };
-    let mut what = 0;
-    let told = times.map(|[seconds, ns]| match ns {
-        UTIME_NOW => now,
-        ns => seconds.wrapping_mul(time::NS_PER_S).wrapping_add(ns),
-    });
-    for (bit, [_, ns]) in [broker::SET_ACCESSED, broker::SET_MODIFIED]
-        .into_iter()
-        .zip(times)
-    {
-        what |= if ns == UTIME_OMIT { 0 } else { bit };
-    }
-    object::set(call, serial, what, 0, (0, 0), told)
-}
-
 /// `struct statfs`.
 #[derive(Default, IntoBytes, Immutable)]
 #[repr(C)]
@@ -499,9 +432,12 @@ fn check_size(call: &mut Call<'_>, file: FileId, size: u64) -> Result<(), Errno>
 /// Makes a regular file `size` bytes long.
 ///
 /// # Errors
-/// ENOSPC, EFBIG.
+/// ENOSPC, EFBIG, EPERM.
 pub fn resize(call: &mut Call<'_>, file: FileId, size: u64) -> Result<(), Errno> {
     check_size(call, file, size)?;
+    if let Some(seals) = call.kernel.files.inodes.get(file).seals {
+        seals.may_resize(call.kernel.memory.contents.size(file), size)?;
+    }
     if let Some(serial) = call.kernel.files.object(file) {
         return object::resize(call, file, serial, size);
     }
@@ -606,6 +542,10 @@ pub fn fallocate(call: &mut Call<'_>) -> Result<u64, Errno> {
         check_size(call, file, end)?;
         return object::resize(call, file, serial, end).map(|()| 0);
     }
+    if let Some(seals) = call.kernel.files.inodes.get(file).seals {
+        let size = size_of_file(call, file);
+        seals.may_resize(size, end.max(size))?;
+    }
     let missing = (end / PAGE_SIZE).saturating_sub(offset / PAGE_SIZE);
     let memory = &mut call.kernel.memory;
     if memory.contents.held() + missing > memory.frames.total() / 2 {
@@ -625,7 +565,7 @@ pub fn fsync(call: &mut Call<'_>) -> Result<u64, Errno> {
     match open.what {
         _ if open.flags & O_PATH != 0 => Err(Errno::EBADF),
         What::File(_) => Ok(0),
-        What::Stdio(_) | What::Proc(_) | What::Reader(_) | What::Writer(_) => Err(Errno::EINVAL),
+        _ => Err(Errno::EINVAL),
     }
 }
 

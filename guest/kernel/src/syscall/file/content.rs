@@ -258,7 +258,7 @@ fn send_piece(
         What::Stdio(which) => stdio::send(call, which, from, len),
         What::Writer(pipe) => pipe::send(call, pipe, from, len),
         What::File(target) => send_to_file(call, target, number, from, len),
-        What::Proc(_) | What::Reader(_) => Err(Errno::EINVAL),
+        _ => Err(Errno::EINVAL),
     }
 }
 
@@ -283,6 +283,7 @@ fn send_to_file(
         call.kernel.files.open.get_mut(number).offset = offset + written;
         return Ok(written);
     }
+    let len = super::transfer::may_write(call, target, offset, len)?;
     let (page, into, len) = piece(offset, len);
     let had_image = call.kernel.memory.contents.has_image(target);
     call.with_space(|_, memory, world| {

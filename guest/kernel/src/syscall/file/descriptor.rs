@@ -2,7 +2,7 @@
 
 use super::lock::{self, F_GETLK, F_OFD_GETLK, F_OFD_SETLKW, F_SETLKW};
 use super::open::{free_descriptor, install, told};
-use super::open_file;
+use super::{memfd, open_file};
 use crate::fs::descriptor::{Descriptor, MOST};
 use crate::fs::open::{CHANGEABLE, O_CLOEXEC, O_NONBLOCK, O_PATH, OpenFile, What};
 use crate::fs::pipe::CAPACITY;
@@ -19,6 +19,8 @@ const F_SETFL: u64 = 4;
 const F_DUPFD_CLOEXEC: u64 = 1030;
 const F_SETPIPE_SZ: u64 = 1031;
 const F_GETPIPE_SZ: u64 = 1032;
+const F_ADD_SEALS: u64 = 1033;
+const F_GET_SEALS: u64 = 1034;
 const FD_CLOEXEC: u64 = 1;
 const TCGETS: u64 = 0x5401;
 const TIOCGWINSZ: u64 = 0x5413;
@@ -131,6 +133,8 @@ fn control(
             open.flags = open.flags & !CHANGEABLE | argument as u32 & CHANGEABLE;
             Ok(0)
         }
+        F_ADD_SEALS => memfd::add_seals(call, open, argument),
+        F_GET_SEALS => memfd::seals(call, open),
         F_GETPIPE_SZ => call.pipe_of(number).map(|_| CAPACITY).ok_or(Errno::EBADF),
         // The one size there is; a smaller one would be rounded up to it.
         F_SETPIPE_SZ => match call.pipe_of(number) {

@@ -5,24 +5,34 @@
 //! | `path` | from a program's path to what it names |
 //! | `open` | open, creat, close |
 //! | `name` | link, symlink, unlink, rename, mkdir, rmdir, readlink, getcwd, chdir |
-//! | `attribute` | stat, access, chmod, chown, utimensat, statfs, truncate |
+//! | `attribute` | stat, access, chmod, chown, statfs, truncate |
+//! | `times` | utimensat and its kin |
 //! | `descriptor` | dup, fcntl, ioctl |
 //! | `lock` | fcntl's locks, flock |
 //! | `listing` | getdents64 |
-//! | `transfer` | read, write and their kin, lseek, sendfile |
+//! | `transfer` | read, write and their kin, lseek |
 //! | `content` | bytes between programs and files |
 //! | `object` | bytes between programs and files in `/dev/shm`, which are the group's |
 //! | `stdio` | bytes between programs and the command's stdin, stdout and stderr |
 //! | `pipe` | pipe; bytes between programs and pipes |
 //! | `procfs` | bytes between programs and `/proc` |
-//! | `poll` | poll, select |
+//! | `poll`, `epoll` | poll, select, epoll |
 //! | `random` | random bytes |
+//! | `memfd` | memfd_create, seals |
+//! | `copy` | sendfile, copy_file_range |
+//! | `event`, `timerfd` | eventfd, signalfd, timerfd |
+//! | `advice` | posix_fadvise, readahead, sync_file_range, syncfs |
 
+pub mod advice;
 pub mod attribute;
 pub mod content;
+pub mod copy;
 pub mod descriptor;
+pub mod epoll;
+pub mod event;
 pub mod listing;
 pub mod lock;
+pub mod memfd;
 pub mod name;
 pub mod object;
 pub mod open;
@@ -32,6 +42,8 @@ pub mod poll;
 pub mod procfs;
 pub mod random;
 pub mod stdio;
+pub mod timerfd;
+pub mod times;
 pub mod transfer;
 
 use super::Call;

@@ -356,6 +356,11 @@ fn describe<'r>(walker: &Walker<'_>, node: Node, to: &'r mut [u8]) -> &'r [u8] {
         }
         Node::Proc(node) => node.path(to),
         Node::Open(open) => {
+            if let Some(name) = walker.files.open.get(open).what.anonymous() {
+                let start = to.len() - name.len();
+                to[start..].copy_from_slice(name);
+                return &to[start..];
+            }
             let number = match walker.files.open.get(open).what {
                 What::Reader(pipe) | What::Writer(pipe) => walker.files.pipes.get(pipe).number,
                 // The command's own, whatever they are outside.

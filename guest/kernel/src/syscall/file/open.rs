@@ -138,7 +138,7 @@ fn open_at(call: &mut Call<'_>, directory: u64, path: u64, flags: u32, mode: u16
             }
             (Ok(_), What::Reader(pipe)) => walker.files.pipes.get_mut(pipe).readers += 1,
             (Ok(_), What::Writer(pipe)) => walker.files.pipes.get_mut(pipe).writers += 1,
-            (Ok(_), What::Stdio(_) | What::Proc(_)) => {}
+            (Ok(_), _) => {}
         }
         let open = added?;
         if let (What::File(file), true) = (what, opening.has(O_TRUNC))
@@ -229,6 +229,7 @@ impl Opening {
                 (What::Reader(pipe) | What::Writer(pipe), O_WRONLY) => Ok(What::Writer(pipe)),
                 // Both ends at once are for FIFOs.
                 (What::Reader(_) | What::Writer(_), _) => Err(Errno::EACCES),
+                (what, _) if what.anonymous().is_some() => Err(Errno::ENXIO),
                 (what, _) => Ok(what),
             },
         }

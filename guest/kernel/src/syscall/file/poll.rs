@@ -6,10 +6,12 @@
 //! interrupted it.
 
 use super::stdio::owns_stdin;
+use super::{epoll, event, timerfd};
 use crate::fs::open::{O_PATH, What};
 use crate::hypercall;
 use crate::process::signal::deliver;
 use crate::process::task::Wait;
+use crate::syscall::personality::STICKY_TIMEOUTS;
 use crate::syscall::{Attempt, Call, Reply, number};
 use crate::time;
 use abi::Errno;
@@ -40,12 +42,16 @@ const WRITABLE: i16 = POLLOUT | POLLWRNORM;
 
 /// What of `events`, and of what is always told, is so of descriptor `fd`.
 fn ready(call: &mut Call<'_>, fd: i32, events: i16) -> i16 {
-    let Ok((_, open)) = super::open_file(call, fd as u32 as u64) else {
-        return POLLNVAL;
-    };
-    if open.flags & O_PATH != 0 {
-        return POLLNVAL;
+    match super::open_file(call, fd as u32 as u64) {
+        Ok((number, open)) if open.flags & O_PATH == 0 => state(call, number, events, 0),
+        _ => POLLNVAL,
     }
+}
+
+/// What of `events`, and of what is always told, is so of open file `number`. Sets of epoll are `depth` deep in each other
+/// so far.
+pub fn state(call: &mut Call<'_>, number: u16, events: i16, depth: u32) -> i16 {
+    let open = *call.kernel.files.open.get(number);
     let state = match open.what {
         // What is never waited for can always be had.
         What::File(_) | What::Proc(_) => READABLE | WRITABLE,
@@ -78,14 +84,25 @@ fn ready(call: &mut Call<'_>, fd: i32, events: i16) -> i16 {
             let writable = if pipe.is_full() { 0 } else { WRITABLE };
             writable | if pipe.readers == 0 { POLLERR } else { 0 }
         }
+        What::Counter { .. } => {
+            let count = open.offset;
+            let readable = if count > 0 { POLLIN } else { 0 };
+            readable | if count < u64::MAX - 1 { POLLOUT } else { 0 }
+        }
+        What::Timer(timer) if timerfd::expired(call, timer) > 0 => POLLIN,
+        What::Signals if event::has_signals(call, open.offset) => POLLIN,
+        What::Epoll(set) if epoll::is_ready(call, set, depth) => READABLE,
+        What::Timer(_) | What::Signals | What::Epoll(_) => 0,
     };
     state & (events | POLLERR | POLLHUP)
 }
 
 /// How long to wait.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Timeout {
+pub enum Timeout {
+    /// For ever.
     Never,
+    /// Not at all.
     AtOnce,
     /// Nanoseconds.
     After(u64),
@@ -97,6 +114,14 @@ impl Timeout {
             Timeout::AtOnce
         } else {
             Timeout::After(ns)
+        }
+    }
+
+    /// From milliseconds, which are 32 bits; for ever if they are negative.
+    pub fn milliseconds(ms: u64) -> Timeout {
+        match ms as u32 as i32 {
+            ..0 => Timeout::Never,
+            ms => Timeout::after(ms as u64 * 1_000_000),
         }
     }
 
@@ -114,7 +139,7 @@ impl Timeout {
 
 /// Parks the caller, unless its time is over: then the call comes to `over`, or to EINTR if there is a signal for the
 /// caller.
-fn wait(call: &mut Call<'_>, timeout: Timeout, over: Reply) -> Reply {
+pub fn wait(call: &mut Call<'_>, timeout: Timeout, over: Reply) -> Reply {
     let again = call.attempt == Attempt::Again;
     if timeout == Timeout::AtOnce || again && call.task().expired {
         return if call.has_signals() {
@@ -163,15 +188,12 @@ fn poll_all(call: &mut Call<'_>, timeout: Timeout) -> Reply {
 
 /// poll(2).
 pub fn poll(call: &mut Call<'_>) -> Reply {
-    let timeout = match call.args[2] as u32 as i32 {
-        ..0 => Timeout::Never,
-        ms => Timeout::after(ms as u64 * 1_000_000),
-    };
+    let timeout = Timeout::milliseconds(call.args[2]);
     poll_all(call, timeout)
 }
 
 /// The `struct timespec` at `address`; none is for ever.
-fn timespec(call: &mut Call<'_>, address: u64) -> Result<Timeout, Errno> {
+pub fn timespec(call: &mut Call<'_>, address: u64) -> Result<Timeout, Errno> {
     if address == 0 {
         return Ok(Timeout::Never);
     }
@@ -194,7 +216,7 @@ pub fn ppoll(call: &mut Call<'_>) -> Reply {
 }
 
 /// Blocks the signals in the set at `mask`, and no others, until the call is over.
-fn set_mask(call: &mut Call<'_>, mask: u64, size: u64) -> Result<(), Errno> {
+pub fn set_mask(call: &mut Call<'_>, mask: u64, size: u64) -> Result<(), Errno> {
     if mask == 0 || call.attempt == Attempt::Again {
         return Ok(());
     }
@@ -209,7 +231,7 @@ fn set_mask(call: &mut Call<'_>, mask: u64, size: u64) -> Result<(), Errno> {
 
 /// The call is over, if `reply` says so: what was blocked before is again. If a signal has ended it the mask holds until
 /// its handler has been called.
-fn reset_mask(call: &mut Call<'_>, reply: Reply) {
+pub fn reset_mask(call: &mut Call<'_>, reply: Reply) {
     if matches!(reply, Reply::Parked | Reply::Error(Errno::EINTR)) {
         return;
     }
@@ -253,7 +275,8 @@ enum Unit {
 
 /// Tells the program how much of its time is left, as Linux does.
 fn put_back(call: &mut Call<'_>, at: u64, timeout: Timeout, reply: Reply, unit: Unit) {
-    if at == 0 || matches!(reply, Reply::Parked) {
+    let sticky = call.task().personality & STICKY_TIMEOUTS != 0;
+    if at == 0 || sticky || matches!(reply, Reply::Parked) {
         return;
     }
     let again = call.attempt == Attempt::Again;

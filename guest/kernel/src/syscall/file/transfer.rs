@@ -1,8 +1,9 @@
-//! read and write in all their forms, lseek, sendfile: which bytes of a program go where is decided here, and the
+//! read and write in all their forms, lseek: which bytes of a program go where is decided here, and the
 //! files beside this one move them.
 
 use super::content::Region;
-use super::{content, object, open_file, pipe, procfs, random, stdio};
+use super::copy::{move_source, prepare_sendfile};
+use super::{content, event, object, open_file, pipe, procfs, random, stdio, timerfd};
 use crate::fs::FileId;
 use crate::fs::device::Device;
 use crate::fs::inode::{Kind, SET_GID, SET_UID};
@@ -10,7 +11,7 @@ use crate::fs::open::{O_APPEND, O_NOATIME, OpenFile, What};
 use crate::mm::contents::MOST_BYTES;
 use crate::process::limits;
 use crate::process::signal::SIGXFSZ;
-use crate::syscall::{Attempt, Call, Reply, number};
+use crate::syscall::{Call, Reply, number};
 use crate::time;
 use abi::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -18,8 +19,6 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 /// Most bytes one call moves (Linux's MAX_RW_COUNT).
 pub const MOST: u64 = 0x7fff_f000;
 const MOST_VECTORS: u64 = 1024;
-/// Most bytes one sendfile moves: page by page, which is slow where ring 0 is emulated.
-const MOST_SENT: u64 = 16 << 20;
 /// How many vectors of an array are kept at hand.
 const AT_HAND: usize = 8;
 /// How old the time of the last read may be before it is set again although nothing was written (mount(8), relatime).
@@ -247,6 +246,10 @@ fn read_from<B: Buffers>(call: &mut Call<'_>, fd: u64, buffers: &B, at: At) -> R
         What::Stdio(_) => stdio::read(call, &open, buffers),
         What::Reader(pipe) => pipe::read(call, pipe, &open, buffers),
         What::Writer(_) => Reply::Error(Errno::EBADF),
+        What::Counter { semaphore } => event::read_counter(call, (number, &open), semaphore, buffers),
+        What::Timer(timer) => timerfd::read(call, (number, &open), timer, buffers),
+        What::Signals => event::read_signals(call, &open, buffers),
+        What::Epoll(_) => Reply::Error(Errno::EINVAL),
         What::File(file) => {
             let offset = at.or(open.offset);
             let got = read_file(call, file, buffers, offset, &open);
@@ -324,6 +327,8 @@ fn write_to<B: Buffers>(call: &mut Call<'_>, fd: u64, buffers: &B, at: At) -> Re
         What::Stdio(which) => stdio::write(call, which, &open, buffers),
         What::Writer(pipe) => pipe::write(call, pipe, &open, buffers),
         What::Reader(_) => Reply::Error(Errno::EBADF),
+        What::Counter { .. } => event::write_counter(call, (number, &open), buffers),
+        What::Timer(_) | What::Signals | What::Epoll(_) => Reply::Error(Errno::EINVAL),
         What::File(file) if call.kernel.files.object(file).is_some() => {
             object::write_from(call, file, number, &open, buffers, at)
         }
@@ -369,6 +374,7 @@ fn write_file<B: Buffers>(call: &mut Call<'_>, file: FileId, buffers: &B, offset
             }
             return Err(Errno::EFBIG);
         }
+        let room = may_write(call, file, at, region.len.min(room))?;
         let region = Region {
             len: region.len.min(room),
             ..region
@@ -376,15 +382,31 @@ fn write_file<B: Buffers>(call: &mut Call<'_>, file: FileId, buffers: &B, offset
         content::write(call, file, at, region)
     })?;
     if done > 0 {
-        let now = time::realtime();
-        let privileged = call.process().credentials.is_privileged();
-        let inode = call.kernel.files.inodes.get_mut(file);
-        (inode.times.modified, inode.times.changed) = (now, now);
-        if inode.mode & (SET_UID | SET_GID) != 0 && !privileged {
-            inode.mode &= !(SET_UID | SET_GID);
-        }
+        written(call, file);
     }
     Ok(done)
+}
+
+/// A regular file has been written to. (Of an object the broker knows.)
+pub fn written(call: &mut Call<'_>, file: FileId) {
+    let now = time::realtime();
+    let privileged = call.process().credentials.is_privileged();
+    let inode = call.kernel.files.inodes.get_mut(file);
+    (inode.times.modified, inode.times.changed) = (now, now);
+    if inode.mode & (SET_UID | SET_GID) != 0 && !privileged {
+        inode.mode &= !(SET_UID | SET_GID);
+    }
+}
+
+/// How many of `len` bytes may be written at `at` of a regular file that is not an object.
+///
+/// # Errors
+/// EPERM if it is sealed.
+pub fn may_write(call: &mut Call<'_>, file: FileId, at: u64, len: u64) -> Result<u64, Errno> {
+    match call.kernel.files.inodes.get(file).seals {
+        Some(seals) => seals.may_write(call.kernel.memory.contents.size(file), at, len),
+        None => Ok(len),
+    }
 }
 
 fn write_device<B: Buffers>(call: &mut Call<'_>, device: Device, buffers: &B) -> Result<u64, Errno> {
@@ -511,6 +533,13 @@ pub fn lseek(call: &mut Call<'_>) -> Result<u64, Errno> {
     if open.flags & crate::fs::open::O_PATH != 0 {
         return Err(Errno::EBADF);
     }
+    if open.what.anonymous().is_some() {
+        return if whence as u32 as u64 <= SEEK_HOLE {
+            Ok(0)
+        } else {
+            Err(Errno::EINVAL)
+        };
+    }
     if !has_places(open.what) {
         return Err(Errno::ESPIPE);
     }
@@ -557,31 +586,6 @@ pub fn lseek(call: &mut Call<'_>) -> Result<u64, Errno> {
     Ok(new as u64)
 }
 
-/// sendfile(2): from a regular file, to whatever bytes can be written to.
-pub fn sendfile(call: &mut Call<'_>) -> Reply {
-    let [to, from, offset_at, len, ..] = call.args;
-    let prepared = prepare_sendfile(call, to, from, offset_at);
-    let (number, file, offset) = match prepared {
-        Ok(prepared) => prepared,
-        Err(error) => return Reply::Error(error),
-    };
-    let skip = if call.attempt == Attempt::Again {
-        call.task().moved
-    } else {
-        0
-    };
-    let left = size_of_file(call, file).saturating_sub(offset);
-    let len = len.min(left).min(MOST_SENT);
-    let sent = content::send(call, file, offset, len, skip, to);
-    match sent {
-        Ok(content::Sent::Waits) => Reply::Parked,
-        Ok(content::Sent::Bytes(sent)) => move_source(call, number, offset_at, offset + sent)
-            .map(|()| sent)
-            .into(),
-        Err(error) => Reply::Error(error),
-    }
-}
-
 /// A signal has ended the wait of call `which`: how many bytes it has moved, if any; then that is its result.
 pub fn interrupted(call: &mut Call<'_>, which: u64) -> Option<u64> {
     let moved = match which {
@@ -597,46 +601,4 @@ pub fn interrupted(call: &mut Call<'_>, which: u64) -> Option<u64> {
         move_source(call, number, offset_at, offset + moved).ok()?;
     }
     Some(moved)
-}
-
-/// The next bytes of what sendfile has read from are at `offset`.
-fn move_source(call: &mut Call<'_>, number: u16, offset_at: u64, offset: u64) -> Result<(), Errno> {
-    if offset_at == 0 {
-        call.kernel.files.open.get_mut(number).offset = offset;
-        return Ok(());
-    }
-    call.write(offset_at, &offset)
-}
-
-fn prepare_sendfile(
-    call: &mut Call<'_>,
-    to: u64,
-    from: u64,
-    offset_at: u64,
-) -> Result<(u16, FileId, u64), Errno> {
-    let (number, source) = open_file(call, from)?;
-    if !source.can_read() {
-        return Err(Errno::EBADF);
-    }
-    let offset = if offset_at == 0 {
-        source.offset
-    } else {
-        call.read(offset_at)?
-    };
-    if (offset as i64) < 0 {
-        return Err(Errno::EINVAL);
-    }
-    let (_, target) = open_file(call, to)?;
-    if !target.can_write() {
-        return Err(Errno::EBADF);
-    }
-    if target.flags & O_APPEND != 0 {
-        return Err(Errno::EINVAL);
-    }
-    match source.what {
-        What::File(file) if call.kernel.files.inodes.get(file).kind == Kind::Regular => {
-            Ok((number, file, offset))
-        }
-        _ => Err(Errno::EINVAL),
-    }
 }
