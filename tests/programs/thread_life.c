@@ -226,10 +226,16 @@ static void company(void) {
     nap(3000);
 }
 
-static void *joins_another(void *unused) {
-    pthread_t thread;
-    started(&thread, sleeps, NULL);
-    return joined(thread);
+static void *joins_others(void *unused) {
+    for (;;) {
+        pthread_t thread;
+        started(&thread, itself, NULL);
+        joined(thread);
+    }
+}
+static void *ends_soon(void *status) {
+    nap(300000);
+    _exit((int)(intptr_t)status);
 }
 /* Waits until /proc says that the process is in state `wanted`, and prints what it says. */
 static void *sees_state(void *wanted) {
@@ -268,10 +274,10 @@ static void ending(void) {
         exit(7);
     }
     for (int i = 0; i < 3; i++)
-        IN_CHILD("exit in main, and the ends of threads are waited for") {
-            for (int many = 0; many < 8; many++) started(&thread, joins_another, NULL);
-            nap(30000);
-            _exit(8);
+        IN_CHILD("an exit while the ends of threads are waited for") {
+            started(&thread, ends_soon, (void *)8);
+            for (int many = 0; many < 9; many++) started(&thread, joins_others, NULL);
+            joins_others(NULL);
         }
     IN_CHILD("main sleeps, a thread looks") {
         started(&thread, sees_state, "S");
