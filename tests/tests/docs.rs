@@ -95,17 +95,81 @@ fn files_stay_small_enough_to_be_read() {
     }
 }
 
+/// README and everything in `docs`, with its text.
+fn documents() -> Vec<(PathBuf, String)> {
+    let mut paths = vec![root().join("README.md")];
+    for directory in ["docs", "docs/decisions"] {
+        for entry in fs::read_dir(root().join(directory)).expect("docs").flatten() {
+            paths.push(entry.path());
+        }
+    }
+    paths.retain(|path| path.extension().is_some_and(|ext| ext == "md"));
+    let text = |path: &PathBuf| fs::read_to_string(path).expect("a document");
+    paths.iter().map(|path| (path.clone(), text(path))).collect()
+}
+
+#[test]
+fn links_in_the_documents_lead_somewhere() {
+    for (path, text) in documents() {
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for target in targets.filter(|target| !target.contains("://")) {
+            let file = target.split('#').next().unwrap_or_default();
+            let there = path.parent().expect("a document lies somewhere").join(file);
+            assert!(there.exists(), "{} links to {target}", path.display());
+        }
+    }
+}
+
+#[test]
+fn nothing_is_left_of_a_merge() {
+    let documents = documents()
+        .into_iter()
+        .map(|(path, text)| (path.display().to_string(), text));
+    for (name, text) in documents.chain(sources()) {
+        let mark = text
+            .lines()
+            .find(|line| line.starts_with("<<<<<<< ") || line.starts_with(">>>>>>> "));
+        assert_eq!(mark, None, "{name}");
+    }
+}
+
+#[test]
+fn every_system_call_is_in_the_list() {
+    let read = |name: &str| fs::read_to_string(root().join(name)).expect("a file of the tree");
+    // `203, 204` and `142–148`.
+    let numbers = |text: &str| -> Vec<u32> {
+        let ranges = text.split(", ").filter_map(|part| {
+            let (first, last) = part.split_once('–').unwrap_or((part, part));
+            Some(first.parse().ok()?..=last.parse().ok()?)
+        });
+        ranges.flatten().collect()
+    };
+    let list = read("docs/system-calls.md");
+    let listed: BTreeSet<u32> = list
+        .lines()
+        .filter_map(|line| line.strip_prefix("| "))
+        .flat_map(|line| numbers(line.split(" |").next().unwrap_or_default()))
+        .collect();
+    let source = read("guest/kernel/src/syscall/number.rs");
+    let served = source.lines().filter_map(|line| {
+        let (_, number) = line.trim().strip_suffix(',')?.split_once(" = ")?;
+        number.parse::<u32>().ok()
+    });
+    let missing: Vec<_> = served.filter(|number| !listed.contains(number)).collect();
+    assert!(
+        missing.is_empty(),
+        "docs/system-calls.md does not list {missing:?}"
+    );
+}
+
 #[test]
 fn files_named_in_the_documents_exist() {
-    let mut documents = vec![root().join("README.md")];
-    for entry in fs::read_dir(root().join("docs")).expect("docs").flatten() {
-        documents.push(entry.path());
-    }
-    for path in documents
+    // Decisions tell of what was there when they were made.
+    let lasting = documents()
         .into_iter()
-        .filter(|path| path.extension().is_some_and(|ext| ext == "md"))
-    {
-        for name in named_in(&fs::read_to_string(&path).expect("a document")) {
+        .filter(|(path, _)| !path.parent().is_some_and(|parent| parent.ends_with("decisions")));
+    for (path, text) in lasting {
+        for name in named_in(&text) {
             // Short names are relative to the package the document speaks of.
             let exists = [
                 "",
