@@ -29,8 +29,8 @@ const ALL: [Cast; 6] = [
 fn plays(source: &str, least: usize) {
     for toolchain in [Toolchain::Glibc, Toolchain::Musl] {
         let mut story: Option<String> = None;
-        // musl plays every third cast: threads here, threads of two guests.
-        let every = if toolchain == Toolchain::Musl { 3 } else { 1 };
+        // musl plays every fourth cast: threads here, threads of four guests.
+        let every = if toolchain == Toolchain::Musl { 4 } else { 1 };
         for Cast { mode, guests, vcpus } in ALL.iter().step_by(every) {
             let run = Run::with(source, toolchain)
                 .guests(*guests)
@@ -90,4 +90,16 @@ fn futexes_wake_requeue_and_compare_as_on_linux_for_threads_processes_and_guests
 #[test]
 fn time_agrees_among_threads_processes_and_guests() {
     plays("sync_clock.c", 17);
+}
+
+#[test]
+fn rust_threads_of_several_guests_wait_for_each_other() {
+    for (guests, vcpus) in [(1, 2), (2, 1), (4, 1)] {
+        Run::new("rust_sync.rs")
+            .guests(guests)
+            .vcpus(vcpus)
+            .timeout(Duration::from_secs(120))
+            .compare()
+            .expect_all(0);
+    }
 }
