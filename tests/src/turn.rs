@@ -28,7 +28,13 @@ static PLACES: Mutex<Places> = Mutex::new(Places {
 static CHANGED: Condvar = Condvar::new();
 
 thread_local! {
-    static INSIDE: Cell<bool> = const { Cell::new(false) };
+    /// Places that this thread holds.
+    static HELD: Cell<usize> = const { Cell::new(0) };
+}
+
+/// How many places there are.
+fn all() -> usize {
+    available_parallelism().map_or(1, usize::from)
 }
 
 /// Runs `what` while no other test of this executable runs, opens or compiles anything. It may leave something behind. May
@@ -49,8 +55,11 @@ pub(crate) fn beside_others<T>(cpus: usize, name: &str, what: impl FnOnce() -> T
 }
 
 fn take<T>(places: usize, tidy: Option<&str>, what: impl FnOnce() -> T) -> T {
-    if INSIDE.get() {
-        let Some(name) = tidy else { return what() };
+    if HELD.get() > 0 {
+        // Beside others nobody can tell whose a thing is: that is found out when the outer one leaves.
+        let Some(name) = tidy.filter(|_| HELD.get() == all()) else {
+            return what();
+        };
         let before = Footprint::now();
         let result = what();
         before.check_nothing_new(name);
@@ -67,12 +76,11 @@ struct Held(usize);
 
 impl Held {
     fn new(places: usize, tidy: bool) -> Held {
-        let all = available_parallelism().map_or(1, usize::from);
-        let places = places.clamp(1, all);
+        let places = places.clamp(1, all());
         let mut state = lock();
         let ticket = state.came;
         state.came += 1;
-        while state.next != ticket || state.taken + places > all {
+        while state.next != ticket || state.taken + places > all() {
             state = CHANGED.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         if state.taken == 0 {
@@ -82,7 +90,7 @@ impl Held {
         state.taken += places;
         drop(state);
         CHANGED.notify_all();
-        INSIDE.set(true);
+        HELD.set(places);
         Held(places)
     }
 
@@ -98,7 +106,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        INSIDE.set(false);
+        HELD.set(0);
         lock().taken -= self.0;
         CHANGED.notify_all();
     }
