@@ -338,8 +338,36 @@ static void rearranged(int kind) {
     if (fd >= 0) close(fd);
 }
 
+/* A segment that is removed goes with the last of its attaches, also where that is only rearranged. */
+static void kept_by_nothing(void) {
+    puts("--- a removed segment, rearranged");
+    int key = 0x70b0, id = made(key, 2 * PAGE, IPC_CREAT | 0600);
+    char *p = attached(id, FREE_PLACE, 0);
+    p[0] = 'x', p[PAGE] = 'y';
+    says("all of it", rearrange(p, 2 * PAGE, 0, 0, 0));
+    letters("then", p, 2);
+    removed(id);
+    says("a part, removed", rearrange(p, PAGE, 0, 1, 0));
+    letters("then", p, 2);
+    attaches("then", id);
+    says("its first place", rearrange(p, PAGE, 0, 0, 0));
+    AS_CHILD { says("all of it, while a parent has it", rearrange(p, 2 * PAGE, 0, 0, 0)), letters("a child", p, 2); }
+    attaches("then", id);
+    int second = made(key, 2 * PAGE, IPC_CREAT | 0600);
+    says("all of it, removed", rearrange(p, 2 * PAGE, 0, 0, 0));
+    printf("there: %d\n", there(p, 2));
+    letters("then", p, 2);
+    struct shmid_ds status;
+    says("its state", shmctl(id, IPC_STAT, &status));
+    attaches("another with its key", second);
+    says("again", rearrange(p, 2 * PAGE, 0, 0, 0));
+    says("shmdt", shmdt(p));
+    removed(second);
+}
+
 int main(void) {
     locking(), all(), limits(), attach(), residence();
     for (int kind = SEGMENT; kind <= ANONYMOUS; kind++) rearranged(kind);
+    kept_by_nothing();
     return 0;
 }

@@ -139,6 +139,10 @@ pub enum Hypercall {
         window: WindowKind,
         count: u64,
     },
+    ShmDetachLast {
+        id: i32,
+        window: WindowKind,
+    },
     ShmControl {
         id: i32,
         command: i32,
@@ -272,6 +276,10 @@ pub fn decode(request: &Request) -> Result<(Call, Hypercall), Errno> {
             id: a0 as i32,
             window: window(a1)?,
             count: a2,
+        },
+        Call::ShmDetachLast => Hypercall::ShmDetachLast {
+            id: a0 as i32,
+            window: window(a1)?,
         },
         Call::ShmControl => Hypercall::ShmControl {
             id: a0 as i32,

@@ -167,6 +167,9 @@ calls! {
     /// Bytes of a segment that the guest has attached read-write become zeros, and their memory is given back
     /// (MADV_REMOVE). args: id, offset, length (not 0; both in whole pages, within the segment). Result 0.
     ShmPunch = 32,
+    /// One attach of a segment ends, if the segment is destroyed with it: it has been removed, and this is its only
+    /// attach in the group. args: id, window. Result 0; EAGAIN if not, then nothing has changed.
+    ShmDetachLast = 34,
     /// The FPU's registers and those that came after it, whole: what this vCPU has is kept for a task, then those of
     /// another are loaded. For kernels that can't do that themselves. args: the task whose registers the vCPU has
     /// ([`FPU_NONE`], [`FPU_TASKS`] + slot), the one whose are to be loaded (the same, or [`FPU_INITIAL`]). Result 0.

@@ -24,7 +24,7 @@ pub use errno::Errno;
 
 /// Version of everything in this crate. The kernel image carries it in its [`boot::KernelHeader`], the VMM
 /// writes it to [`boot::BootInfo`]; either side refuses a mismatch with a clear error.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Size of a page and of a frame, in bytes.
 pub const PAGE_SIZE: u64 = 4096;

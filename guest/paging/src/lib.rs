@@ -35,6 +35,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod count;
 pub mod edit;
 pub mod entry;
 pub mod flush;
@@ -48,6 +49,7 @@ pub mod table;
 pub mod unmap;
 
 pub use address::{GuestPhys, GuestVirt};
+pub use count::count_pages;
 pub use edit::{duplicate, edit};
 pub use entry::{Leaf, Rights};
 pub use flush::Flush;

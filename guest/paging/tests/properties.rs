@@ -7,7 +7,8 @@ mod common;
 
 use common::Pool;
 use paging::{
-    Flush, GuestPhys, GuestVirt, Leaf, MapError, Rights, clear_low_half, for_each_leaf, lookup, map,
+    Flush, GuestPhys, GuestVirt, Leaf, MapError, Rights, clear_low_half, count_pages, for_each_leaf, lookup,
+    map,
 };
 use paging::{protect, unmap};
 use proptest::prelude::*;
@@ -199,6 +200,12 @@ fn compare(pool: &Pool, model: &Model, area: u64) {
         assert_eq!(lookup(pool, pool.root, inner), Some(leaf));
     });
     assert!(model.range(area..area + AREA).eq(told.iter()));
+    for (from, to) in [(0, AREA), (3, 10), (509, 1027), (512, 1024), (0, 1), (700, AREA)] {
+        assert_eq!(
+            count_pages(pool, pool.root, GuestVirt::new((area + from) << 12), to - from),
+            model.range(area + from..area + to).count() as u64
+        );
+    }
 }
 
 proptest! {

@@ -7,7 +7,7 @@ mod common;
 use common::Pool;
 use paging::share::{claimed_by_link, table_below};
 use paging::{
-    Flush, GuestPhys, GuestVirt, MapError, Rights, TableMemory, TableMemoryMut, clear_low_half,
+    Flush, GuestPhys, GuestVirt, MapError, Rights, TableMemory, TableMemoryMut, clear_low_half, count_pages,
     for_each_leaf, link, lookup, make_shared, map, protect, unmap, unshare,
 };
 use proptest::prelude::*;
@@ -294,6 +294,12 @@ proptest! {
                     assert_eq!(lookup(&sharing, root, leaf.virt), Some(leaf));
                 });
                 prop_assert_eq!(&told, model);
+                for block in BLOCKS {
+                    for (from, to) in [(0, LOOK), (5, 300), (510, 1030), (512, 1024), (700, LOOK)] {
+                        let counted = count_pages(&sharing, root, GuestVirt::new((block + from) << 12), to - from);
+                        prop_assert_eq!(counted, model.range(block + from..block + to).count() as u64);
+                    }
+                }
             }
         }
         for root in roots {

@@ -362,6 +362,15 @@ impl<B> Registry<B> {
         Ok(self.destroy_if_due(id))
     }
 
+    /// Whether the segment is destroyed when one more of its mappings goes.
+    ///
+    /// # Errors
+    /// EINVAL if there is no such segment.
+    pub fn goes_with_one(&self, id: i32) -> Result<bool, Errno> {
+        let segment = self.segment(id)?;
+        Ok(segment.nattch == 1 && self.is_unkept(segment))
+    }
+
     /// The tasks for which `ended` says so have ended (`exit_shm`): what they made and nobody has attached is
     /// destroyed, and returned, if removal is forced.
     pub fn makers_ended(&mut self, ended: impl Fn(u32) -> bool) -> Vec<Segment<B>> {
@@ -406,9 +415,14 @@ impl<B> Registry<B> {
         }
     }
 
+    /// Whether only its attaches keep it.
+    fn is_unkept(&self, segment: &Segment<B>) -> bool {
+        segment.is_removed() || self.rmid_forced
+    }
+
     fn destroy_if_due(&mut self, id: i32) -> Option<Segment<B>> {
         let segment = self.segment(id).ok()?;
-        if segment.nattch == 0 && (segment.is_removed() || self.rmid_forced) {
+        if segment.nattch == 0 && self.is_unkept(segment) {
             self.destroy(id)
         } else {
             None

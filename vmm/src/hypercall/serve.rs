@@ -218,6 +218,9 @@ impl Service {
             Hypercall::ShmDetach { id, window, count } => {
                 segments.detach(guest, &caller, id, window, count).map(|()| 0)
             }
+            Hypercall::ShmDetachLast { id, window } => {
+                segments.detach_last(guest, &caller, id, window).map(|()| 0)
+            }
             Hypercall::ShmControl { id, command, .. } => {
                 segments.shmctl(guest, &caller, id, command, &mut request.payload)
             }

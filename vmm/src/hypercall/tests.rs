@@ -187,6 +187,7 @@ fn what_means_nothing_is_refused() {
         (Call::ShmAttach, [0, 0, 0, 4096, 0, 12], Errno::EINVAL),
         (Call::ShmAttach, [0, 0, 0, 12, 0, 0], Errno::EINVAL),
         (Call::ShmDetach, [0, 2, 1, 0, 0, 0], Errno::EINVAL),
+        (Call::ShmDetachLast, [0, 2, 0, 0, 0, 0], Errno::EINVAL),
         (Call::ShmAttachMore, [0, u64::MAX, 1, 0, 0, 0], Errno::EINVAL),
         (Call::FutexWait, [0, 0, 0, 1, 256, 0], Errno::EINVAL),
         (Call::FutexWait, [0, 0, 0, 1, 1 << 32, 0], Errno::EINVAL),

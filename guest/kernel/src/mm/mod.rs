@@ -136,6 +136,8 @@ pub trait World {
     fn copy(&mut self, to: GuestPhys, from: GuestPhys, len: u64);
     /// A fragment of an attach is gone, in the tables and in every vCPU.
     fn detached(&mut self, segment: &SegmentRef);
+    /// A fragment of an attach is gone, if the segment was destroyed with it; whether it was.
+    fn detached_last(&mut self, segment: &SegmentRef) -> bool;
     /// An attach is about to have one fragment more.
     ///
     /// # Errors

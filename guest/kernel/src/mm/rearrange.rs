@@ -104,6 +104,10 @@ impl AddressSpace {
             world.detached(&segment);
             return Err(error);
         }
+        // On Linux what was there goes first, and a removed segment with the last of it (`shm_mmap` says so).
+        if world.detached_last(&segment) {
+            return Err(Errno::EINVAL);
+        }
         let joined = self.joins(mem, &view);
         self.map_fragment(mem, &view, &segment, view.start);
         if joined.is_some() {

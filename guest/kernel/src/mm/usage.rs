@@ -4,7 +4,7 @@ use super::area::{Area, Backing, Prot};
 use super::{AddressSpace, Memory};
 use crate::arch::direct;
 use abi::PAGE_SIZE;
-use paging::{GuestVirt, for_each_leaf, lookup};
+use paging::{GuestVirt, count_pages, lookup};
 
 /// Where the parts of a program's memory lie that are no areas of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,13 +66,7 @@ impl AddressSpace {
 
     /// How many bytes of `area` are there.
     pub fn resident(&self, mem: &Memory, area: &Area) -> u64 {
-        let mut resident = 0;
-        let pages = area.len() / PAGE_SIZE;
-        for_each_leaf(&mem.frames, self.root, area.start, pages, |leaf| {
-            let (from, to) = (leaf.virt.max(area.start), leaf.virt.add(leaf.size).min(area.end));
-            resident += to.get() - from.get();
-        });
-        resident
+        count_pages(&mem.frames, self.root, area.start, area.len() / PAGE_SIZE) * PAGE_SIZE
     }
 
     /// How much it has.

@@ -73,6 +73,11 @@ impl World for KernelWorld {
         }
     }
 
+    fn detached_last(&mut self, segment: &SegmentRef) -> bool {
+        let args = [segment.id as u64, segment.window.raw()];
+        hypercall::call(Call::ShmDetachLast, self.who, &args).is_ok()
+    }
+
     fn attached_more(&mut self, segment: &SegmentRef) -> Result<(), Errno> {
         let args = [segment.id as u64, segment.window.raw(), 1];
         hypercall::call(Call::ShmAttachMore, self.who, &args).map(|_| ())

@@ -266,3 +266,23 @@ fn what_is_cut_out_of_an_attach_is_first_split_off_and_then_gone() {
         guest.end();
     }
 }
+
+#[test]
+fn rearranging_all_that_keeps_a_removed_segment_is_the_end_of_it() {
+    let mut guest = guest();
+    let at = guest.attach(None, segment(1, Window::ReadWrite, 3)).unwrap();
+    let rearrange = |guest: &mut Guest, pages: u64, from: u64| {
+        let Guest { memory, world, space } = guest;
+        space.rearrange(memory, world, at, pages * PAGE_SIZE, from)
+    };
+    assert_eq!(rearrange(&mut guest, 3, 0), Ok(()));
+    guest.world.removed.insert(1);
+    // The third page still has it.
+    assert_eq!(rearrange(&mut guest, 2, 0), Ok(()));
+    assert_eq!(guest.nattch(1), 1);
+    assert_eq!(rearrange(&mut guest, 3, 0), Err(Errno::EINVAL));
+    assert_eq!(guest.nattch(1), 0);
+    assert!(guest.space.is_free(&guest.memory, at, at.add(3 * PAGE_SIZE)));
+    assert_eq!(guest.detach(at), Err(Errno::EINVAL));
+    guest.end();
+}

@@ -90,6 +90,8 @@ enum Booking {
 pub(crate) struct FakeWorld {
     /// Attaches of each segment, as the broker would count them.
     attaches: BTreeMap<i32, i64>,
+    /// Segments that go with their last attach.
+    removed: BTreeSet<i32>,
     /// What it was told of them since this was last emptied.
     booked: Vec<Booking>,
     /// Pages flushed since this was last emptied.
@@ -125,6 +127,14 @@ impl World for FakeWorld {
             .get_mut(&segment.id)
             .expect("an attach that ends was one") -= 1;
         self.booked.push(Booking::Gone(segment.id));
+    }
+
+    fn detached_last(&mut self, segment: &SegmentRef) -> bool {
+        let last = self.removed.contains(&segment.id) && self.attaches[&segment.id] == 1;
+        if last {
+            self.detached(segment);
+        }
+        last
     }
 
     fn attached_more(&mut self, segment: &SegmentRef) -> Result<(), Errno> {
