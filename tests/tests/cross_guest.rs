@@ -38,3 +38,26 @@ fn three_guests_see_each_other_as_three_processes_on_linux_do() {
 fn processes_of_two_guests_see_each_other_as_four_processes_on_linux_do() {
     turns(2, 2);
 }
+
+#[test]
+fn a_guest_that_ends_without_freeing_anything_is_seen_to_end_as_one_that_does() {
+    for how in ["return", "kill", "thread"] {
+        for (toolchain, vcpus) in [(Toolchain::Musl, 1), (Toolchain::Glibc, 2)] {
+            let run = Run::with("leaver.c", toolchain)
+                .guests(2)
+                .vcpus(vcpus)
+                .args([how]);
+            let one = run.compare();
+            let other = run.ending_at_once().compare();
+            assert_eq!(one.stdout(1, 0), other.stdout(1, 0));
+        }
+    }
+    for (source, procs) in [("cross.c", 1), ("cross.c", 2), ("lifetime.c", 2)] {
+        Run::new(source)
+            .guests(2)
+            .procs(procs)
+            .ending_at_once()
+            .compare()
+            .expect_all(0);
+    }
+}

@@ -38,6 +38,10 @@ fn every_way_to_end_gives_the_status_linux_gives() {
     ] {
         for toolchain in Toolchain::C {
             Run::with("ending.c", toolchain).args([how]).compare();
+            Run::with("ending.c", toolchain)
+                .args([how])
+                .ending_at_once()
+                .compare();
         }
     }
 }

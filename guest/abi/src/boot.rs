@@ -94,8 +94,9 @@ bitflags! {
         const TEST_PANIC_ON_GETPID = 1 << 1;
         /// Send debug messages to the host's log; without it the kernel does not even make them.
         const LOG_DEBUG = 1 << 2;
-        /// For tests: count what is in use in the kernel's tables, which takes a while, when the kernel is up and at the
-        /// end ([`crate::hypercall::Call::Tables`]).
+        /// For tests: count free frames and what is in use in the kernel's tables when the kernel is up and at the end
+        /// ([`crate::hypercall::Call::Usage`], [`crate::hypercall::Call::Tables`]). Everything is freed for it at the end,
+        /// which else is left to the host.
         const TEST_COUNT_TABLES = 1 << 3;
         /// The command was started with stdin closed: programs find descriptor 0 closed.
         const CLOSED_STDIN = 1 << 4;

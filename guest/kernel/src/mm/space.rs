@@ -155,6 +155,15 @@ impl AddressSpace {
         });
     }
 
+    /// Its attaches end; nothing is freed, for its guest ends.
+    pub fn end_attaches(&self, mem: &Memory, world: &mut impl World) {
+        self.areas.for_each(&mem.areas, |area| {
+            if let Some(segment) = area.segment() {
+                world.detached(segment);
+            }
+        });
+    }
+
     /// Empties the tables, and gives back all but the root. Where areas lie close together one walk serves them.
     fn clear_tables(&mut self, mem: &mut Memory) {
         let mut next = self.areas.first_from(&mem.areas, GuestVirt::new(0));

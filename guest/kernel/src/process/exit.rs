@@ -112,6 +112,9 @@ fn clear_and_wake(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, address: u6
 
 /// Frees task `task`, which is on no vCPU and in no list; with the last one its process ends.
 fn retire(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, status: u32) {
+    if kernel.ends_with(task) {
+        end_guest(kernel, cpu, task, status);
+    }
     let Task {
         process: number,
         space,
@@ -141,6 +144,35 @@ fn retire(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, status: u32) {
     }
 }
 
+/// The end of the last task, and so of the guest: others are told what they can see of it, that is that its attaches
+/// have ended. The host frees the rest, with the guest's memory and all that it holds at the broker's.
+fn end_guest(kernel: &mut Kernel, cpu: &'static Cpu, task: u16, status: u32) -> ! {
+    let entry = &kernel.tasks[usize::from(task)];
+    let process = &kernel.processes[usize::from(entry.process)];
+    let (who, index, fate) = (process.requester(), process.index, process.fate);
+    let (space, id, made_segments) = (entry.space, entry.id, entry.made_segments);
+    if let Some(space) = kernel.spaces.release(space) {
+        space.end_attaches(&kernel.memory, &mut KernelWorld { cpu, who });
+    }
+    if made_segments {
+        shm::maker_ended(id);
+    }
+    let status = match fate {
+        Fate::Ends(status) => status,
+        _ => status,
+    };
+    tell_end(who, index, status);
+    hypercall::exit(EXIT_DONE)
+}
+
+/// Tells the host that a process it started has ended.
+fn tell_end(who: Requester, index: u32, status: u32) {
+    if index != NO_INDEX {
+        // The host can't refuse an index it gave itself.
+        let _ = hypercall::call(Call::ProcessExit, who, &[u64::from(index), u64::from(status)]);
+    }
+}
+
 /// Takes process `number` away, which has no thread any more.
 pub fn end_process(kernel: &mut Kernel, cpu: &'static Cpu, number: u16, status: u32) {
     let process = &kernel.processes[usize::from(number)];
@@ -154,10 +186,7 @@ pub fn end_process(kernel: &mut Kernel, cpu: &'static Cpu, number: u16, status: 
     let _ = kernel.actions.release(process.actions);
     kernel.orphan_children(cpu, number);
     kernel.alive -= 1;
-    if index != NO_INDEX {
-        // The host can't refuse an index it gave itself.
-        let _ = hypercall::call(Call::ProcessExit, who, &[u64::from(index), u64::from(status)]);
-    }
+    tell_end(who, index, status);
     kernel.bury(cpu, number, status);
     if kernel.alive == 0 {
         kernel.report_end();

@@ -2,7 +2,8 @@
 //! or tell them: readlink, getcwd, chdir.
 
 use super::path::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_FOLLOW, By, Path};
-use crate::fs::inode::{Inode, Kind, STICKY};
+use crate::arch::given;
+use crate::fs::inode::{FIRST_GIVEN, Inode, Kind, STICKY};
 use crate::fs::open::What;
 use crate::fs::permission::EXECUTE;
 use crate::fs::tree::{Entry, New, RENAME_EXCHANGE, RENAME_NOREPLACE, Removed};
@@ -383,6 +384,11 @@ fn read_link_at(call: &mut Call<'_>, at: (u64, u64), to: u64, len: u64) -> Resul
     }
     ROOMS[0].with(|room| {
         let path = call.path(room, at.0, at.1)?;
+        if path.is(room, b"/proc/self/exe")
+            && let Some(name) = untouched_program(call)
+        {
+            return put(call, to, &name[..name.len().min(len as usize)]);
+        }
         let node = if path.is_empty() {
             // An O_PATH descriptor of the link itself (readlinkat(2)).
             if at.0 as u32 as i32 == AT_FDCWD {
@@ -394,10 +400,28 @@ fn read_link_at(call: &mut Call<'_>, at: (u64, u64), to: u64, len: u64) -> Resul
             path.find(&mut call.walker(By::Effective), room, AtEnd::Stay)?
         };
         let text = target(&mut call.walker(By::Effective), room, node)?;
-        let text = &text[..text.len().min(len as usize)];
-        call.with_space(|space, memory, world| space.write(memory, world, to, text))?;
-        Ok(text.len() as u64)
+        put(call, to, &text[..text.len().min(len as usize)])
     })
+}
+
+fn put(call: &mut Call<'_>, to: u64, text: &[u8]) -> Result<u64, Errno> {
+    call.with_space(|space, memory, world| space.write(memory, world, to, text))?;
+    Ok(text.len() as u64)
+}
+
+/// What the caller's program is called, if nobody has looked for a file yet: as it travelled with the guest. Every static
+/// glibc program asks at its start, and most never want anything else of the tree, which then need not be made.
+fn untouched_program(call: &mut Call<'_>) -> Option<&'static [u8]> {
+    let index = call.process().exe.0.checked_sub(FIRST_GIVEN)?;
+    if call.kernel.files.is_mounted() {
+        return None;
+    }
+    let name = given::bytes(given::files(call.kernel.boot()).get(usize::from(index))?.name);
+    // There a program has no place in the tree.
+    let placed = ![&b"/dev/"[..], b"/proc/", b"/sys/"]
+        .iter()
+        .any(|of_kernel| name.starts_with(of_kernel));
+    placed.then_some(name)
 }
 
 /// readlink(2).

@@ -39,6 +39,11 @@ pub struct Path {
 }
 
 impl Path {
+    /// Whether it is `text`, which is absolute.
+    pub fn is(&self, room: &mut Room, text: &[u8]) -> bool {
+        self.len == text.len() && room.for_path()[..self.len] == *text
+    }
+
     /// Whether there are no characters in it.
     pub const fn is_empty(&self) -> bool {
         self.len == 0
