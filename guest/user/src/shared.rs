@@ -23,6 +23,22 @@ unsafe impl Send for Attached {}
 unsafe impl Sync for Attached {}
 
 impl Attached {
+    /// As an attach, but of a shared file: its first `size` bytes, which it must have. Goes when the program ends.
+    ///
+    /// # Errors
+    /// mmap's.
+    pub fn file(descriptor: i32, size: usize) -> Result<Self, Errno> {
+        Ok(Attached {
+            base: sys::map_shared(descriptor, size)?,
+            size,
+        })
+    }
+
+    /// Asks for pages of 4 KiB. A system that has no others says EINVAL, and that is as good.
+    pub fn want_small_pages(&self) {
+        let _ = sys::want_small_pages(self.base, self.size);
+    }
+
     /// Attaches segment `id`, of which the first `size` bytes will be used.
     ///
     /// # Errors

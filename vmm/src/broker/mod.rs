@@ -23,6 +23,7 @@ mod segment;
 pub use futex::{
     FutexRequeue, FutexService, FutexWait, FutexWake, FutexWoken, Inbox, Reach, Shared, SharedWord,
 };
+pub use large::large_file;
 pub use memory::HostPages;
 pub use objects::{Listed, Mapped, ObjectLife, ObjectService, ObjectState, Refused, SetObject, Which};
 pub use proc::ProcFile;

@@ -63,6 +63,8 @@ const MEASUREMENTS: &[(&str, Measurement)] = &[
     ("wake", pair::wake),
     ("pipe", copy::pipe),
     ("sweep", copy::sweep),
+    ("sweep-small", copy::sweep_small),
+    ("sweep-file", copy::sweep_file),
     ("hello", hello),
     ("rest", rest),
     ("clear", life::clear),

@@ -16,7 +16,7 @@ mod start;
 pub(super) use plan::Group;
 
 use super::args::{BenchArgs, Format};
-use super::lab::Lab;
+use super::lab::{Lab, Pages};
 use super::progress::Progress;
 use super::table::Style;
 use anyhow::{Context, Result, bail};
@@ -27,14 +27,16 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::time::Instant;
+use tombolo::broker::large_file;
 use tombolo::clock::Clock;
 
 /// What the list of measurements lacks, and why.
 const NOT_MEASURED: &[&str] = &[
     "hand-off between a guest and a host process: a process of the host has no way to attach a guest's segment",
-    "bandwidth with other page sizes: both sides use their defaults",
     "what a guest's death costs",
 ];
+
+const NO_LARGE_PAGES: &str = "not on pages of 2 MiB: segments have none here (it takes the right to mount)";
 
 /// All there is to show.
 struct Findings {
@@ -84,7 +86,15 @@ fn measure(lab: &Lab, args: &BenchArgs) -> Result<Findings> {
         groups => groups.to_vec(),
     };
     let extent = if args.quick { Extent::Quick } else { Extent::Full };
-    let experiments = plan::experiments(&groups, extent);
+    let mut experiments = plan::experiments(&groups, extent);
+    let mut notes = Vec::new();
+    if large_file(0).is_none() {
+        let all = experiments.len();
+        experiments.retain(|experiment| !matches!(experiment.pages, Pages::Large { .. }));
+        if experiments.len() < all {
+            notes.push((Group::Bandwidth, NO_LARGE_PAGES.to_owned()));
+        }
+    }
     let outside = start::outside(&groups, extent);
     let runs = |experiment: &Experiment| experiment.rounds * experiment.places.len();
     let total = experiments.iter().map(runs).sum::<usize>() + outside.len();
@@ -92,7 +102,7 @@ fn measure(lab: &Lab, args: &BenchArgs) -> Result<Findings> {
     let mut findings = Findings {
         machine: Machine::look(lab.cpus().len()),
         figures: Vec::new(),
-        notes: Vec::new(),
+        notes,
         seconds: 0.0,
     };
     let khz = Clock::read(0).tsc_khz;

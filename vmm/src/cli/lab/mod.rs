@@ -31,11 +31,27 @@ pub(super) enum Host {
     },
 }
 
+/// What pages of the host the segments of a job lie on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pages {
+    /// What each side does by itself.
+    Default,
+    /// Of 4 KiB. Natively the program has to see to it.
+    Small,
+    /// Of 2 MiB. Natively the program has no segment of such; descriptor 0 is a file of so many bytes on them.
+    Large {
+        /// Its length.
+        bytes: u64,
+    },
+}
+
 /// Something to run.
 #[derive(Clone, Debug)]
 pub(super) struct Job {
     /// On which side.
     pub(super) host: Host,
+    /// What its segments lie on.
+    pub(super) pages: Pages,
     /// Each copy's arguments, without the program's name.
     pub(super) copies: Vec<Vec<String>>,
 }
