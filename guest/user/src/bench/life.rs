@@ -3,9 +3,10 @@
 use super::{Failure, Task, failed};
 use crate::clock::tsc;
 use crate::shared::Attached;
-use crate::sys;
+use crate::{say, sys};
 use abi::ipc::{IPC_CREAT, IPC_PRIVATE};
 use core::sync::atomic::Ordering;
+use core::time::Duration;
 
 /// Calls of a sample.
 const CALLS: u64 = 16;
@@ -128,6 +129,21 @@ pub(super) fn many(task: &Task) -> Result<(), Failure> {
         let _ = sys::shm_remove(id - 1);
     }
     result
+}
+
+/// Holds `COUNT` segments of `SIZE` bytes, each attached and a word of it written, says so, and waits to be killed. Each goes
+/// with its last attach.
+pub(super) fn hold(task: &Task) -> Result<(), Failure> {
+    for _ in 0..task.count {
+        let id = sys::shmget(IPC_PRIVATE, task.size as u64, IPC_CREAT | 0o600).map_err(failed("shmget"))?;
+        let segment = Attached::new(id, task.size, 0).map_err(failed("shmat"));
+        sys::shm_remove(id).map_err(failed("shmctl IPC_RMID"))?;
+        segment?.store(0, 1, Ordering::Relaxed);
+    }
+    say!("holds");
+    loop {
+        sys::sleep(Duration::from_secs(60));
+    }
 }
 
 /// Removes what a process with number `SIZE` has left behind under `COUNT` keys: it was killed.

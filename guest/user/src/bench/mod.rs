@@ -67,6 +67,7 @@ const MEASUREMENTS: &[(&str, Measurement)] = &[
     ("sweep-file", copy::sweep_file),
     ("hello", hello),
     ("rest", rest),
+    ("hold", life::hold),
     ("clear", life::clear),
     ("meet", life::meet),
 ];

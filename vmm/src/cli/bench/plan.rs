@@ -75,6 +75,15 @@ impl Place {
     }
 }
 
+/// Who knows what was measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// The program.
+    Inside,
+    /// Nobody in there: it is killed, and measured is how long that takes.
+    Death,
+}
+
 /// One run of the program in each of its places, by turns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Experiment {
@@ -85,6 +94,7 @@ pub(super) struct Experiment {
     pub(super) label: &'static str,
     /// Bytes that a sample moves, if it is to be told as a bandwidth.
     pub(super) moves: Option<u64>,
+    pub(super) told: Told,
     /// What the segment lies on.
     pub(super) pages: Pages,
     pub(super) places: &'static [Place],
@@ -130,6 +140,7 @@ pub(super) fn experiments(groups: &[Group], extent: Extent) -> Vec<Experiment> {
         what: "hand-off",
         label: "",
         moves: None,
+        told: Told::Inside,
         pages: Pages::Default,
         places: PAIRS,
         players: 2,
@@ -198,6 +209,14 @@ pub(super) fn experiments(groups: &[Group], extent: Extent) -> Vec<Experiment> {
         rounds: either(1, 5) as usize,
         ..call.clone()
     };
+    let held = |label, segments, rounds| Experiment {
+        what: "hold",
+        label,
+        told: Told::Death,
+        samples: segments,
+        rounds,
+        ..many.clone()
+    };
     let all = vec![
         base,
         pipe,
@@ -210,6 +229,9 @@ pub(super) fn experiments(groups: &[Group], extent: Extent) -> Vec<Experiment> {
         life("64 MiB ", 64 << 20, either(1, 3), either(2, 7) as usize),
         life("1 GiB ", 1 << 30, 1, either(1, 5) as usize),
         wake,
+        held("1 segment: ", 1, rounds),
+        held("256 segments: ", 256, rounds),
+        held("1024 segments: ", NATIVE_SEGMENTS, either(1, 5) as usize),
         many,
     ];
     all.into_iter()
