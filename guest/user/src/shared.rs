@@ -179,6 +179,22 @@ mod tests {
     }
 
     #[test]
+    fn a_shared_file_is_used_like_an_attach() {
+        use std::os::fd::AsRawFd;
+        use std::os::unix::fs::FileExt;
+        let path = std::env::temp_dir().join(format!("tombolo-shared-{}", std::process::id()));
+        let file = std::fs::File::create_new(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        file.set_len(8192).unwrap();
+        let mapped = Attached::file(file.as_raw_fd(), 8192).unwrap();
+        mapped.want_small_pages();
+        mapped.store(4096, 7, Ordering::Release);
+        let mut word = [0; 8];
+        file.read_exact_at(&mut word, 4096).unwrap();
+        assert_eq!(u64::from_ne_bytes(word), 7);
+    }
+
+    #[test]
     #[should_panic(expected = "word at 8192")]
     fn a_word_beyond_the_end_is_a_panic() {
         attached_twice().1.load(8192, Ordering::Relaxed);

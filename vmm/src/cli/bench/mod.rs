@@ -179,3 +179,43 @@ fn one_run(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sweeps_over_all_pages_and_deaths_are_measured_natively_and_in_a_guest() {
+        const SIZE: u64 = 4 << 20;
+        let lab = Lab::new("bench").unwrap();
+        let all = plan::experiments(&[Group::Bandwidth, Group::Scale], Extent::Quick);
+        let wanted = |what| ["sweep", "hold"].contains(&what);
+        for mut experiment in all.into_iter().filter(|experiment| wanted(experiment.what)) {
+            match (experiment.told, experiment.pages) {
+                (Told::Death, _) => experiment.samples = experiment.samples.min(2),
+                (Told::Inside, Pages::Large { .. }) if large_file(SIZE).is_none() => continue,
+                (Told::Inside, pages) => {
+                    experiment.size = SIZE;
+                    if let Pages::Large { .. } = pages {
+                        experiment.pages = Pages::Large { bytes: SIZE };
+                    }
+                }
+            }
+            let mut findings = show::tests::findings();
+            findings.figures.clear();
+            for place in [Place::Native, Place::OneGuest] {
+                one_run(&lab, &experiment, place, 1_000_000, &mut findings, 0).unwrap();
+            }
+            let [figure] = findings.figures.as_slice() else {
+                panic!("{experiment:?}: {:?}", findings.figures);
+            };
+            let name = if experiment.told == Told::Death {
+                "death"
+            } else {
+                "sweep"
+            };
+            assert_eq!(figure.name, format!("{}{name}", experiment.label));
+            assert!(figure.ratio(Place::OneGuest).is_some());
+        }
+    }
+}
