@@ -4,7 +4,7 @@ use super::{Failure, Task, failed};
 use crate::clock::tsc;
 use crate::shared::Attached;
 use crate::{say, sys};
-use abi::ipc::{IPC_CREAT, IPC_PRIVATE};
+use abi::ipc::IPC_CREAT;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 
@@ -48,9 +48,9 @@ pub(super) fn life(task: &Task) -> Result<(), Failure> {
     sys::run_on(task.cpus[0]).map_err(failed("sched_setaffinity"))?;
     let all = sys::map_words(task.count * STEPS.len()).map_err(failed("mmap"))?;
     // What comes first depends on whose pages a machine has free: of large segments it is told, but apart.
-    let first = one_life(task.size)?;
+    let first = one_life(task.key, task.size)?;
     for round in 0..task.count {
-        for (step, time) in one_life(task.size)?.into_iter().enumerate() {
+        for (step, time) in one_life(task.key, task.size)?.into_iter().enumerate() {
             all[step * task.count + round] = time;
         }
     }
@@ -63,9 +63,10 @@ pub(super) fn life(task: &Task) -> Result<(), Failure> {
     Ok(())
 }
 
-fn one_life(size: usize) -> Result<[u64; STEPS.len()], Failure> {
+/// With a key, so that [`clear`] finds the segment should this process be killed.
+fn one_life(key: i32, size: usize) -> Result<[u64; STEPS.len()], Failure> {
     let began = tsc();
-    let id = sys::shmget(IPC_PRIVATE, size as u64, IPC_CREAT | 0o600).map_err(failed("shmget"))?;
+    let id = sys::shmget(key, size as u64, IPC_CREAT | 0o600).map_err(failed("shmget"))?;
     let get = tsc() - began;
     let (first, attach) = Attached::timed(id, size).map_err(failed("shmat"))?;
     let touched = touch(&first, size);
@@ -134,8 +135,9 @@ pub(super) fn many(task: &Task) -> Result<(), Failure> {
 /// Holds `COUNT` segments of `SIZE` bytes, each attached and a word of it written, says so, and waits to be killed. Each goes
 /// with its last attach.
 pub(super) fn hold(task: &Task) -> Result<(), Failure> {
-    for _ in 0..task.count {
-        let id = sys::shmget(IPC_PRIVATE, task.size as u64, IPC_CREAT | 0o600).map_err(failed("shmget"))?;
+    for nth in 0..task.count {
+        let key = task.key + nth as i32;
+        let id = sys::shmget(key, task.size as u64, IPC_CREAT | 0o600).map_err(failed("shmget"))?;
         let segment = Attached::new(id, task.size, 0).map_err(failed("shmat"));
         sys::shm_remove(id).map_err(failed("shmctl IPC_RMID"))?;
         segment?.store(0, 1, Ordering::Relaxed);
@@ -195,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_life_has_all_its_steps_and_the_whole_is_its_parts() {
-        let times = one_life(8 * 4096).ok().unwrap();
+        let times = one_life(abi::ipc::IPC_PRIVATE, 8 * 4096).ok().unwrap();
         assert!(times.iter().all(|&time| time > 0));
         assert_eq!(STEPS[WHOLE], "whole");
         assert_eq!(times[WHOLE], times[0] + times[1] + times[2]);

@@ -36,6 +36,7 @@ const NOT_MEASURED: &[&str] = &[
     "instructions of ring 0, which is where the software KVM's time goes: docs/costs.md counts them for each path",
 ];
 
+const FIRST_LIFE: &str = "whole-first: the whole of a run's first life, which is in no other row: on pages that nobody had a moment ago";
 const NO_LARGE_PAGES: &str = "not on pages of 2 MiB: segments have none here (it takes the right to mount)";
 
 /// All there is to show.
@@ -99,6 +100,9 @@ fn measure(lab: &Lab, args: &BenchArgs) -> Result<Findings> {
     let runs = |experiment: &Experiment| experiment.rounds * experiment.places.len();
     let total = experiments.iter().map(runs).sum::<usize>() + outside.len();
     let (mut progress, mut done) = (Progress::new(total as u64), 0);
+    if groups.contains(&Group::Life) {
+        notes.push((Group::Life, FIRST_LIFE.to_owned()));
+    }
     let mut findings = Findings {
         machine: Machine::look(lab.cpus().len()),
         figures: Vec::new(),
