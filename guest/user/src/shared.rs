@@ -23,6 +23,22 @@ unsafe impl Send for Attached {}
 unsafe impl Sync for Attached {}
 
 impl Attached {
+    /// As an attach, but of a shared file: its first `size` bytes, which it must have. Goes when the program ends.
+    ///
+    /// # Errors
+    /// mmap's.
+    pub fn file(descriptor: i32, size: usize) -> Result<Self, Errno> {
+        Ok(Attached {
+            base: sys::map_shared(descriptor, size)?,
+            size,
+        })
+    }
+
+    /// Asks for pages of 4 KiB. A system that has no others says EINVAL, and that is as good.
+    pub fn want_small_pages(&self) {
+        let _ = sys::want_small_pages(self.base, self.size);
+    }
+
     /// Attaches segment `id`, of which the first `size` bytes will be used.
     ///
     /// # Errors
@@ -160,6 +176,22 @@ mod tests {
         assert_eq!(sys::shm_stat(id).unwrap().nattch, 1);
         writer.detach().unwrap();
         assert_eq!(sys::shm_stat(id), Err(Errno::EINVAL));
+    }
+
+    #[test]
+    fn a_shared_file_is_used_like_an_attach() {
+        use std::os::fd::AsRawFd;
+        use std::os::unix::fs::FileExt;
+        let path = std::env::temp_dir().join(format!("tombolo-shared-{}", std::process::id()));
+        let file = std::fs::File::create_new(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        file.set_len(8192).unwrap();
+        let mapped = Attached::file(file.as_raw_fd(), 8192).unwrap();
+        mapped.want_small_pages();
+        mapped.store(4096, 7, Ordering::Release);
+        let mut word = [0; 8];
+        file.read_exact_at(&mut word, 4096).unwrap();
+        assert_eq!(u64::from_ne_bytes(word), 7);
     }
 
     #[test]

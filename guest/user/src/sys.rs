@@ -9,6 +9,7 @@ use core::time::Duration;
 
 const WRITE: u64 = 1;
 const MMAP: u64 = 9;
+const MADVISE: u64 = 28;
 const SHMGET: u64 = 29;
 const SHMAT: u64 = 30;
 const SHMCTL: u64 = 31;
@@ -105,6 +106,33 @@ pub fn map_memory(len: usize) -> Result<*mut u8, Errno> {
         )
     };
     at.map(|address| address as *mut u8)
+}
+
+/// `mmap(2)`: the first `len` bytes of a file, shared, to be read and written. They stay until the program ends.
+///
+/// # Errors
+/// As in the manual page.
+pub fn map_shared(descriptor: i32, len: usize) -> Result<*mut u8, Errno> {
+    const PROT_READ_WRITE: u64 = 3;
+    const MAP_SHARED: u64 = 1;
+    // SAFETY: as in `map_memory`.
+    let at = unsafe {
+        call6(
+            MMAP,
+            [0, len as u64, PROT_READ_WRITE, MAP_SHARED, descriptor as u64, 0],
+        )
+    };
+    at.map(|address| address as *mut u8)
+}
+
+/// `madvise(2)`, MADV_NOHUGEPAGE.
+///
+/// # Errors
+/// EINVAL where there are no large pages; ENOMEM where nothing is mapped.
+pub fn want_small_pages(address: *mut u8, len: usize) -> Result<(), Errno> {
+    const MADV_NOHUGEPAGE: u64 = 15;
+    // SAFETY: changes no byte and no mapping.
+    unsafe { call(MADVISE, address as u64, len as u64, MADV_NOHUGEPAGE) }.map(|_| ())
 }
 
 /// [`map_memory`] as words, all 0; nobody else has them.

@@ -7,7 +7,7 @@
 //!
 //! It takes the right to mount (CAP_SYS_ADMIN). Without it, or without transparent huge pages, segments are memfds.
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags, ftruncate, openat};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
 };
@@ -42,6 +42,15 @@ impl LargePages {
         let flags = OFlags::TMPFILE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
         openat(mount.as_ref()?, ".", flags, Mode::RUSR | Mode::WUSR).ok()
     }
+}
+
+/// A file of `len` bytes, zeros, like those that large segments are: for measuring what its pages alone make of an access.
+/// `None` where segments have no large pages.
+#[must_use]
+pub fn large_file(len: u64) -> Option<OwnedFd> {
+    let file = LargePages::default().file()?;
+    ftruncate(&file, len).ok()?;
+    Some(file)
 }
 
 fn mount() -> std::io::Result<OwnedFd> {

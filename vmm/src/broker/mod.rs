@@ -24,6 +24,7 @@ mod segments;
 pub use futex::{
     FutexRequeue, FutexService, FutexWait, FutexWake, FutexWoken, Inbox, Reach, Shared, SharedWord,
 };
+pub use large::large_file;
 pub use memory::HostPages;
 pub use objects::{Listed, Mapped, ObjectLife, ObjectService, ObjectState, Refused, SetObject, Which};
 pub use proc::ProcFile;

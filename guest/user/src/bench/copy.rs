@@ -8,7 +8,7 @@ use super::{Failure, Task, failed};
 use crate::clock::tsc;
 use crate::shared::Attached;
 use crate::sys;
-use abi::ipc::{IPC_CREAT, IPC_PRIVATE};
+use abi::ipc::IPC_CREAT;
 use core::arch::asm;
 use core::sync::atomic::Ordering;
 
@@ -105,10 +105,30 @@ fn play_pipe(task: &Task, segment: &Attached, me: usize) -> Result<(), Failure> 
 
 /// One process reads a segment of `SIZE` bytes from end to end. A sample is the time for all.
 pub(super) fn sweep(task: &Task) -> Result<(), Failure> {
-    sys::run_on(task.cpus[0]).map_err(failed("sched_setaffinity"))?;
-    let id = sys::shmget(IPC_PRIVATE, task.size as u64, IPC_CREAT | 0o600).map_err(failed("shmget"))?;
+    read_through(task, &own_segment(task)?)
+}
+
+/// The same on pages of 4 KiB, whatever the system would choose; in a guest that is up to who starts it.
+pub(super) fn sweep_small(task: &Task) -> Result<(), Failure> {
+    let segment = own_segment(task)?;
+    segment.want_small_pages();
+    read_through(task, &segment)
+}
+
+/// The same in the file that is descriptor 0, on whatever pages it has.
+pub(super) fn sweep_file(task: &Task) -> Result<(), Failure> {
+    read_through(task, &Attached::file(0, task.size).map_err(failed("mmap"))?)
+}
+
+fn own_segment(task: &Task) -> Result<Attached, Failure> {
+    let id = sys::shmget(task.key, task.size as u64, IPC_CREAT | 0o600).map_err(failed("shmget"))?;
     let segment = Attached::new(id, task.size, 0).map_err(failed("shmat"))?;
     sys::shm_remove(id).map_err(failed("shmctl IPC_RMID"))?;
+    Ok(segment)
+}
+
+fn read_through(task: &Task, segment: &Attached) -> Result<(), Failure> {
+    sys::run_on(task.cpus[0]).map_err(failed("sched_setaffinity"))?;
     for page in 0..task.size / 4096 {
         segment.store(page * 4096, 1, Ordering::Relaxed);
     }

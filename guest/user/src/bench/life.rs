@@ -3,9 +3,10 @@
 use super::{Failure, Task, failed};
 use crate::clock::tsc;
 use crate::shared::Attached;
-use crate::sys;
-use abi::ipc::{IPC_CREAT, IPC_PRIVATE};
+use crate::{say, sys};
+use abi::ipc::IPC_CREAT;
 use core::sync::atomic::Ordering;
+use core::time::Duration;
 
 /// Calls of a sample.
 const CALLS: u64 = 16;
@@ -37,31 +38,35 @@ const STEPS: [&str; 9] = [
     "detach-last",
     "remove",
 ];
+/// Which of them is the whole.
+const WHOLE: usize = 3;
 
 /// Makes a segment of `SIZE` bytes, attaches it, writes to every page; attaches it a second time and does so again;
-/// detaches both, removes it. `whole` is the time from shmget to the last page touched the first time.
+/// detaches both, removes it. `whole` is the time from shmget to the last page touched the first time;
+/// `whole-first` is that of the first life, which is in no other figure.
 pub(super) fn life(task: &Task) -> Result<(), Failure> {
     sys::run_on(task.cpus[0]).map_err(failed("sched_setaffinity"))?;
     let all = sys::map_words(task.count * STEPS.len()).map_err(failed("mmap"))?;
-    // Small ones once untimed; the large ones take long, and are cold only in their own pages.
-    let warm_up = usize::from(task.size <= 1 << 20);
-    for round in 0..warm_up + task.count {
-        let times = one_life(task.size)?;
-        if let Some(round) = round.checked_sub(warm_up) {
-            for (step, time) in times.into_iter().enumerate() {
-                all[step * task.count + round] = time;
-            }
+    // What comes first depends on whose pages a machine has free: of large segments it is told, but apart.
+    let first = one_life(task.key, task.size)?;
+    for round in 0..task.count {
+        for (step, time) in one_life(task.key, task.size)?.into_iter().enumerate() {
+            all[step * task.count + round] = time;
         }
     }
     for (step, name) in STEPS.iter().enumerate() {
         task.tell(name, &mut all[step * task.count..][..task.count], 1);
+        if step == WHOLE && task.size > 1 << 20 {
+            task.tell("whole-first", &mut [first[step]], 1);
+        }
     }
     Ok(())
 }
 
-fn one_life(size: usize) -> Result<[u64; STEPS.len()], Failure> {
+/// With a key, so that [`clear`] finds the segment should this process be killed.
+fn one_life(key: i32, size: usize) -> Result<[u64; STEPS.len()], Failure> {
     let began = tsc();
-    let id = sys::shmget(IPC_PRIVATE, size as u64, IPC_CREAT | 0o600).map_err(failed("shmget"))?;
+    let id = sys::shmget(key, size as u64, IPC_CREAT | 0o600).map_err(failed("shmget"))?;
     let get = tsc() - began;
     let (first, attach) = Attached::timed(id, size).map_err(failed("shmat"))?;
     let touched = touch(&first, size);
@@ -127,6 +132,22 @@ pub(super) fn many(task: &Task) -> Result<(), Failure> {
     result
 }
 
+/// Holds `COUNT` segments of `SIZE` bytes, each attached and a word of it written, says so, and waits to be killed. Each goes
+/// with its last attach.
+pub(super) fn hold(task: &Task) -> Result<(), Failure> {
+    for nth in 0..task.count {
+        let key = task.key + nth as i32;
+        let id = sys::shmget(key, task.size as u64, IPC_CREAT | 0o600).map_err(failed("shmget"))?;
+        let segment = Attached::new(id, task.size, 0).map_err(failed("shmat"));
+        sys::shm_remove(id).map_err(failed("shmctl IPC_RMID"))?;
+        segment?.store(0, 1, Ordering::Relaxed);
+    }
+    say!("holds");
+    loop {
+        sys::sleep(Duration::from_secs(60));
+    }
+}
+
 /// Removes what a process with number `SIZE` has left behind under `COUNT` keys: it was killed.
 pub(super) fn clear(task: &Task) -> Result<(), Failure> {
     for nth in 0..task.count {
@@ -176,8 +197,9 @@ mod tests {
 
     #[test]
     fn a_life_has_all_its_steps_and_the_whole_is_its_parts() {
-        let times = one_life(8 * 4096).ok().unwrap();
+        let times = one_life(abi::ipc::IPC_PRIVATE, 8 * 4096).ok().unwrap();
         assert!(times.iter().all(|&time| time > 0));
-        assert_eq!(times[3], times[0] + times[1] + times[2]);
+        assert_eq!(STEPS[WHOLE], "whole");
+        assert_eq!(times[WHOLE], times[0] + times[1] + times[2]);
     }
 }

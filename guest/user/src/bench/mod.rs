@@ -15,7 +15,7 @@ use crate::shared::Attached;
 use crate::start::{Start, parse_number};
 use crate::{say, sys, thread};
 use abi::Errno;
-use abi::ipc::{IPC_CREAT, IPC_PRIVATE};
+use abi::ipc::IPC_CREAT;
 use core::fmt;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
@@ -63,8 +63,11 @@ const MEASUREMENTS: &[(&str, Measurement)] = &[
     ("wake", pair::wake),
     ("pipe", copy::pipe),
     ("sweep", copy::sweep),
+    ("sweep-small", copy::sweep_small),
+    ("sweep-file", copy::sweep_file),
     ("hello", hello),
     ("rest", rest),
+    ("hold", life::hold),
     ("clear", life::clear),
     ("meet", life::meet),
 ];
@@ -124,12 +127,7 @@ impl Task {
         size: usize,
         play: fn(&Task, &Attached, usize) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let key = if self.only.is_some() {
-            self.key
-        } else {
-            IPC_PRIVATE
-        };
-        let id = sys::shmget(key, size as u64, IPC_CREAT | 0o600).map_err(failed("shmget"))?;
+        let id = sys::shmget(self.key, size as u64, IPC_CREAT | 0o600).map_err(failed("shmget"))?;
         let segment = Attached::new(id, size, 0).map_err(failed("shmat"))?;
         if self.only.is_some() {
             segment.count(pair::ARRIVED);

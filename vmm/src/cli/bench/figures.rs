@@ -6,6 +6,7 @@
 
 use super::plan::{Group, Place};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// What one run said of one thing, picoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +15,19 @@ pub(super) struct Run {
     pub(super) median: u64,
     pub(super) p99: u64,
     pub(super) samples: u64,
+}
+
+impl Run {
+    /// A run of one sample.
+    pub(super) fn once(took: Duration) -> Run {
+        let picoseconds = (took.as_nanos() as u64).saturating_mul(1000);
+        Run {
+            least: picoseconds,
+            median: picoseconds,
+            p99: picoseconds,
+            samples: 1,
+        }
+    }
 }
 
 /// One thing, measured in some places.

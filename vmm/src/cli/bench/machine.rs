@@ -17,6 +17,8 @@ pub(super) struct Machine {
     pub(super) kernel: String,
     /// Whether shared memory gets huge pages by itself.
     pub(super) huge_shared_memory: String,
+    /// Whether free memory goes back to the machine's own host, page block by page block, and is dear to touch again.
+    pub(super) gives_free_memory_back: bool,
     /// Processes that wanted to run, averaged over the last minute, before the measurements: a busy machine spoils them.
     pub(super) load: String,
     /// The kind of KVM, once a guest has told.
@@ -45,6 +47,7 @@ impl Machine {
             memory: system.totalram.saturating_mul(u64::from(system.mem_unit)),
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             huge_shared_memory: chosen.to_owned(),
+            gives_free_memory_back: gives_free_memory_back(),
             load: read("/proc/loadavg")
                 .split(' ')
                 .next()
@@ -59,18 +62,35 @@ impl Machine {
     /// In two lines.
     pub(super) fn describe(&self) -> String {
         format!(
-            "{}, {} CPUs, {} GiB, Linux {}, load {}, huge pages for shared memory: {}.\nKVM: {}. {} UTC: {}",
+            "{}, {} CPUs, {} GiB, Linux {}, load {}, huge pages for shared memory: {}{}.\nKVM: {}. {} UTC: {}",
             self.cpu,
             self.cpus,
             self.memory.div_ceil(1 << 30),
             self.kernel,
             self.load,
             self.huge_shared_memory,
+            if self.gives_free_memory_back {
+                "; a virtual machine that gives free memory back to its host"
+            } else {
+                ""
+            },
             self.kvm.map_or("unknown".into(), |kvm| kvm.to_string()),
             self.date,
             self.command,
         )
     }
+}
+
+/// Whether this is a virtual machine with a balloon that reports free pages (VIRTIO_BALLOON_F_REPORTING, Virtual I/O
+/// Device 1.2, 5.5.3; sysfs shows features as digits, the lowest first).
+fn gives_free_memory_back() -> bool {
+    const BALLOON: &str = "0x0005";
+    const REPORTING: usize = 5;
+    let devices = fs::read_dir("/sys/bus/virtio/devices").into_iter().flatten();
+    devices.flatten().any(|device| {
+        let read = |name| fs::read_to_string(device.path().join(name)).unwrap_or_default();
+        read("device").trim() == BALLOON && read("features").as_bytes().get(REPORTING) == Some(&b'1')
+    })
 }
 
 fn date() -> String {

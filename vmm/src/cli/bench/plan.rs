@@ -1,6 +1,6 @@
 //! What is measured, where, and in which order.
 
-use crate::cli::lab::{Host, Job};
+use crate::cli::lab::{Host, Job, Pages};
 use clap::ValueEnum;
 
 /// The groups of measurements.
@@ -75,6 +75,15 @@ impl Place {
     }
 }
 
+/// Who knows what was measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// The program.
+    Inside,
+    /// Nobody in there: it is killed, and measured is how long that takes.
+    Death,
+}
+
 /// One run of the program in each of its places, by turns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Experiment {
@@ -85,6 +94,9 @@ pub(super) struct Experiment {
     pub(super) label: &'static str,
     /// Bytes that a sample moves, if it is to be told as a bandwidth.
     pub(super) moves: Option<u64>,
+    pub(super) told: Told,
+    /// What the segment lies on.
+    pub(super) pages: Pages,
     pub(super) places: &'static [Place],
     /// Players: two in a process or in two, or one.
     pub(super) players: usize,
@@ -105,6 +117,10 @@ const WAKERS: &[Place] = &[
 ];
 const SINGLES: &[Place] = &[Place::Native, Place::NativeAgain, Place::OneGuest];
 
+/// The same pages on both sides.
+const SMALL_PAGES: &str = "4 KiB pages: ";
+const LARGE_PAGES: &str = "2 MiB pages: ";
+
 /// How much is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extent {
@@ -124,6 +140,8 @@ pub(super) fn experiments(groups: &[Group], extent: Extent) -> Vec<Experiment> {
         what: "hand-off",
         label: "",
         moves: None,
+        told: Told::Inside,
+        pages: Pages::Default,
         places: PAIRS,
         players: 2,
         samples: either(1000, 5000),
@@ -138,15 +156,27 @@ pub(super) fn experiments(groups: &[Group], extent: Extent) -> Vec<Experiment> {
         moves: Some(64 << 20),
         ..base.clone()
     };
+    // Several times what caches hold.
+    let swept = either(128 << 20, 1 << 30);
     let sweep = Experiment {
         what: "sweep",
         places: SINGLES,
         players: 1,
-        samples: either(2, 6),
-        size: either(256 << 20, 1 << 30),
-        moves: Some(either(256 << 20, 1 << 30)),
-        rounds: either(1, 5) as usize,
+        samples: 9,
+        size: swept,
+        moves: Some(swept),
+        rounds: either(3, 5) as usize,
         ..pipe.clone()
+    };
+    let sweep_small = Experiment {
+        label: SMALL_PAGES,
+        pages: Pages::Small,
+        ..sweep.clone()
+    };
+    let sweep_large = Experiment {
+        label: LARGE_PAGES,
+        pages: Pages::Large { bytes: swept },
+        ..sweep.clone()
     };
     let call = Experiment {
         group: Group::Life,
@@ -179,16 +209,29 @@ pub(super) fn experiments(groups: &[Group], extent: Extent) -> Vec<Experiment> {
         rounds: either(1, 5) as usize,
         ..call.clone()
     };
+    let held = |label, segments, rounds| Experiment {
+        what: "hold",
+        label,
+        told: Told::Death,
+        samples: segments,
+        rounds,
+        ..many.clone()
+    };
     let all = vec![
         base,
         pipe,
         sweep,
+        sweep_small,
+        sweep_large,
         call.clone(),
         life("4 KiB ", 4 << 10, either(50, 200), rounds),
         life("1 MiB ", 1 << 20, either(10, 50), rounds),
         life("64 MiB ", 64 << 20, either(1, 3), either(2, 7) as usize),
         life("1 GiB ", 1 << 30, 1, either(1, 5) as usize),
         wake,
+        held("1 segment: ", 1, rounds),
+        held("256 segments: ", 256, rounds),
+        held("1024 segments: ", NATIVE_SEGMENTS, either(1, 5) as usize),
         many,
     ];
     all.into_iter()
@@ -206,6 +249,7 @@ fn key() -> u32 {
 pub(super) fn hello() -> Job {
     Job {
         host: Host::Guests { vcpus: 1 },
+        pages: Pages::Default,
         copies: vec![["hello", "all", "0,0", "0", "1", "1"].map(String::from).to_vec()],
     }
 }
@@ -238,9 +282,15 @@ impl Experiment {
             ("many", Place::Native | Place::NativeAgain) => self.samples.min(NATIVE_SEGMENTS),
             _ => self.samples,
         };
+        // A guest's segment has these pages anyway.
+        let what = match (self.pages, place) {
+            (Pages::Small, _) => "sweep-small",
+            (Pages::Large { .. }, Place::Native | Place::NativeAgain) => "sweep-file",
+            _ => self.what,
+        };
         let arguments = |who: &str, on: [usize; 2]| {
             vec![
-                self.what.to_owned(),
+                what.to_owned(),
                 who.to_owned(),
                 format!("{},{}", on[0], on[1]),
                 key().to_string(),
@@ -261,7 +311,11 @@ impl Experiment {
             }
             (Place::Guests, _) => (Host::Guests { vcpus: 1 }, apart([0, 0])),
         };
-        Job { host, copies }
+        Job {
+            host,
+            pages: self.pages,
+            copies,
+        }
     }
 }
 
@@ -279,6 +333,27 @@ mod tests {
                 assert!(experiment.rounds > 0 && experiment.samples > 0);
             }
         }
+    }
+
+    #[test]
+    fn a_sweep_over_the_same_pages_on_both_sides_is_told_apart() {
+        let all = experiments(&[Group::Bandwidth], Extent::Quick);
+        let sweeps: Vec<_> = all
+            .iter()
+            .filter(|experiment| experiment.what == "sweep")
+            .collect();
+        let said = |place| -> Vec<_> {
+            let job = |sweep: &&Experiment| sweep.job(place, &[0], 1).copies[0][0].clone();
+            sweeps.iter().map(job).collect()
+        };
+        assert_eq!(said(Place::Native), ["sweep", "sweep-small", "sweep-file"]);
+        assert_eq!(said(Place::OneGuest), ["sweep", "sweep-small", "sweep"]);
+        assert_eq!(
+            sweeps[2].pages,
+            Pages::Large {
+                bytes: sweeps[2].size
+            }
+        );
     }
 
     #[test]

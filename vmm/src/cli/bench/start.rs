@@ -122,12 +122,15 @@ pub(super) fn measure(
             Outside::Memory => {
                 progress(nth as u64, "memory of a guest");
                 let (one, more) = (memory(&files, 1)?, memory(&files, 1 + GUESTS_MORE)?);
-                let each = more.saturating_sub(one) / u64::from(GUESTS_MORE);
+                let each = |one: u64, more: u64| (more.saturating_sub(one) / u64::from(GUESTS_MORE)) >> 10;
                 findings.notes.push((
                     Group::Start,
                     format!(
-                        "memory of the host for a guest beyond its own RAM: {} KiB (PSS, without KVM's own)",
-                        each >> 10
+                        "memory of the host for a guest beyond its own RAM: {} KiB (PSS), and {} KiB in the host's \
+                         kernel, KVM's with it ({}; of the whole machine)",
+                        each(one.process, more.process),
+                        each(one.kernel, more.kernel),
+                        OF_KERNEL.map(|name| name.trim_end_matches(':')).join(", "),
                     ),
                 ));
             }
@@ -252,14 +255,7 @@ fn steps(report: &Path, took: Duration, findings: &mut Findings) -> Result<()> {
 }
 
 fn record(findings: &mut Findings, group: Group, name: &str, place: Place, took: Duration) {
-    let picoseconds = (took.as_nanos() as u64).saturating_mul(1000);
-    let run = Run {
-        least: picoseconds,
-        median: picoseconds,
-        p99: picoseconds,
-        samples: 1,
-    };
-    add(findings, group, name, place, run);
+    add(findings, group, name, place, Run::once(took));
 }
 
 /// Adds a run to the figure of that name, which it makes if there is none.
@@ -280,8 +276,34 @@ pub(super) fn add(findings: &mut Findings, group: Group, name: &str, place: Plac
     findings.figures[index].runs.entry(place).or_default().push(run);
 }
 
-/// Proportional set size of a command with so many resting guests, without their RAM; bytes.
-fn memory(files: &Files, guests: u32) -> Result<u64> {
+/// What resting guests take; bytes.
+struct Taken {
+    /// The command's proportional set size without guests' RAM.
+    process: u64,
+    /// What the host's kernel has grown by since the command was started, if nothing else goes on.
+    kernel: u64,
+}
+
+/// Fields of /proc/meminfo for what the kernel has made for processes and virtual machines (proc_meminfo(5); KVM's page
+/// tables are SecPageTables).
+const OF_KERNEL: [&str; 4] = ["SUnreclaim:", "KernelStack:", "PageTables:", "SecPageTables:"];
+
+/// The sum of these fields, in bytes.
+fn of_kernel(meminfo: &str) -> u64 {
+    let mut total = 0;
+    for line in meminfo.lines() {
+        let mut words = line.split_whitespace();
+        if words.next().is_some_and(|name| OF_KERNEL.contains(&name)) {
+            total += words.next().and_then(|kib| kib.parse().ok()).unwrap_or(0u64) << 10;
+        }
+    }
+    total
+}
+
+/// What a command with so many guests takes while they rest.
+fn memory(files: &Files, guests: u32) -> Result<Taken> {
+    let kernel = || fs::read_to_string("/proc/meminfo").context("/proc/meminfo");
+    let before = of_kernel(&kernel()?);
     let mut child = guests_command(files, guests, &words("rest", 1, REST_MS))
         .spawn()
         .context("/proc/self/exe")?;
@@ -290,6 +312,7 @@ fn memory(files: &Files, guests: u32) -> Result<u64> {
     for _ in 0..guests {
         lines.next().context("a guest did not come to rest")??;
     }
+    let after = of_kernel(&kernel()?);
     let smaps = fs::read_to_string(format!("/proc/{}/smaps", child.id())).context("smaps")?;
     for line in lines {
         line?;
@@ -298,7 +321,10 @@ fn memory(files: &Files, guests: u32) -> Result<u64> {
     if !status.success() {
         bail!("a command ended with {status}");
     }
-    Ok(proportional(&smaps))
+    Ok(Taken {
+        process: proportional(&smaps),
+        kernel: after.saturating_sub(before),
+    })
 }
 
 /// The sum of a process's Pss without guests' RAM, in bytes.
@@ -359,6 +385,13 @@ mod tests {
                      7f-80 rw-s 00 00:01 5 /memfd:tombolo-ram (deleted)\nPss: 1000 kB\n\
                      80-81 rw-p 00 00:00 0 [stack]\nPss: 8 kB\nPss_Dirty: 8 kB\n";
         assert_eq!(proportional(smaps), 20 << 10);
+    }
+
+    #[test]
+    fn the_kernels_memory_is_the_sum_of_its_fields() {
+        let meminfo = "MemTotal: 24684084 kB\nSlab: 9 kB\nSUnreclaim:        5 kB\nKernelStack: 2 kB\n\
+                       PageTables: 1 kB\nSecPageTables:  4 kB\nHugePages_Total:       0\n";
+        assert_eq!(of_kernel(meminfo), 12 << 10);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Copies in guests, one in each.
 
-use super::{End, Job, Lab, Line, Lines, lock};
+use super::{End, Job, Lab, Line, Lines, Pages, lock};
 use abi::Errno;
 use anyhow::{Result, anyhow};
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -67,7 +67,10 @@ impl Lab {
             timeout: None,
             stdin: Stdin::Bytes(Vec::new()),
             output: Arc::new(Collected(lines.collect())),
-            limits: BrokerLimits::default(),
+            limits: BrokerLimits {
+                large_pages: job.pages != Pages::Small,
+                ..BrokerLimits::default()
+            },
             kernel: None,
             observer: Some(Arc::new(Pinned(self.cpus.clone()))),
         })?;

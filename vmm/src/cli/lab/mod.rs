@@ -13,8 +13,9 @@ mod native;
 use super::signals::Signals;
 use anyhow::{Context, Result, bail};
 use rustix::thread::{CpuSet, sched_getaffinity};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tombolo::group::Stopper;
 use tombolo::image::Program;
 use tombolo::outcome::{Outcome, StopRequest};
@@ -31,11 +32,27 @@ pub(super) enum Host {
     },
 }
 
+/// What pages of the host the segments of a job lie on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pages {
+    /// What each side does by itself.
+    Default,
+    /// Of 4 KiB. Natively the program has to see to it.
+    Small,
+    /// Of 2 MiB. Natively the program has no segment of such; descriptor 0 is a file of so many bytes on them.
+    Large {
+        /// Its length.
+        bytes: u64,
+    },
+}
+
 /// Something to run.
 #[derive(Clone, Debug)]
 pub(super) struct Job {
     /// On which side.
     pub(super) host: Host,
+    /// What its segments lie on.
+    pub(super) pages: Pages,
     /// Each copy's arguments, without the program's name.
     pub(super) copies: Vec<Vec<String>>,
 }
@@ -111,11 +128,7 @@ impl Lab {
         if let Some(signal) = self.signal() {
             bail!("ended by signal {signal}");
         }
-        let (sender, lines) = channel();
-        let ended = match job.host {
-            Host::Native => self.start_natively(job, sender)?,
-            Host::Guests { vcpus } => self.start_guests(job, vcpus, sender)?,
-        };
+        let (ended, lines) = self.start(job)?;
         let mut said = None;
         for (copy, text) in lines {
             match text.strip_prefix("error ") {
@@ -134,12 +147,51 @@ impl Lab {
     }
 }
 
+impl Lab {
+    fn start(&self, job: &Job) -> Result<(End<'_>, Receiver<Line>)> {
+        let (sender, lines) = channel();
+        let ended = match job.host {
+            Host::Native => self.start_natively(job, sender)?,
+            Host::Guests { vcpus } => self.start_guests(job, vcpus, sender)?,
+        };
+        Ok((ended, lines))
+    }
+
+    /// Runs a job until each copy has said a line, then ends them all as nothing they can do anything about: how long it
+    /// takes until they are gone and all that was theirs is given back.
+    ///
+    /// # Errors
+    /// What kept it from starting; what a copy said instead.
+    pub(super) fn death(&self, job: &Job) -> Result<Duration> {
+        let (ended, lines) = self.start(job)?;
+        let mut said = lines.iter().take(job.copies.len());
+        let error = said.find_map(|(copy, text)| {
+            let error = text.strip_prefix("error ")?;
+            Some(format!("copy {copy}: {error}"))
+        });
+        let began = Instant::now();
+        lock(&self.running).kill(libc::SIGKILL);
+        // That they did not end by themselves is no news.
+        let _ = ended();
+        let took = began.elapsed();
+        match (self.signal(), error) {
+            (Some(signal), _) => bail!("ended by signal {signal}"),
+            (None, Some(error)) => bail!("{error}"),
+            (None, None) => Ok(took),
+        }
+    }
+}
+
 /// What waits for the end of what was started.
 type End<'a> = Box<dyn FnOnce() -> Result<Option<Outcome>> + 'a>;
 
 impl Running {
     fn stop(&mut self, signal: i32) {
         self.signal = Some(signal);
+        self.kill(signal);
+    }
+
+    fn kill(&mut self, signal: i32) {
         if let Some(group) = &self.group {
             group.stop(StopRequest::Signal(signal));
         }

@@ -1,7 +1,7 @@
 //! Copies as processes of the host. The program's file is a sealed memfd, executed by its name in /proc: nothing is
 //! written to a disk, and nothing is left behind.
 
-use super::{End, Job, Lab, Line, Lines, lock};
+use super::{End, Job, Lab, Line, Lines, Pages, lock};
 use anyhow::{Context, Result, anyhow};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use std::fs::File;
@@ -10,6 +10,7 @@ use std::os::fd::AsRawFd;
 use std::process::{ChildStdout, Command, Stdio};
 use std::sync::mpsc::Sender;
 use std::thread::{JoinHandle, spawn};
+use tombolo::broker::large_file;
 
 /// A program file that nobody can change.
 pub(super) struct Image(File);
@@ -41,6 +42,12 @@ impl Lab {
         let mut readers = Vec::new();
         lock(&self.running).native.clear();
         for (copy, arguments) in job.copies.iter().enumerate() {
+            let stdin = match job.pages {
+                Pages::Large { bytes } => large_file(bytes)
+                    .context("this host has no large pages for segments")?
+                    .into(),
+                Pages::Default | Pages::Small => Stdio::null(),
+            };
             let mut child = self
                 .image
                 .command()
@@ -50,7 +57,7 @@ impl Lab {
                 .env("TOMBOLO_GUESTS", job.copies.len().to_string())
                 .env("TOMBOLO_PROC", "0")
                 .env("TOMBOLO_PROCS", "1")
-                .stdin(Stdio::null())
+                .stdin(stdin)
                 .stdout(Stdio::piped())
                 .spawn()
                 .context("the program as a process")?;

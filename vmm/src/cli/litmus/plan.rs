@@ -1,6 +1,6 @@
 //! What is played, on which side, and how.
 
-use crate::cli::lab::{Host, Job};
+use crate::cli::lab::{Host, Job, Pages};
 use litmus::{Op, TESTS, Test, Word};
 
 /// Between whom a test is played.
@@ -151,16 +151,19 @@ impl Row {
         };
         match side {
             Side::Native => Job {
+                pages: Pages::Default,
                 host: Host::Native,
                 copies: vec![arguments("all".into(), on(&|thread| cpus[thread % cpus.len()]))],
             },
             Side::OneGuest => Job {
+                pages: Pages::Default,
                 host: Host::Guests {
                     vcpus: threads as u32,
                 },
                 copies: vec![arguments("all".into(), on(&|thread| thread))],
             },
             Side::Guests => Job {
+                pages: Pages::Default,
                 host: Host::Guests { vcpus: 1 },
                 copies: (0..self.needs())
                     .map(|who| arguments(who.to_string(), on(&|_| 0)))
