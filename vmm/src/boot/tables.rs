@@ -4,7 +4,7 @@ use super::{Area, Frames};
 use crate::image::KernelImage;
 use crate::memory::GuestRam;
 use abi::memory::{DIRECT_MAP, VCPU_AREAS, VCPU_END, VCPU_IST, VCPU_STACK, VCPU_STACK_TOP, VCPU_STRIDE};
-use paging::{GuestPhys, GuestVirt, PAGE_SIZE, Rights, TableMemory, TableMemoryMut, map};
+use paging::{GuestPhys, GuestVirt, LARGE_PAGE_SIZE, PAGE_SIZE, Rights, TableMemory, TableMemoryMut, map};
 
 /// Where the probe page is mapped for ring 3; the boot tables' low half has nothing else.
 pub const PROBE_VIRT: GuestVirt = GuestVirt::new(0x10_0000);
@@ -31,13 +31,16 @@ pub(super) fn build(
     let mut place = |virt: GuestVirt, phys: GuestPhys, bytes: u64, rights: Rights| {
         map(&mut memory, root, virt, phys, bytes / PAGE_SIZE, rights).ok()
     };
-    for segment in kernel.segments() {
-        place(
-            segment.virt,
-            segment.phys,
-            segment.pages * PAGE_SIZE,
-            segment.rights,
-        )?;
+    let segments = kernel.segments();
+    for (index, segment) in segments.iter().enumerate() {
+        let bytes = segment.pages * PAGE_SIZE;
+        // What follows to the next large page is nobody's, and zero: mapped by whole ones, a walk is a level shorter.
+        let whole = bytes.next_multiple_of(LARGE_PAGE_SIZE);
+        let is_free = segments
+            .get(index + 1)
+            .is_some_and(|next| segment.virt.add(whole) <= next.virt);
+        let bytes = if is_free { whole } else { bytes };
+        place(segment.virt, segment.phys, bytes, segment.rights)?;
     }
     for range in ram.ranges().iter().filter(|range| range.len > 0) {
         let start = GuestPhys::new(range.start);
