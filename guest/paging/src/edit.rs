@@ -201,7 +201,7 @@ impl<F> Copy<'_, F> {
         added
     }
 
-    #[inline]
+    #[inline(always)]
     #[expect(
         clippy::too_many_arguments,
         reason = "two tables, and all there is to an entry"
