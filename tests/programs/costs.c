@@ -87,6 +87,26 @@ static void *yielder(void *stop) {
     return NULL;
 }
 
+static void *idle(void *unused) { return unused; }
+
+/* A thread of the default kind, made and joined. */
+static void thread(void) {
+    pthread_attr_t attributes;
+    pthread_t made;
+    pthread_attr_init(&attributes);
+    /* As glibc has it; musl's own stacks are small. */
+    pthread_attr_setstacksize(&attributes, 8 * MIB);
+    check(!pthread_create(&made, &attributes, idle, NULL), "pthread_create");
+    check(!pthread_join(made, NULL), "pthread_join");
+}
+
+static void child(void) {
+    int status;
+    pid_t made = fork();
+    if (made == 0) _exit(0);
+    check(made > 0 && waitpid(made, &status, 0) == made, "waitpid");
+}
+
 int main(int count, char **names) {
     for (int i = 1; i < count; i++) {
         const char *name = names[i];
@@ -146,6 +166,14 @@ int main(int count, char **names) {
             }
             __atomic_store_n(&stop, 1, __ATOMIC_RELEASE);
             pthread_join(other, NULL);
+        } else if (!strcmp(name, "thread") || !strcmp(name, "fork")) {
+            for (int round = 0; round < ROUNDS; round++) {
+                if (*name == 't')
+                    thread();
+                else
+                    child();
+                mark();
+            }
         } else {
             fprintf(stderr, "costs: what is %s?\n", name);
             return 2;

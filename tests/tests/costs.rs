@@ -117,6 +117,8 @@ fn measure_once() -> Option<BTreeMap<&'static str, u64>> {
     for (operation, name) in [
         ("futex-round", "two waits, two wakes"),
         ("switch", "two switches"),
+        ("thread", "thread"),
+        ("fork", "fork"),
     ] {
         let figures = between_marks(operation);
         let least = figures.iter().skip(1).min().expect("several rounds");

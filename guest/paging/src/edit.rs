@@ -2,7 +2,7 @@
 //! tree maps appears in another as well.
 
 use crate::entry::Entry;
-use crate::table::{ROOT, Span, first_in_use, index_of, next_entry, next_present, shift, virt_of};
+use crate::table::{ROOT, Span, index_of, next_entry, next_present, shift, virt_of};
 use crate::{Flush, GuestPhys, GuestVirt, Leaf, MapError, Rights, TableMemoryMut};
 
 /// Tells `change` of every leaf in the range, in order, which says what memory it is over from now on (of the
@@ -60,15 +60,14 @@ fn visit_leaves<M: TableMemoryMut>(
     flush: &mut Flush,
 ) {
     let (first, stop) = span.indices(1);
-    for index in first..stop {
-        let entry = Entry::new(mem.load(table, index));
+    let mut from = first;
+    while let Some((index, entry)) = next_present(mem, table, from, stop) {
         let page = span.start + (index - first) as u64;
-        if entry.is_present()
-            && let Some(new) = changed(mem, entry, 1, page, change)
-        {
+        if let Some(new) = changed(mem, entry, 1, page, change) {
             mem.store(table, index, new.raw());
             flush.extend(page, page + 1);
         }
+        from = index + 1;
     }
 }
 
@@ -191,7 +190,7 @@ impl<F> Copy<'_, F> {
     {
         let (first, stop) = span.indices(1);
         let (mut added, mut seen) = (0, 0);
-        let mut index = first_in_use(mem, from, first, stop, live);
+        let mut index = first;
         while seen < live
             && let Some((at, entry)) = next_present(mem, from, index, stop)
         {
@@ -202,7 +201,7 @@ impl<F> Copy<'_, F> {
         added
     }
 
-    #[inline]
+    #[inline(always)]
     #[expect(
         clippy::too_many_arguments,
         reason = "two tables, and all there is to an entry"

@@ -2,7 +2,7 @@
 
 use crate::entry::Entry;
 use crate::split::split_edges;
-use crate::table::{ROOT, Span, next_entry};
+use crate::table::{ROOT, Span, next_entry, next_present};
 use crate::{Flush, GuestPhys, GuestVirt, MapError, Rights, TableMemoryMut};
 
 /// Sets the rights of every leaf in the range to `rights`, USER included as given; accessed and dirty stay.
@@ -72,13 +72,14 @@ fn changed(leaf: Entry, bits: u64) -> Entry {
 #[inline]
 fn change_leaves(mem: &mut impl TableMemoryMut, table: GuestPhys, span: Span, bits: u64, flush: &mut Flush) {
     let (first, stop) = span.indices(1);
-    for index in first..stop {
-        let entry = Entry::new(mem.load(table, index));
+    let mut from = first;
+    while let Some((index, entry)) = next_present(mem, table, from, stop) {
         let new = changed(entry, bits);
-        if entry.is_present() && new != entry {
+        if new != entry {
             mem.store(table, index, new.raw());
             let page = span.start + (index - first) as u64;
             flush.extend(page, page + 1);
         }
+        from = index + 1;
     }
 }

@@ -16,8 +16,7 @@ pub fn lookup(mem: &impl TableMemory, root: GuestPhys, virt: GuestVirt) -> Optio
     let page = virt.get() >> 12;
     let mut table = root;
     let mut path = Entry::ALL_ALLOWED;
-    let mut level = ROOT;
-    loop {
+    for level in [4, 3, 2] {
         let entry = Entry::new(mem.load(table, index_of(page, level)));
         if !entry.is_present() {
             return None;
@@ -28,8 +27,9 @@ pub fn lookup(mem: &impl TableMemory, root: GuestPhys, virt: GuestVirt) -> Optio
         }
         path = entry.rights_along(path);
         table = entry.table();
-        level -= 1;
     }
+    let entry = Entry::new(mem.load(table, index_of(page, 1)));
+    entry.is_present().then(|| entry.to_leaf(1, virt_of(page), path))
 }
 
 /// Tells `seen` of every leaf in the range, in order, with the rights that the whole path to it gives. A large

@@ -11,6 +11,14 @@ use crate::{GuestPhys, GuestVirt, Leaf, PAGE_SIZE};
 pub trait TableMemory {
     /// One atomic 64-bit load of entry `index` (below 512) of the table at `table`.
     fn load(&self, table: GuestPhys, index: usize) -> u64;
+
+    /// The first index from `from` to before `to` (512 at most) at which the table does not hold zero, or `to`. Whoever
+    /// can find it in fewer instructions than a load of each takes should: most tables are mostly empty.
+    fn skip_zeros(&self, table: GuestPhys, from: usize, to: usize) -> usize {
+        (from..to)
+            .find(|&index| self.load(table, index) != 0)
+            .unwrap_or(to)
+    }
 }
 
 /// Access to tables that allows changing them.
@@ -120,8 +128,8 @@ impl Span {
 
 /// The first present entry of `table` from index `from` to before `to`, and its index.
 ///
-/// The entry is the very value that was found present: another CPU may change tables that are only read. Eight empty entries cost ten instructions: mostly empty tables are the common case, and ring 0 is dear on
-/// the software KVM.
+/// The entry is the very value that was found present: another CPU may change tables that are only read. A full
+/// neighbourhood needs no search.
 #[inline]
 pub(crate) fn next_present(
     mem: &impl TableMemory,
@@ -131,21 +139,11 @@ pub(crate) fn next_present(
 ) -> Option<(usize, Entry)> {
     let mut index = from;
     while index < to {
-        if index & 7 == 0 && index + 8 <= to {
-            let mut any = 0;
-            for offset in 0..8 {
-                any |= mem.load(table, index + offset);
-            }
-            if any & Entry::PRESENT == 0 {
-                index += 8;
-                continue;
-            }
-        }
         let entry = Entry::new(mem.load(table, index));
         if entry.is_present() {
             return Some((index, entry));
         }
-        index += 1;
+        index = mem.skip_zeros(table, index + 1, to);
     }
     None
 }
@@ -162,36 +160,10 @@ pub(crate) fn next_entry(
         return None;
     }
     let (first, stop) = span.indices(level);
-    // A full neighbourhood needs no search.
-    let mut index = first;
-    let mut entry = Entry::new(mem.load(table, index));
-    if !entry.is_present() {
-        (index, entry) = next_present(mem, table, first + 1, stop)?;
+    let (index, entry) = next_present(mem, table, first, stop)?;
+    if index > first {
         let shift = shift(level);
         span.start = ((span.start >> shift) + (index - first) as u64) << shift;
     }
     Some((index, entry, span.split_first(level)))
-}
-
-/// Where to begin looking for the `live` entries in use of a leaf table, from `first` to before `stop`: at or
-/// before the first one. Stacks grow down: what is in use of their last table lies at its end, and is looked for
-/// from there.
-#[inline]
-pub(crate) fn first_in_use(
-    mem: &impl TableMemory,
-    table: GuestPhys,
-    first: usize,
-    stop: usize,
-    live: u64,
-) -> usize {
-    let is_present = |index| Entry::new(mem.load(table, index)).is_present();
-    if live >= (stop - first) as u64 || is_present(first) || !is_present(stop - 1) {
-        return first;
-    }
-    let (mut found, mut index) = (0, stop);
-    while found < live && index > first {
-        index -= 1;
-        found += u64::from(is_present(index));
-    }
-    index
 }

@@ -4,9 +4,7 @@ use crate::entry::Entry;
 use crate::map::is_counted;
 use crate::share::linked;
 use crate::split::split_edges;
-use crate::table::{
-    ROOT, Span, TABLE_PAGES, UPPER_HALF, first_in_use, next_entry, next_present, shift, virt_of,
-};
+use crate::table::{ROOT, Span, TABLE_PAGES, UPPER_HALF, next_entry, next_present, shift, virt_of};
 use crate::{Flush, GuestPhys, GuestVirt, Leaf, MapError, TableMemoryMut};
 
 /// Removes every mapping in the range and tells `removed` of each leaf, in order; empty entries are fine.
@@ -135,21 +133,15 @@ fn remove_leaves<M: TableMemoryMut>(
     removed: &mut impl FnMut(&mut M, Leaf),
 ) -> u64 {
     let (first, stop) = span.indices(1);
-    let mut gone = 0;
-    let mut index = first_in_use(mem, table, first, stop, live);
-    let virt_at = |index| virt_of(span.start + (index - first) as u64);
-    while index < stop && gone < live {
-        let mut entry = Entry::new(mem.load(table, index));
-        if !entry.is_present() {
-            let Some(next) = next_present(mem, table, index + 1, stop) else {
-                break;
-            };
-            (index, entry) = next;
-        }
+    let (mut gone, mut from) = (0, first);
+    while gone < live
+        && let Some((index, entry)) = next_present(mem, table, from, stop)
+    {
         mem.store(table, index, 0);
-        removed(mem, entry.to_leaf(1, virt_at(index), Entry::ALL_ALLOWED));
+        let virt = virt_of(span.start + (index - first) as u64);
+        removed(mem, entry.to_leaf(1, virt, Entry::ALL_ALLOWED));
         gone += 1;
-        index += 1;
+        from = index + 1;
     }
     gone
 }

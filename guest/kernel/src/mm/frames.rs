@@ -510,6 +510,12 @@ impl TableMemory for Frames {
     fn load(&self, table: GuestPhys, index: usize) -> u64 {
         direct::load64(table.add(8 * index as u64))
     }
+
+    #[inline]
+    fn skip_zeros(&self, table: GuestPhys, from: usize, to: usize) -> usize {
+        let count = to.saturating_sub(from) as u64;
+        from + direct::leading_zeros64(table.add(8 * from as u64), count) as usize
+    }
 }
 
 impl TableMemoryMut for Frames {
