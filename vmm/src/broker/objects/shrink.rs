@@ -37,6 +37,10 @@ impl Shrink {
     }
 }
 
+/// How long the watcher sleeps at most. Time counts up to twice that from one look to the next: where more has passed, this
+/// process was stopped (SIGSTOP, a debugger, a host that was paused), and so were its guests.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// Until when which guest has to have let go of which object.
 pub(in crate::broker) struct Deadlines {
     state: Mutex<State>,
@@ -49,11 +53,28 @@ struct State {
     pending: BTreeMap<(u64, u32), Pending>,
     /// A thread looks after them.
     watched: bool,
+    /// Time that has counted so far.
+    now: Duration,
 }
 
 struct Pending {
-    at: Instant,
+    /// In time that counts.
+    at: Duration,
     guest: Arc<Sleepers<Inbox>>,
+}
+
+impl State {
+    fn passes(&mut self, time: Duration) {
+        self.now += time.min(2 * LOOK);
+    }
+
+    /// Takes out those whose time is over.
+    fn late(&mut self) -> Vec<((u64, u32), Pending)> {
+        let now = self.now;
+        self.pending
+            .extract_if(.., |_, pending| pending.at <= now)
+            .collect()
+    }
 }
 
 impl Deadlines {
@@ -69,7 +90,7 @@ impl Deadlines {
     /// From now on it counts for this guest.
     pub(super) fn add(self: &Arc<Self>, serial: u64, guest: u32, inbox: Arc<Sleepers<Inbox>>) {
         let mut state = self.state();
-        let at = Instant::now() + self.within;
+        let at = state.now + self.within;
         state
             .pending
             .insert((serial, guest), Pending { at, guest: inbox });
@@ -101,16 +122,15 @@ impl Deadlines {
     fn watch(&self) {
         let mut state = self.state();
         while let Some(next) = state.pending.values().map(|pending| pending.at).min() {
-            let now = Instant::now();
+            let now = state.now;
             if next > now {
-                let waited = self.changed.wait_timeout(state, next - now);
-                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                let slept = Instant::now();
+                let woken = self.changed.wait_timeout(state, LOOK.min(next - now));
+                state = woken.unwrap_or_else(PoisonError::into_inner).0;
+                state.passes(slept.elapsed());
                 continue;
             }
-            let late: Vec<_> = state
-                .pending
-                .extract_if(.., |_, pending| pending.at <= now)
-                .collect();
+            let late = state.late();
             drop(state);
             for ((object, guest), pending) in late {
                 tracing::warn!("guest {guest} does not let go of shared memory object {object}");
@@ -127,5 +147,19 @@ impl Deadlines {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_in_which_the_process_was_stopped_does_not_count() {
+        let mut state = State::default();
+        state.passes(Duration::from_millis(70));
+        assert_eq!(state.now, Duration::from_millis(70));
+        state.passes(Duration::from_secs(12));
+        assert_eq!(state.now, Duration::from_millis(270));
     }
 }
