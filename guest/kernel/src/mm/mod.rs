@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`frames`] | [`Frames`]: who has which page of RAM |
 //! | [`area`] | [`Area`](area::Area): a range of a program's addresses, what it allows and what is behind it |
+//! | [`pool`] | the nodes of all trees of areas |
 //! | [`tree`] | a process's areas in order, and free gaps between them |
 //! | [`space`] | [`AddressSpace`]: making and ending one, mmap, brk |
 //! | `unmap`, `protect`, `remap`, `rearrange`, `advise` | munmap, mprotect, mremap, remap_file_pages, madvise |
@@ -52,6 +53,7 @@ mod fork;
 pub mod frames;
 mod limits;
 mod object;
+pub mod pool;
 mod protect;
 mod rearrange;
 mod remap;
@@ -73,8 +75,8 @@ pub use fault::{Access, Fault};
 pub use file::Taken;
 pub use frames::Frames;
 pub use limits::{Limits, USUALLY_LOCKED};
+pub use pool::AreaPool;
 pub use space::{AddressSpace, Placement};
-pub use tree::AreaPool;
 pub use usage::{Layout, MemoryUse};
 pub use user::Run;
 pub use word::Word;

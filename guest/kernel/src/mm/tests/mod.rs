@@ -3,6 +3,7 @@
 mod attach_cases;
 mod fork;
 mod fork_cases;
+mod fork_ops;
 mod frames;
 mod limits;
 mod model;

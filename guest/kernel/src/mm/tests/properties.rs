@@ -3,7 +3,7 @@
 //! same order, right leaves with right contents, every frame accounted for, and everything that became stale flushed.
 
 use super::super::area::{Advice, Area, Backing, Prot, Window};
-use super::super::tree::MOST_AREAS;
+use super::super::pool::MOST_AREAS;
 use super::super::{AddressSpace, Memory};
 use super::model::{
     Behind, FILE_LEN, LAST, Mapping, Model, SEGMENTS, WRITTEN, file_byte, segment, segment_byte,

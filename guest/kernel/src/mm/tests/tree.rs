@@ -1,7 +1,8 @@
 //! The tree of areas against a `BTreeMap`.
 
 use super::super::area::{Advice, Area, Backing, Prot};
-use super::super::tree::{AreaPool, AreaTree, MOST_AREAS};
+use super::super::pool::{AreaPool, MOST_AREAS};
+use super::super::tree::AreaTree;
 use paging::GuestVirt;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
