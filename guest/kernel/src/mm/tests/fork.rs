@@ -7,7 +7,7 @@ use super::super::fault::{Access, Fault};
 use super::super::pool::MOST_AREAS;
 use super::super::space::Lowest;
 use super::super::{AddressSpace, Memory, Place, Placement};
-use super::fork_ops::{DOFORK, DONTFORK, DONTNEED, KEEPONFORK, LARGE, Op, RW, SMALL, WIPEONFORK, op, scarce};
+use super::fork_ops::{DOFORK, DONTFORK, DONTNEED, KEEPONFORK, Op, RW, WIPEONFORK, op, scarce};
 use super::model::{FILE_LEN, SEGMENTS, WRITTEN, file_byte, segment, segment_byte};
 use super::scarce::Scarce;
 use super::{Booking, FILE, FakeWorld, LOADED, end, leaves, loaded_space, memory, tables};
