@@ -210,6 +210,88 @@ static void vectors(void) {
     unlink("v");
 }
 
+/* What is asked for is looked at as a whole before a byte is moved. */
+static void addresses(void) {
+    puts("-- addresses");
+    char *const kernel = (char *)0xffff800000000000, *const end = (char *)0x7ffffffff000;
+    int ends[2], fd = open("whole", O_RDWR | O_CREAT, 0644);
+    need(pipe(ends) == 0, "a pipe");
+    says_value("some bytes", write(fd, "abc", 3) + write(ends[1], "abc", 3));
+    static const size_t lengths[] = {-1L, 1L << 47, 1L << 46, 0x7fffffffffffffff};
+    for (int i = 0; i < 4; i++) {
+        long length = (long)lengths[i];
+        char *from = i == 2 ? end - (1L << 45) : big;
+        says(form("write %lx", length), syscall(SYS_write, fd, from, length));
+        says(form("pwrite %lx", length), syscall(SYS_pwrite64, fd, from, length, 0L));
+        says(form("read %lx", length), syscall(SYS_read, fd, from, length));
+        says(form("pread %lx", length), syscall(SYS_pread64, fd, from, length, 0L));
+        says(form("write %lx to a pipe", length), syscall(SYS_write, ends[1], from, length));
+        says(form("read %lx from a pipe", length), syscall(SYS_read, ends[0], from, length));
+    }
+    says("write to stdout", syscall(SYS_write, 1, big, -1L));
+    says("getrandom", syscall(SYS_getrandom, kernel, 0L, 0L));
+    int zero = open("/dev/zero", O_RDWR), maps = open("/proc/self/maps", O_RDONLY), here = open(".", O_RDONLY);
+    says("read of /dev/zero", syscall(SYS_read, zero, big, -1L));
+    says("write to /dev/zero", syscall(SYS_write, zero, big, -1L));
+    says("read of /proc/self/maps", syscall(SYS_read, maps, big, -1L));
+    says("read of a directory", syscall(SYS_read, here, big, -1L));
+    for (long length = 0; length < 2; length++) {
+        says(form("write %ld from the kernel's", length), syscall(SYS_write, fd, kernel, length));
+        says(form("read %ld to the kernel's", length), syscall(SYS_read, fd, kernel, length));
+        says(form("write %ld from the end", length), syscall(SYS_write, fd, end, length));
+        struct iovec two[3] = {{big, 3}, {kernel, (size_t)length}, {big, -1L}};
+        says("writev", writev(fd, two, 2)), says("readv", readv(fd, two, 2));
+        says("writev, a length below 0 after it", writev(fd, two, 3));
+        says("writev of one", writev(fd, two + 1, 1)), says("readv of one", readv(fd, two + 1, 1));
+        says("preadv", preadv(fd, two, 2, 0)), says("pwritev", pwritev(ends[1], two, 2, 0));
+    }
+    struct iovec far[20];
+    for (int i = 0; i < 20; i++) far[i] = (struct iovec){big, 1};
+    far[15].iov_base = kernel;
+    says("writev, the 16th is the kernel's", writev(fd, far, 20));
+    far[19].iov_len = -1L;
+    says("writev, the 20th is longer than can be", writev(fd, far, 20));
+    far[0] = (struct iovec){big, 0x7fffffffffffffff};
+    says("writev of one that is cut", writev(fd, far, 1) > 3);
+    says("writev of two", writev(fd, far, 2));
+    close(fd), close(ends[0]), close(ends[1]), close(zero), close(maps), close(here);
+    unlink("whole");
+}
+
+/* Offsets end where numbers of 63 bits do. */
+static void last_offsets(void) {
+    puts("-- the last offsets");
+    const off_t last = 0x7fffffffffffffff;
+    int from = open("from", O_RDWR | O_CREAT, 0644), null = open("/dev/null", O_RDWR);
+    need(write(from, "abcdef", 6) == 6, "some bytes");
+    for (int i = 0; i < 3; i++) {
+        const char *name = (const char *[]){"here", "/dev/shm/fs-last", "/dev/zero"}[i];
+        int fd = open(name, O_RDWR | O_CREAT, 0644);
+        for (long length = 0; length < 2; length++) {
+            struct iovec one = {big, (size_t)length};
+            says_value(form("%s pread %ld", name, length), pread(fd, big, (size_t)length, last));
+            says_value(form("%s pwrite %ld", name, length), pwrite(fd, big, (size_t)length, last));
+            says_value("preadv", preadv(fd, &one, 1, last)), says_value("pwritev", pwritev(fd, &one, 1, last));
+        }
+        says_value("pread across the end", pread(fd, big, 2, last - 1));
+        if (i == 1) says_value("pread at the one before", pread(fd, big, 1, last - 1));
+        if (i != 1) continue;
+        says("seek", lseek(fd, last, SEEK_SET) == last ? 0 : -1);
+        says_value("read", read(fd, big, 1)), says_value("write", write(fd, big, 1));
+        off_t at = last;
+        says_value("sendfile", sendfile(null, fd, NULL, 1)), says_value("sendfile at", sendfile(null, fd, &at, 1));
+        says_value("sendfile of nothing", sendfile(null, fd, &at, 0)), at = 0;
+        says_value("sendfile to it", sendfile(fd, from, &at, 1)), at = 0;
+        says_value("sendfile of too much", sendfile(null, from, &at, last)), at = 1;
+        says_value("sendfile of too much", sendfile(null, from, &at, last)), at = 0;
+        says_value("sendfile of -1", sendfile(null, from, &at, -1L));
+        fcntl(fd, F_SETFL, O_APPEND);
+        says_value("write to the end", write(fd, big, 1));
+        close(fd), unlink(name);
+    }
+    close(from), close(null), unlink("from");
+}
+
 static void sending(void) {
     puts("-- sendfile");
     fill(big, sizeof big, 3);
@@ -433,6 +515,8 @@ int main(void) {
     plain();
     large();
     vectors();
+    addresses();
+    last_offsets();
     sending();
     devices();
     times();

@@ -429,6 +429,72 @@ static void paths(void) {
     remove_tree("many");
 }
 
+/* What /proc says that a descriptor is open for, without the home directory. */
+static void opened_as(const char *name, int fd) {
+    char path[600] = "";
+    need(readlink(form("/proc/self/fd/%d", fd), path, sizeof path - 1) > 0, "a link");
+    char *below = strstr(path, home);
+    printf("%s: %s\n", name, below ? below + strlen(home) : path);
+}
+
+/* What has been removed while it is in use keeps the place it was in. */
+static void in_use(void) {
+    puts("-- in use");
+    struct stat s, parent;
+    char path[600];
+    need(mkdir("d", 0755) == 0 && mkdir("d/e", 0755) == 0 && mkdir("d/e/f", 0755) == 0 && chdir("d/e/f") == 0, "directories");
+    put("../../file", "a file");
+    int fd = open("file", O_RDWR | O_CREAT, 0644), here = open(".", O_RDONLY);
+    says("unlink", unlink("file"));
+    says("rmdir", rmdir("../f"));
+    says("stat .", stat(".", &s)), printf("%d names\n", (int)s.st_nlink);
+    says("stat ..", stat("..", &s)), printf("%d names\n", (int)s.st_nlink);
+    shows("../../file");
+    says("make in .", open("x", O_CREAT | O_RDWR, 0644)), says("mkdir", mkdir("x", 0755));
+    says("make in ..", open("../x", O_CREAT | O_RDWR, 0644) < 0 ? -1 : 0), facts("../x"), unlink("../x");
+    says("getcwd", syscall(SYS_getcwd, path, sizeof path) < 0 ? -1 : 0);
+    opened_as("the file", fd), opened_as("the directory", here);
+    says("rmdir of the parent", rmdir("../../e"));
+    says("make in ..", open("../x", O_CREAT | O_RDWR, 0644) < 0 ? -1 : 0);
+    shows("../../file"), facts("../../file");
+    /* Others take what room there is. */
+    for (int i = 0; i < 40; i++) put(form("../../%d", i), "");
+    says("stat ..", stat("..", &s)), printf("%d names\n", (int)s.st_nlink);
+    opened_as("the file", fd), opened_as("the directory", here);
+    need(stat("../..", &s) == 0 && stat(home, &parent) == 0, "both");
+    holds("not home yet", s.st_ino != parent.st_ino && S_ISDIR(s.st_mode));
+    says("three up", chdir("../../..")), holds("home", stat(".", &s) == 0 && s.st_ino == parent.st_ino);
+    says("fchdir", fchdir(here)), says("up", chdir("..")), says("up again", chdir(".."));
+    holds("where it was", getcwd(path, sizeof path) && !strcmp(path + strlen(home), "/d"));
+    says("fchdir", fchdir(here));
+    close(fd), close(here), remove_tree(form("%s/d", home));
+    facts(".."), facts("../.."), shows("../../../d");
+    says("home", chdir(home));
+    /* The place was taken by another. */
+    put("a", "a's"), put("b", "b's");
+    int a = open("a", O_RDONLY), b = open("b", O_RDONLY);
+    says("rename", rename("a", "b"));
+    opened_as("moved", a), opened_as("replaced", b);
+    says("unlink", unlink("b"));
+    opened_as("moved", a), opened_as("replaced", b);
+    close(a), close(b);
+    char long_name[256] = "";
+    memset(long_name, 'l', 255);
+    put("a", ""), put(long_name, "");
+    b = open(long_name, O_RDONLY);
+    says("rename", rename("a", long_name)), opened_as("replaced", b), unlink(long_name), opened_as("replaced", b);
+    close(b);
+    mkdir("d", 0755), mkdir("e", 0755);
+    here = open("e", O_RDONLY);
+    says("rename", rename("d", "e")), opened_as("replaced", here);
+    says("fchdir", fchdir(here)), says("up", chdir("..")), facts("e");
+    close(here), rmdir("e");
+    here = open(".", O_RDONLY);
+    says("getdents with too much room", syscall(SYS_getdents64, here, path, -1L));
+    says("getdents with as much as can be", syscall(SYS_getdents64, here, path, 0x7fffffff) > 0 ? 0 : -1);
+    close(here);
+}
+
 int main(void) {
     enter_home();
     opening();
@@ -436,6 +502,7 @@ int main(void) {
     links();
     renames();
     paths();
+    in_use();
     leave_home();
     return 0;
 }

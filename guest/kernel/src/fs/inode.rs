@@ -135,6 +135,8 @@ pub struct Inode {
     pub seals: Option<Seals>,
     /// One of the names that lead to it; or the last one it had; or 0.
     pub name: u16,
+    /// The directory its last name was in, once it has been removed: that has one user more because of it.
+    pub(super) behind: FileId,
     /// Next in a list: of those with the same hash of `number`, or of free slots.
     pub(super) next: u16,
     /// Next among those without name or user that areas still show.
@@ -169,6 +171,7 @@ static ROOM: Reserve<[Inode; MOST_FILES]> = Reserve::new(
             linkable: false,
             seals: None,
             name: 0,
+            behind: NONE,
             next: 0,
             next_orphan: 0,
             listed: false,

@@ -5,6 +5,7 @@
 //! | [`inode`] | what there is: kind, owner, mode, times, and how many names and users it has |
 //! | [`names`] | which names lead to what: the entries of all directories |
 //! | [`tree`] | making, linking, renaming and removing |
+//! | `removal` | how what is in the tree comes to its end |
 //! | [`mount`] | what is there before any program has made anything |
 //! | [`permission`] | who may do what |
 //! | [`walk`] | from a path to what it names |
@@ -48,6 +49,7 @@ pub mod open;
 pub mod permission;
 pub mod pipe;
 pub mod proc;
+mod removal;
 pub mod seal;
 mod shown;
 pub mod stat;

@@ -184,6 +184,36 @@ impl Names {
         text: &[u8],
         file: FileId,
     ) -> Result<u16, Errno> {
+        let more = self.write(text)?;
+        let bucket = &mut self.buckets[hash as usize % BUCKETS];
+        let chain = core::mem::replace(bucket, more);
+        let record = &mut self.names[usize::from(more)];
+        (record.file, record.parent) = (file, parent);
+        (record.before, record.next, record.order) = (last, 0, order);
+        (record.chain, record.hash, record.len) = (chain, hash as u32, text.len() as u8);
+        if last != 0 {
+            self.names[usize::from(last)].next = more;
+        }
+        Ok(more)
+    }
+
+    /// A record that is in no directory, with the name that `name` has: for what has lost that to something else. None if
+    /// there is no room.
+    pub(super) fn copy_of(&mut self, name: u16) -> Option<u16> {
+        let mut text = [0; super::NAME_MAX];
+        let len = self.copy(name, &mut text);
+        let parent = self.get(name).parent;
+        let copy = self.write(&text[..len]).ok()?;
+        let record = &mut self.names[usize::from(copy)];
+        (record.parent, record.len) = (parent, len as u8);
+        Some(copy)
+    }
+
+    /// A new record with this text, which only its length is missing from.
+    ///
+    /// # Errors
+    /// ENOSPC.
+    fn write(&mut self, text: &[u8]) -> Result<u16, Errno> {
         let records = text.len().div_ceil(PIECE);
         if usize::from(self.live) + records >= MOST {
             return Err(Errno::ENOSPC);
@@ -196,15 +226,6 @@ impl Names {
             record.text[..piece.len()].copy_from_slice(piece);
             record.more = more;
             more = at;
-        }
-        let bucket = &mut self.buckets[hash as usize % BUCKETS];
-        let chain = core::mem::replace(bucket, more);
-        let record = &mut self.names[usize::from(more)];
-        (record.file, record.parent) = (file, parent);
-        (record.before, record.next, record.order) = (last, 0, order);
-        (record.chain, record.hash, record.len) = (chain, hash as u32, text.len() as u8);
-        if last != 0 {
-            self.names[usize::from(last)].next = more;
         }
         Ok(more)
     }

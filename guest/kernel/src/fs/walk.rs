@@ -316,14 +316,11 @@ impl Walker<'_> {
 
     fn parent(&mut self, directory: Node) -> Result<Node, Errno> {
         match directory {
+            Node::File(ROOT) => Ok(Node::ROOT),
             Node::File(file) => {
-                let inode = self.files.inodes.get(file);
-                // Where a directory was that has been removed is not known any more.
-                match inode.directory.parent {
-                    _ if file == ROOT => Ok(Node::ROOT),
-                    _ if inode.links == 0 => Err(Errno::ENOENT),
-                    parent => Ok(Node::File(FileId(parent))),
-                }
+                // Of one that has been removed, too: its parent stays as long as it does.
+                let parent = self.files.inodes.get(file).directory.parent;
+                Ok(Node::File(FileId(parent)))
             }
             Node::Proc(node) => Ok(node.parent().map_or(Node::ROOT, Node::Proc)),
             Node::Open(_) => Err(Errno::ENOTDIR),

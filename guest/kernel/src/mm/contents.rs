@@ -33,7 +33,7 @@ const NODE: u64 = 512;
 pub const MOST_BYTES: u64 = i64::MAX as u64;
 
 /// The number of a file: an index into the table of contents, and of inodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId(pub u16);
 
 /// What is in one file.

@@ -78,7 +78,7 @@ pub use limits::{Limits, USUALLY_LOCKED};
 pub use pool::AreaPool;
 pub use space::{AddressSpace, Placement};
 pub use usage::{Layout, MemoryUse};
-pub use user::Run;
+pub use user::{Run, is_below_end};
 pub use word::Word;
 
 use abi::Errno;

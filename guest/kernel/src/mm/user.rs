@@ -4,8 +4,14 @@
 use super::fault::Access;
 use super::{AddressSpace, Fault, Memory, World};
 use crate::arch::direct;
+use abi::memory::USER_END;
 use abi::{Errno, PAGE_SIZE};
 use paging::{GuestPhys, GuestVirt, Leaf, Rights, lookup};
+
+/// Whether `len` bytes from `addr` on are all where a program's memory can be, there or not (Linux's `access_ok`).
+pub fn is_below_end(addr: u64, len: u64) -> bool {
+    addr.checked_add(len).is_some_and(|end| end <= USER_END)
+}
 
 /// A run of a program's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,9 +2,9 @@
 //! (kernel/fork.c: `clone3_args_valid`, `kernel_clone`, `copy_process`).
 
 use super::{Call, Reply};
+use crate::mm::is_below_end;
 use crate::process::fork::{self, Actions, Child, Descriptors, Extras, Maker, Memory, Parent};
 use crate::process::signal::{LAST, SIGCHLD};
-use abi::memory::USER_END;
 use abi::{Errno, PAGE_SIZE};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -154,8 +154,8 @@ fn clone3_args(call: &mut Call<'_>) -> Result<(CloneArgs, u64), Errno> {
     let unknown = !(legacy | CLONE_CLEAR_SIGHAND | CLONE_INTO_CGROUP) | CLONE_DETACHED;
     let handlers = CLONE_SIGHAND | CLONE_CLEAR_SIGHAND;
     let no_signal = args.flags & (CLONE_THREAD | CLONE_PARENT) != 0;
-    let end = args.stack.checked_add(args.stack_size);
-    let wrong_stack = (args.stack == 0) != (args.stack_size == 0) || end.is_none_or(|end| end > USER_END);
+    let wrong_stack =
+        (args.stack == 0) != (args.stack_size == 0) || !is_below_end(args.stack, args.stack_size);
     if args.flags & unknown != 0
         || args.flags & handlers == handlers
         || no_signal && args.exit_signal != 0

@@ -2,8 +2,8 @@
 
 use super::Call;
 use crate::mm::area::Advice;
+use crate::mm::is_below_end;
 use crate::mm::residence::RESIDENT;
-use abi::memory::USER_END;
 use abi::{Errno, PAGE_SIZE};
 use paging::GuestVirt;
 
@@ -71,15 +71,14 @@ pub fn munlockall(call: &mut Call<'_>) -> Result<u64, Errno> {
 /// mincore(2).
 pub fn mincore(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [address, len, to, ..] = call.args;
-    let reaches_out = |from: u64, len: u64| from.checked_add(len).is_none_or(|end| end > USER_END);
     if address % PAGE_SIZE != 0 {
         return Err(Errno::EINVAL);
     }
-    if reaches_out(address, len) {
+    if !is_below_end(address, len) {
         return Err(Errno::ENOMEM);
     }
     let pages = len.div_ceil(PAGE_SIZE);
-    if reaches_out(to, pages) {
+    if !is_below_end(to, pages) {
         return Err(Errno::EFAULT);
     }
     let mut there = [0; RESIDENT];

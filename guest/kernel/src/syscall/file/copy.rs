@@ -1,8 +1,9 @@
 //! sendfile and copy_file_range: bytes from a regular file, to whatever can be written to or to another one.
 
+use super::buffers::MOST;
 use super::content::{self, Sent};
 use super::open_file;
-use super::transfer::size_of_file;
+use super::transfer::{check_range, has_places, size_of_file};
 use crate::fs::FileId;
 use crate::fs::inode::Kind;
 use crate::fs::open::{O_APPEND, O_PATH, OpenFile, What};
@@ -191,12 +192,14 @@ pub fn prepare_sendfile(
     } else {
         call.read(offset_at)?
     };
-    if (offset as i64) < 0 {
-        return Err(Errno::EINVAL);
-    }
+    let len = call.args[3];
+    check_range(offset, len)?;
     let (_, target) = open_file(call, to)?;
     if !target.can_write() {
         return Err(Errno::EBADF);
+    }
+    if has_places(target.what) {
+        check_range(target.offset, len.min(MOST))?;
     }
     if target.flags & O_APPEND != 0 {
         return Err(Errno::EINVAL);

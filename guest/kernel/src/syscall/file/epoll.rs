@@ -9,9 +9,9 @@ use super::poll::{self, Timeout};
 use crate::fs::epoll::Watch;
 use crate::fs::inode::Kind;
 use crate::fs::open::{O_CLOEXEC, O_PATH, OpenFile, What};
+use crate::mm::is_below_end;
 use crate::syscall::{Attempt, Call, Reply};
 use abi::Errno;
-use abi::memory::USER_END;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 const EPOLL_CTL_ADD: u32 = 1;
@@ -262,10 +262,7 @@ fn checked(call: &mut Call<'_>) -> Result<(u16, u64, u64), Errno> {
     if most <= 0 || most as u64 > i32::MAX as u64 / EVENT {
         return Err(Errno::EINVAL);
     }
-    if to
-        .checked_add(most as u64 * EVENT)
-        .is_none_or(|end| end > USER_END)
-    {
+    if !is_below_end(to, most as u64 * EVENT) {
         return Err(Errno::EFAULT);
     }
     match open.what {

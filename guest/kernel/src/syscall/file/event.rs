@@ -1,9 +1,9 @@
 //! eventfd and signalfd: what an open file of these kinds has to remember is one number, which it keeps where others keep
 //! their offset.
 
+use super::buffers::Buffers;
 use super::open::install;
 use super::open_file;
-use super::transfer::Buffers;
 use crate::fs::open::{O_CLOEXEC, O_NONBLOCK, O_RDWR, OpenFile, What};
 use crate::process::signal::info::{Info, SI_KERNEL, SI_TIMER, SI_USER};
 use crate::process::signal::{SIGBUS, SIGCHLD, SIGFPE, SIGILL, SIGSEGV, SIGTRAP, UNBLOCKABLE, deliver};

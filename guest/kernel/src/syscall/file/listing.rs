@@ -139,7 +139,8 @@ fn next_in_proc(walker: &Walker<'_>, directory: proc::Node, after: u64) -> Optio
 /// getdents64(2).
 pub fn getdents64(call: &mut Call<'_>) -> Result<u64, Errno> {
     let [fd, to, room, ..] = call.args;
-    let room = u64::from(room as u32);
+    // As an `int` (`struct dir_context`): in what is below 0 there is room for nothing.
+    let room = u64::try_from(room as i32).unwrap_or(0);
     let (number, open) = open_file(call, fd)?;
     if open.flags & O_PATH != 0 {
         return Err(Errno::EBADF);

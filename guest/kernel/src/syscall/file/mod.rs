@@ -11,6 +11,7 @@
 //! | `lock` | fcntl's locks, flock |
 //! | `listing` | getdents64 |
 //! | `transfer` | read, write and their kin, lseek |
+//! | `buffers` | where a program's bytes are: one piece or an array of vectors |
 //! | `content` | bytes between programs and files |
 //! | `object` | bytes between programs and files in `/dev/shm`, which are the group's |
 //! | `stdio` | bytes between programs and the command's stdin, stdout and stderr |
@@ -25,6 +26,7 @@
 
 pub mod advice;
 pub mod attribute;
+pub mod buffers;
 pub mod content;
 pub mod copy;
 pub mod descriptor;

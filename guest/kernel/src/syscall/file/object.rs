@@ -3,8 +3,9 @@
 //! The host copies between an object and RAM, never through a window. What lies in shared memory passes through a page of
 //! the kernel's own.
 
+use super::buffers::{Buffers, each};
 use super::content::Region;
-use super::transfer::{At, Buffers, each, moved_on};
+use super::transfer::{At, moved_on};
 use crate::arch::lent::{Lent, gpa_of};
 use crate::fs::FileId;
 use crate::fs::open::{O_APPEND, OpenFile};

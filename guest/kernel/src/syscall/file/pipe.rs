@@ -1,8 +1,8 @@
 //! pipe, pipe2, and bytes between programs and pipes (pipe(7)).
 
+use super::buffers::Buffers;
 use super::content::Region;
 use super::open::install;
-use super::transfer::Buffers;
 use crate::fs::open::{O_CLOEXEC, O_DIRECT, O_NONBLOCK, O_RDONLY, O_WRONLY, OpenFile, What};
 use crate::fs::pipe::ATOMIC;
 use crate::process::signal::SIGPIPE;
@@ -115,7 +115,7 @@ pub fn read<B: Buffers>(call: &mut Call<'_>, pipe: u16, open: &OpenFile, buffers
         };
     }
     let was_full = there.is_full();
-    let got = super::transfer::each(call, buffers, |call, region, _| take(call, pipe, region));
+    let got = super::buffers::each(call, buffers, |call, region, _| take(call, pipe, region));
     if was_full && !call.kernel.files.pipes.get(pipe).is_full() {
         call.kernel.wake_pipe(call.cpu, pipe);
     }

@@ -1,6 +1,6 @@
 //! Bytes between programs and the files in `/proc`: the texts are made by [`crate::fs::proc`], or the broker.
 
-use super::transfer::Buffers;
+use super::buffers::Buffers;
 use crate::arch::lent::{Lent, gpa_of};
 use crate::fs::proc::kept::END;
 use crate::fs::proc::text::{self, ROOM, Text};

@@ -1,10 +1,11 @@
 //! Random bytes, from the host's generator.
 
+use super::buffers::MOST;
 use super::content::Region;
 use super::stdio::BOUNCE;
 use crate::arch::lent::gpa_of;
 use crate::hypercall;
-use crate::mm::{Access, Run};
+use crate::mm::{Access, Run, is_below_end};
 use crate::syscall::Call;
 use abi::hypercall::Call as Host;
 use abi::{Errno, PAGE_SIZE};
@@ -18,7 +19,10 @@ pub fn getrandom(call: &mut Call<'_>) -> Result<u64, Errno> {
     if flags & !GRND_KNOWN != 0 || flags & 6 == 6 {
         return Err(Errno::EINVAL);
     }
-    let len = len.min(i32::MAX as u64);
+    let len = len.min(MOST);
+    if !is_below_end(address, len) {
+        return Err(Errno::EFAULT);
+    }
     fill(call, Region { address, len })
 }
 

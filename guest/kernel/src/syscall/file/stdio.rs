@@ -5,8 +5,8 @@
 //! buffers lie in RAM, never in a window. The host never waits: when there is nothing to read, or no room, it says
 //! EAGAIN, and sends the event interrupt when that has changed; meanwhile the caller is parked.
 
+use super::buffers::{Buffers, MOST};
 use super::content::Region;
-use super::transfer::{Buffers, MOST};
 use crate::arch::lent::{Lent, gpa_of};
 use crate::fs::open::OpenFile;
 use crate::fs::stat::Stat;

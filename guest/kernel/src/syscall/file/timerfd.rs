@@ -1,9 +1,9 @@
 //! timerfd: a timer that is read. It is one of [`crate::timers`]; how often it has expired follows from when it did so
 //! first and what time it is. It runs until it has expired once, so that who waits looks; who has looked starts it again.
 
+use super::buffers::Buffers;
 use super::event::{self, open_new};
 use super::open_file;
-use super::transfer::Buffers;
 use crate::arch::machine::tsc;
 use crate::fs::open::{O_CLOEXEC, O_NONBLOCK, OpenFile, What};
 use crate::syscall::timer::{Spec, get_made, told};

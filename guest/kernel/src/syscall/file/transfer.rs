@@ -1,6 +1,7 @@
 //! read and write in all their forms, lseek: which bytes of a program go where is decided here, and the
 //! files beside this one move them.
 
+use super::buffers::{Buffers, One, Vectors, each};
 use super::content::Region;
 use super::copy::{move_source, prepare_sendfile};
 use super::{content, event, object, open_file, pipe, procfs, random, stdio, timerfd};
@@ -14,183 +15,9 @@ use crate::process::signal::SIGXFSZ;
 use crate::syscall::{Call, Reply, number};
 use crate::time;
 use abi::Errno;
-use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-/// Most bytes one call moves (Linux's MAX_RW_COUNT).
-pub const MOST: u64 = 0x7fff_f000;
-const MOST_VECTORS: u64 = 1024;
-/// How many vectors of an array are kept at hand.
-const AT_HAND: usize = 8;
 /// How old the time of the last read may be before it is set again although nothing was written (mount(8), relatime).
 const DAY_NS: u64 = 24 * 3600 * 1_000_000_000;
-
-/// `struct iovec`.
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub struct IoVec {
-    base: u64,
-    len: u64,
-}
-
-/// Where a program's bytes are.
-pub trait Buffers {
-    /// In how many pieces.
-    fn count(&self) -> u64;
-
-    /// Piece number `index`.
-    ///
-    /// # Errors
-    /// EFAULT, EINVAL: the array may have changed since it was checked.
-    fn get(&self, call: &mut Call<'_>, index: u64) -> Result<Region, Errno>;
-
-    /// Puts `bytes` where the pieces are, one after the other.
-    ///
-    /// # Errors
-    /// EFAULT; what comes before is there.
-    fn scatter(&self, call: &mut Call<'_>, bytes: &[u8]) -> Result<(), Errno> {
-        let mut rest = bytes;
-        for index in 0..self.count() {
-            let Region { address, len } = self.get(call, index)?;
-            let (piece, after) = rest.split_at(rest.len().min(len as usize));
-            call.with_space(|space, memory, world| space.write(memory, world, address, piece))?;
-            rest = after;
-        }
-        Ok(())
-    }
-
-    /// Fills `bytes` from the pieces, one after the other.
-    ///
-    /// # Errors
-    /// EFAULT.
-    fn gather(&self, call: &mut Call<'_>, bytes: &mut [u8]) -> Result<(), Errno> {
-        let mut rest = bytes;
-        for index in 0..self.count() {
-            let Region { address, len } = self.get(call, index)?;
-            let take = rest.len().min(len as usize);
-            let (piece, after) = rest.split_at_mut(take);
-            call.with_space(|space, memory, world| space.read(memory, world, address, piece))?;
-            rest = after;
-        }
-        Ok(())
-    }
-
-    /// How many bytes in all, as far as one call moves them.
-    ///
-    /// # Errors
-    /// As [`Buffers::get`].
-    fn total(&self, call: &mut Call<'_>) -> Result<u64, Errno> {
-        let mut total = 0u64;
-        for index in 0..self.count() {
-            total = total.saturating_add(self.get(call, index)?.len);
-        }
-        Ok(total.min(MOST))
-    }
-}
-
-/// One piece.
-struct One(Region);
-
-impl Buffers for One {
-    fn count(&self) -> u64 {
-        1
-    }
-
-    fn get(&self, _call: &mut Call<'_>, _index: u64) -> Result<Region, Errno> {
-        Ok(self.0)
-    }
-}
-
-impl One {
-    fn new(address: u64, len: u64) -> One {
-        One(Region {
-            address,
-            len: len.min(MOST),
-        })
-    }
-}
-
-/// A program's array of vectors, all of it checked before anything is moved (readv(2): EINVAL and EFAULT come
-/// first). Those beyond the first few are read again when their turn comes, and checked again.
-struct Vectors {
-    first: [IoVec; AT_HAND],
-    array: u64,
-    count: u64,
-}
-
-impl Vectors {
-    fn new(call: &mut Call<'_>, array: u64, count: u64) -> Result<Vectors, Errno> {
-        if count > MOST_VECTORS {
-            return Err(Errno::EINVAL);
-        }
-        let mut vectors = Vectors {
-            first: [IoVec { base: 0, len: 0 }; AT_HAND],
-            array,
-            count,
-        };
-        let here = &mut vectors.first[..AT_HAND.min(count as usize)];
-        call.with_space(|space, memory, world| space.read(memory, world, array, here.as_mut_bytes()))?;
-        if here.iter().any(|vector| vector.len > i64::MAX as u64) {
-            return Err(Errno::EINVAL);
-        }
-        for index in AT_HAND as u64..count {
-            vectors.get(call, index)?;
-        }
-        Ok(vectors)
-    }
-}
-
-impl Buffers for Vectors {
-    fn count(&self) -> u64 {
-        self.count
-    }
-
-    fn get(&self, call: &mut Call<'_>, index: u64) -> Result<Region, Errno> {
-        let vector = match self.first.get(index as usize) {
-            Some(vector) => *vector,
-            None => call.read(self.array.wrapping_add(index * size_of::<IoVec>() as u64))?,
-        };
-        if vector.len > i64::MAX as u64 {
-            return Err(Errno::EINVAL);
-        }
-        Ok(Region {
-            address: vector.base,
-            len: vector.len.min(MOST),
-        })
-    }
-}
-
-/// Does something with each piece until one is not done whole; how much was done. An error counts only if nothing
-/// was done before.
-pub fn each<B: Buffers>(
-    call: &mut Call<'_>,
-    buffers: &B,
-    mut work: impl FnMut(&mut Call<'_>, Region, u64) -> Result<u64, Errno>,
-) -> Result<u64, Errno> {
-    let mut done = 0;
-    for index in 0..buffers.count() {
-        let part = buffers.get(call, index).and_then(|region| {
-            let region = Region {
-                len: region.len.min(MOST - done),
-                ..region
-            };
-            if region.len == 0 {
-                return Ok((0, 0));
-            }
-            work(call, region, done).map(|moved| (moved, region.len))
-        });
-        match part {
-            Ok((moved, len)) => {
-                done += moved;
-                if moved < len {
-                    break;
-                }
-            }
-            Err(error) if done == 0 => return Err(error),
-            Err(_) => break,
-        }
-    }
-    Ok(done)
-}
 
 /// Where in a file: at its own offset, or at another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,7 +47,7 @@ impl At {
 }
 
 /// Whether what is open has places to read and write at.
-fn has_places(what: What) -> bool {
+pub fn has_places(what: What) -> bool {
     matches!(what, What::File(_) | What::Proc(_))
 }
 
@@ -228,6 +55,33 @@ fn has_places(what: What) -> bool {
 pub fn moved_on(call: &mut Call<'_>, number: u16, at: At, offset: u64) {
     if at == At::Own {
         call.kernel.files.open.get_mut(number).offset = offset;
+    }
+}
+
+/// Whether what is asked for can be done as a whole: the addresses, and the offsets of all bytes, also of those beyond
+/// the file's end (`rw_verify_area` in Linux). An epoll is not for bytes at all.
+///
+/// # Errors
+/// EFAULT, EINVAL.
+fn check<B: Buffers>(buffers: &B, at: At, open: &OpenFile) -> Result<(), Errno> {
+    if matches!(open.what, What::Epoll(_)) {
+        return Err(Errno::EINVAL);
+    }
+    let asked = buffers.asked()?;
+    if has_places(open.what) {
+        check_range(at.or(open.offset), asked)?;
+    }
+    Ok(())
+}
+
+/// Whether `len` bytes from `offset` on have offsets, which are numbers of 63 bits.
+///
+/// # Errors
+/// EINVAL.
+pub fn check_range(offset: u64, len: u64) -> Result<(), Errno> {
+    match offset.checked_add(len) {
+        Some(end) if end <= i64::MAX as u64 => Ok(()),
+        _ => Err(Errno::EINVAL),
     }
 }
 
@@ -241,6 +95,9 @@ fn read_from<B: Buffers>(call: &mut Call<'_>, fd: u64, buffers: &B, at: At) -> R
     }
     if !open.can_read() {
         return Reply::Error(Errno::EBADF);
+    }
+    if let Err(error) = check(buffers, at, &open) {
+        return Reply::Error(error);
     }
     match open.what {
         What::Stdio(_) => stdio::read(call, &open, buffers),
@@ -322,6 +179,9 @@ fn write_to<B: Buffers>(call: &mut Call<'_>, fd: u64, buffers: &B, at: At) -> Re
     }
     if !open.can_write() {
         return Reply::Error(Errno::EBADF);
+    }
+    if let Err(error) = check(buffers, at, &open) {
+        return Reply::Error(error);
     }
     match open.what {
         What::Stdio(which) => stdio::write(call, which, &open, buffers),
