@@ -14,6 +14,12 @@ int main(int argc, char **argv) {
     facts("/data/deep/long"), facts("/data/short"), facts("/data/empty"), facts("/data"), facts("/data/deep"), facts("/etc/passwd");
     lists("/data"), lists("/data/deep"), lists("/etc");
     shows("/data/short"), shows("/etc/passwd"), shows("/tmp/in");
+    static const char *const since[] = {"/", "/etc", "/etc/passwd", "/data/short", "/tmp/in"};
+    for (int i = 0; i < 5; i++) {
+        struct stat s;
+        long ago = stat(since[i], &s) ? -1 : time(NULL) - s.st_mtime;
+        holds(form("%s is as old as the guest", since[i]), ago >= 0 && ago < 300);
+    }
     int fd = open("/data/deep/long", O_RDWR), other = open("/data/deep/long", O_RDONLY);
     says_value("read", pread(fd, text, sizeof text, 0));
     holds("right", right(text, 0, 20000));

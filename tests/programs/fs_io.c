@@ -459,6 +459,32 @@ static void times(void) {
     (void)before;
 }
 
+/* What statx tells for each mask, and what it leaves empty. */
+static void told(const char *name, int directory, const char *path) {
+    static const unsigned masks[] = {0, 1, 0x40, 0x80, 0x7ff, 0x800, 0xfff, 0x5fff};
+    printf("%s:", name);
+    for (int i = 0; i < 8; i++) {
+        /* struct statx, in words of 32 bits: the mask comes first, the times from byte 64 on, the mount at 144. */
+        unsigned s[64] = {0};
+        need(syscall(SYS_statx, directory, path, AT_EMPTY_PATH, masks[i], s) == 0, path);
+        printf(" %x%s%s%s%s", s[0], s[20] ? "b" : "", s[24] ? "c" : "", s[28] ? "m" : "", s[36] || !*path ? "" : " (no mount)");
+    }
+    puts("");
+}
+static void masks(void) {
+    puts("-- statx");
+    put("f", "text");
+    need(symlink("f", "l") == 0, "a link");
+    int shared = open("/dev/shm/fs-statx", O_RDWR | O_CREAT, 0644), memory = (int)syscall(SYS_memfd_create, "m", 0), ends[2];
+    need(pipe(ends) == 0, "a pipe");
+    told("file", AT_FDCWD, "f"), told("directory", AT_FDCWD, "."), told("link", AT_FDCWD, "l");
+    told("/dev/shm", AT_FDCWD, "/dev/shm"), told("in /dev/shm", shared, ""), told("memfd", memory, "");
+    told("/dev/null", AT_FDCWD, "/dev/null"), told("pipe", ends[0], "");
+    told("/proc", AT_FDCWD, "/proc"), told("/proc/self/maps", AT_FDCWD, "/proc/self/maps"), told("/sys", AT_FDCWD, "/sys");
+    close(shared), close(memory), close(ends[0]), close(ends[1]);
+    unlink("/dev/shm/fs-statx"), unlink("f"), unlink("l");
+}
+
 static void the_rest(void) {
     puts("-- the rest");
     put("a", "text");
@@ -520,6 +546,7 @@ int main(void) {
     sending();
     devices();
     times();
+    masks();
     the_rest();
     leave_home();
     return 0;

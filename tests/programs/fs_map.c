@@ -267,6 +267,31 @@ static void random_ones(void) {
     close(fd), close(second), unlink("f");
 }
 
+/* A line of /proc/self/maps stays one, whatever the file is called. */
+static void crooked_names(void) {
+    puts("-- names");
+    for (int i = 0; i < 2; i++) {
+        const char *name = (const char *[]){"two\nlines \\ \t and\n", "/dev/shm/fs-map\n\n2"}[i];
+        int fd = file_of(name, PAGE);
+        char *p = mapped(PAGE, PROT_READ, MAP_SHARED, fd, 0);
+        for (int gone = 0; gone < 2; gone++) {
+            static char text[1 << 16];
+            const char *file = (const char *[]){"/proc/self/maps", "/proc/self/smaps"}[gone];
+            int maps = open(file, O_RDONLY), length = 0;
+            for (int got; (got = (int)read(maps, text + length, sizeof text - 1 - (size_t)length)) > 0;) length += got;
+            text[length] = 0;
+            close(maps);
+            char *line = strstr(text, form("%lx-", (long)p));
+            need(line != NULL, "a line");
+            line[strcspn(line, "\n")] = 0;
+            char *shown = strstr(line, home);
+            printf("%s\n", shown ? shown + strlen(home) : strstr(line, "/dev") ? strstr(line, "/dev") : line);
+            if (!gone) unlink(name);
+        }
+        munmap(p, PAGE), close(fd);
+    }
+}
+
 int main(void) {
     enter_home();
     refused();
@@ -274,6 +299,7 @@ int main(void) {
     ends();
     parts();
     random_ones();
+    crooked_names();
     leave_home();
     return 0;
 }

@@ -389,6 +389,35 @@ fn the_command_refuses_options_that_make_no_sense() {
 }
 
 #[test]
+fn files_that_have_no_place_in_a_guest_are_refused() {
+    let long = format!("/etc/passwd:/{}", "n".repeat(256));
+    for (files, about) in [
+        (vec![long.as_str()], "longer than 255 bytes"),
+        (vec!["/etc/passwd:/a", "/etc/group:/a/b"], "/a/b"),
+        (vec!["/etc/passwd:/etc/group/x"], "/etc/group/x"),
+        (vec!["/etc/passwd:/etc/passwd/x"], "/etc/passwd/x"),
+    ] {
+        let mut command = Command::tombolo().arg("run");
+        for file in files {
+            command = command.arg("--file").arg(file);
+        }
+        let result = command.args("busybox true").run();
+        result.expect(125);
+        assert!(result.err().contains(about), "{}", result.err());
+    }
+    let program = Path::new("/dev/shm/tombolo-no-place");
+    fs::copy(self::program("hello.c", Toolchain::Musl), program).expect("room for a program");
+    let result = Command::tombolo().arg("run").arg(program).run();
+    fs::remove_file(program).expect("it is there");
+    result.expect(125);
+    assert!(
+        result.err().contains("/dev/shm/tombolo-no-place"),
+        "{}",
+        result.err()
+    );
+}
+
+#[test]
 fn without_kvm_the_command_says_what_is_missing() {
     let hello = program("hello.c", Toolchain::Musl);
     let hidden = [

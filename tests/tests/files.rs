@@ -3,6 +3,7 @@
 //! not read holds nobody up.
 
 use abi::Errno;
+use abi::boot::MAX_FILES;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex};
@@ -115,6 +116,35 @@ fn files_that_travel_with_a_guest_can_be_read_mapped_changed_and_removed() {
     assert_eq!(run.stdout(0, 0), run.stdout(1, 0));
     let all = run.stdout(0, 0);
     assert!(all.lines().count() > 30 && !all.contains(" no\n"), "{all}");
+}
+
+#[test]
+fn as_many_files_travel_with_a_guest_as_there_may_be() {
+    let program = busybox().canonicalize().unwrap();
+    // Its own file and directories; `/many`; `/var/tmp` and what is in it.
+    let others = program.components().count() - 1 + 4;
+    let file = |name: String| Arc::new(GuestFile::from_bytes(&name, name.clone()).unwrap());
+    let mut files = vec![file("/var/tmp/x".to_owned())];
+    files.extend((others..MAX_FILES).map(|number| file(format!("/many/{number}"))));
+    let last = MAX_FILES - 1;
+    let script = format!(
+        "ls /many | wc -l; cat /many/{last}; echo; echo more > /tmp/more; cat /tmp/more; stat -c %a /var/tmp"
+    );
+    let full = files.clone();
+    let run = Run::file(&program)
+        .args(["sh", "-c", &script])
+        .guest(0, move |config| config.files.clone_from(&full));
+    let finished = run.go();
+    finished.expect_all(0);
+    let count = MAX_FILES - others;
+    assert_eq!(
+        finished.stdout(0, 0),
+        format!("{count}\n/many/{last}\nmore\n1777\n")
+    );
+    files.push(file("/one".to_owned()));
+    let error = run.refusal_with(move |config| config.guests[0].files = files);
+    assert_eq!(error.exit_status(), 125);
+    assert!(error.to_string().contains(&MAX_FILES.to_string()), "{error}");
 }
 
 #[test]

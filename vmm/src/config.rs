@@ -6,13 +6,12 @@
 
 use crate::broker::{BrokerLimits, GuestPolicy, Quota};
 use crate::error::VmmError;
-use crate::guest_file::GuestFile;
+use crate::guest_file::{GuestFile, check_names};
 use crate::image::Program;
 use crate::inspect::Observer;
 use abi::boot::BootFlags;
 use abi::memory::{WINDOW_CHUNK, WindowLayout};
 use abi::{Errno, MAX_GUESTS, MAX_TASKS, MAX_VCPUS};
-use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,7 +56,8 @@ pub struct GuestConfig {
     pub uid: u32,
     /// Group id of the processes.
     pub gid: u32,
-    /// Files that travel with it beside the programs; no two of all these have the same name.
+    /// Files that travel with it beside the programs; no two of all these have the same name, none lies below another, and
+    /// there are at most [`MAX_FILES`](abi::boot::MAX_FILES) of them and the directories they lie in.
     pub files: Vec<Arc<GuestFile>>,
     /// Switches for the guest kernel; tests use them.
     pub flags: BootFlags,
@@ -185,11 +185,8 @@ impl GuestConfig {
                 return config(format!("{id} is nobody's {what} id: it stands for no change"));
             }
         }
-        let mut names = BTreeSet::new();
-        for name in self.file_names() {
-            if !names.insert(name) {
-                return config(format!("two files are named {}", name.escape_ascii()));
-            }
+        if let Err(why) = check_names(self.file_names()) {
+            return config(why);
         }
         let most = layout.max_ram();
         if self.memory > most {

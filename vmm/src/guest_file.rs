@@ -3,12 +3,16 @@
 
 use crate::error::VmmError;
 use crate::image::MAX_FILE;
+use abi::boot::{MAX_FILE_NAMES, MAX_FILES, NAME_UNIT};
+use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 /// Bytes of the longest name: Linux's PATH_MAX without the NUL.
 const MAX_NAME: usize = 4095;
+/// Bytes of the longest part of a name: Linux's NAME_MAX.
+const MAX_PART: usize = 255;
 
 /// A file that travels with a guest. Guests that share the `Arc` each get a copy of their own.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,36 +63,17 @@ impl GuestFile {
     ///
     /// # Errors
     /// [`VmmError::Config`] unless `name` is absolute, at most 4095 bytes long, and has no component that is empty,
-    /// `.` or `..`, nor a NUL: a file has one name. Not in `/dev/shm`, whose files are the group's, nor elsewhere in `/dev`, in
-    /// `/proc` or in `/sys`, which are the kernel's.
+    /// `.`, `..` or longer than 255 bytes, nor a NUL: a file has one name. Not in `/dev/shm`, whose files are the group's,
+    /// nor elsewhere in `/dev`, in `/proc` or in `/sys`, which are the kernel's, nor below a file that is.
     pub fn from_bytes(name: impl Into<PathBuf>, bytes: impl Into<Vec<u8>>) -> Result<GuestFile, VmmError> {
         let (name, bytes) = (name.into(), bytes.into());
-        let text = name.as_os_str().as_bytes();
-        let wrong = |why: &str| {
-            Err(VmmError::Config(format!(
+        match check_name(name.as_os_str().as_bytes()) {
+            Ok(()) => Ok(GuestFile { name, bytes }),
+            Err(why) => Err(VmmError::Config(format!(
                 "a file named {} in a guest: {why}",
                 name.display()
-            )))
-        };
-        let Some(rest) = text.strip_prefix(b"/") else {
-            return wrong("the name is not absolute");
-        };
-        if text.len() > MAX_NAME {
-            return wrong("the name is longer than 4095 bytes");
+            ))),
         }
-        if text.contains(&0) {
-            return wrong("there is a NUL in the name");
-        }
-        if rest
-            .split(|&byte| byte == b'/')
-            .any(|part| matches!(part, b"" | b"." | b".."))
-        {
-            return wrong("a part of the name is empty, `.` or `..`");
-        }
-        if let Some(why) = taken(rest) {
-            return wrong(why);
-        }
-        Ok(GuestFile { name, bytes })
     }
 
     /// Its absolute name in the guest.
@@ -104,6 +89,77 @@ impl GuestFile {
     }
 }
 
+/// Whether a file in a guest can have this name.
+///
+/// # Errors
+/// Why not.
+fn check_name(name: &[u8]) -> Result<(), &'static str> {
+    let Some(rest) = name.strip_prefix(b"/") else {
+        return Err("the name is not absolute");
+    };
+    if name.len() > MAX_NAME {
+        return Err("the name is longer than 4095 bytes");
+    }
+    if name.contains(&0) {
+        return Err("there is a NUL in the name");
+    }
+    let parts = || rest.split(|&byte| byte == b'/');
+    if parts().any(|part| matches!(part, b"" | b"." | b"..")) {
+        return Err("a part of the name is empty, `.` or `..`");
+    }
+    if parts().any(|part| part.len() > MAX_PART) {
+        return Err("a part of the name is longer than 255 bytes");
+    }
+    taken(rest).map_or(Ok(()), Err)
+}
+
+/// Whether a guest has places for files with these names, all at once.
+///
+/// # Errors
+/// Why not, with the name it is about.
+pub(crate) fn check_names<'n>(names: impl Iterator<Item = &'n [u8]>) -> Result<(), String> {
+    let mut files = BTreeSet::new();
+    for name in names {
+        if let Err(why) = check_name(name) {
+            return Err(format!("a file named {} in a guest: {why}", name.escape_ascii()));
+        }
+        if !files.insert(name) {
+            return Err(format!("two files are named {}", name.escape_ascii()));
+        }
+    }
+    let mut all = files.clone();
+    for name in &files {
+        for directory in directories(name) {
+            if files.contains(directory) {
+                let [below, file] = [name, directory].map(|name| name.escape_ascii());
+                return Err(format!("no file can be named {below}: {file} is a file, too"));
+            }
+            all.insert(directory);
+        }
+    }
+    let units = |name: &&[u8]| {
+        let last = name.iter().rev().take_while(|&&byte| byte != b'/').count();
+        last.div_ceil(NAME_UNIT)
+    };
+    let units: usize = all.iter().map(units).sum();
+    if all.len() > MAX_FILES || units > MAX_FILE_NAMES {
+        return Err(format!(
+            "{} files in {} directories, with {units} units of names: together they can be {MAX_FILES}, with \
+             {MAX_FILE_NAMES} (a name of up to {NAME_UNIT} bytes is one)",
+            files.len(),
+            all.len() - files.len()
+        ));
+    }
+    Ok(())
+}
+
+/// The directories on the way to `name`, without the root.
+fn directories(name: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let ends = name.iter().enumerate().skip(1);
+    ends.filter(|&(_, &byte)| byte == b'/')
+        .map(|(end, _)| &name[..end])
+}
+
 /// Why there can be no file by this name, which is given without the first `/`: what a guest has there is its kernel's.
 fn taken(name: &[u8]) -> Option<&'static str> {
     let mut parts = name.split(|&byte| byte == b'/');
@@ -112,6 +168,7 @@ fn taken(name: &[u8]) -> Option<&'static str> {
         [b"dev", ..] => Some("/dev has the guest's devices only"),
         [b"proc", ..] => Some("/proc is what the guest's kernel tells of itself"),
         [b"sys", ..] => Some("/sys is what the guest's kernel tells of itself"),
+        [b"etc", b"passwd" | b"group", below] if !below.is_empty() => Some("that is below a file"),
         [b"tmp" | b"etc" | b"var", b"", _] | [b"var", b"tmp", b""] => Some("that is a directory"),
         _ => None,
     }
@@ -196,11 +253,63 @@ mod tests {
             "/sys/a/b",
             "/tmp",
             "/var/tmp",
+            "/etc/passwd/a",
+            "/etc/group/a/b",
         ] {
             let error = GuestFile::from_bytes(name, *b"").unwrap_err();
             assert_eq!(error.exit_status(), 125, "{name:?}");
         }
-        assert!(GuestFile::from_bytes("/".to_owned() + &"a".repeat(4095), *b"").is_err());
-        assert!(GuestFile::from_bytes("/a/.b/..c", *b"").is_ok());
+        let long = |parts: usize, len: usize| ("/".to_owned() + &"a".repeat(len)).repeat(parts);
+        for (name, is_one) in [
+            (long(1, 255), true),
+            (long(1, 256), false),
+            (long(1, 256) + "/b", false),
+            (long(15, 255) + &long(1, 254), true),
+            (long(16, 255), false),
+            ("/a/.b/..c".to_owned(), true),
+            ("/etc/passwd".to_owned(), true),
+        ] {
+            assert_eq!(GuestFile::from_bytes(&name, *b"").is_ok(), is_one, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_that_can_not_all_be_in_one_guest_are_told() {
+        let check = |names: &[&str]| check_names(names.iter().map(|name| name.as_bytes()));
+        assert_eq!(check(&["/a", "/b/c", "/b/d/e", "/bb"]), Ok(()));
+        for (names, why) in [
+            (&["/a", "/b", "/a"][..], "two files are named /a"),
+            (&["/a", "/a/b"], "no file can be named /a/b: /a is a file, too"),
+            (
+                &["/a/b/c/d", "/a/b"],
+                "no file can be named /a/b/c/d: /a/b is a file, too",
+            ),
+            (
+                &["/b", "/dev/shm/a"],
+                "a file named /dev/shm/a in a guest: /dev/shm is the group's",
+            ),
+        ] {
+            assert_eq!(check(names).unwrap_err(), why);
+        }
+    }
+
+    #[test]
+    fn files_directories_and_names_are_counted_to_the_limit() {
+        let check = |names: &[String]| check_names(names.iter().map(|name| name.as_bytes()));
+        // In two directories.
+        let mut names: Vec<_> = (2..MAX_FILES).map(|number| format!("/d/e/{number}")).collect();
+        assert_eq!(check(&names), Ok(()));
+        names.push("/d/f".to_owned());
+        let why = check(&names).unwrap_err();
+        assert!(
+            why.starts_with("3071 files in 2 directories, with 3073 units"),
+            "{why}"
+        );
+        let mut names: Vec<_> = (0..MAX_FILE_NAMES / 6)
+            .map(|number| format!("/{number:0>255}"))
+            .collect();
+        assert_eq!(check(&names), Ok(()));
+        names.push("/f".to_owned());
+        assert!(check(&names).unwrap_err().contains("6145 units"));
     }
 }

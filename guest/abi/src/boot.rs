@@ -126,6 +126,14 @@ pub struct GpaRange {
     pub len: u64,
 }
 
+/// Most files that travel with a guest, its programs and the directories made for all of them included. The kernel has room
+/// for a third more, for what programs make.
+pub const MAX_FILES: usize = 3072;
+/// Most units of their names, of which a name has one for each [`NAME_UNIT`] bytes begun. As with the files.
+pub const MAX_FILE_NAMES: usize = 6144;
+/// Bytes of one unit of a name.
+pub const NAME_UNIT: usize = 43;
+
 /// A file that travels with the guest: page-aligned in RAM, zero-filled to the page's end.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

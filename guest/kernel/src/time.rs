@@ -11,6 +11,8 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// TSC ticks a nanosecond, times 2^32.
 static TICKS_PER_NS: AtomicU64 = AtomicU64::new(0);
 static CLOCK: AtomicU64 = AtomicU64::new(0);
+/// TSC value at which this guest began.
+static BEGAN: AtomicU64 = AtomicU64::new(0);
 
 /// Nanoseconds in a second.
 pub const NS_PER_S: u64 = 1_000_000_000;
@@ -19,6 +21,7 @@ pub const NS_PER_S: u64 = 1_000_000_000;
 pub fn init(boot: &BootInfo) {
     TICKS_PER_NS.store((boot.tsc_khz << 32) / 1_000_000, Relaxed);
     CLOCK.store(boot.clock, Relaxed);
+    BEGAN.store(tsc(), Relaxed);
 }
 
 fn page() -> &'static ClockPage {
@@ -54,6 +57,12 @@ pub fn monotonic() -> u64 {
 /// CLOCK_REALTIME now, nanoseconds since 1970.
 pub fn realtime() -> u64 {
     page().realtime(tsc_ordered())
+}
+
+/// CLOCK_REALTIME when this guest began, as the clock is set now.
+pub fn began() -> u64 {
+    let ago = tsc().wrapping_sub(BEGAN.load(Relaxed));
+    realtime().wrapping_sub(nanoseconds(ago))
 }
 
 /// The TSC value `ns` nanoseconds from now.

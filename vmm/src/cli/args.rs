@@ -267,7 +267,8 @@ struct PartOptions {
     /// Group the programs run with
     #[arg(long, value_name = "ID", default_value = "0", value_parser = values::id, allow_hyphen_values = true)]
     gid: u32,
-    /// Give each guest a file, by the name GUEST [default: HOST as an absolute path]
+    /// Give each guest a file, by the name GUEST [default: HOST as an absolute path]; programs, files and their directories
+    /// are at most 3072
     #[arg(long, value_name = "HOST[:GUEST]")]
     file: Vec<OsString>,
 }

@@ -11,6 +11,7 @@ use super::seal::Seals;
 use crate::arch::lent::Reserve;
 use crate::mm::contents::MOST_FILES;
 use abi::Errno;
+use abi::boot::MAX_FILES;
 
 /// No inode.
 pub const NONE: FileId = FileId(0);
@@ -218,8 +219,8 @@ impl Inodes {
 
     /// Keeps the numbers of the first `count` given files for them; how many of them there is room for.
     pub(super) fn reserve(&mut self, count: usize) -> usize {
-        // Others need some, too.
-        let kept = count.min(MOST_FILES * 3 / 4);
+        const { assert!(MAX_FILES <= MOST_FILES / 4 * 3, "others need some, too") };
+        let kept = count.min(MAX_FILES);
         self.used = FIRST_GIVEN + kept as u16;
         kept
     }

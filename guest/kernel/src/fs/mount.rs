@@ -144,11 +144,12 @@ impl Files {
                 self.mount_objects(shm);
             }
         } else if self.lookup(ROOT, b"var") == Some(directory) {
-            self.usual(
-                directory,
-                b"tmp",
-                root_owned(Kind::Directory, 0o777 | STICKY, now),
-            );
+            let mode = 0o777 | STICKY;
+            let tmp = self.usual(directory, b"tmp", root_owned(Kind::Directory, mode, now));
+            // It may have been made for a file in it.
+            if let Some(tmp) = tmp.or_else(|| self.lookup(directory, b"tmp")) {
+                self.inodes.get_mut(tmp).mode = mode;
+            }
         } else {
             for (name, text) in [(&b"passwd"[..], PASSWD), (b"group", GROUP)] {
                 if let Some(file) = self.usual(directory, name, root_owned(Kind::Regular, 0o644, now)) {

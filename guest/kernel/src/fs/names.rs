@@ -13,11 +13,13 @@ use super::inode::NONE;
 #[cfg(target_os = "none")]
 use crate::arch::lent::Reserve;
 use abi::Errno;
+use abi::boot::{MAX_FILE_NAMES, NAME_UNIT};
 
 /// Records of names, of which a long one takes several.
 const MOST: usize = 8192;
+const _: () = assert!(MAX_FILE_NAMES <= MOST / 4 * 3);
 /// Bytes of a name in one record.
-const PIECE: usize = 43;
+const PIECE: usize = NAME_UNIT;
 const BUCKETS: usize = 1024;
 
 /// Goes on with a hash (FNV-1a) that has come as far as `hash`.

@@ -34,6 +34,22 @@ pub struct Status {
     pub blocks: u64,
     /// When things happened.
     pub times: Times,
+    /// Which of the times statx(2) tells.
+    pub told: ToldTimes,
+    /// Which mount it is in.
+    pub mount: u64,
+}
+
+/// Which times statx(2) tells beside the last access.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ToldTimes {
+    /// Those of changes.
+    #[default]
+    Changes,
+    /// Those of changes, and when it was made if that is asked for.
+    ChangesAndBirth,
+    /// Those of changes if one of them is asked for (`fill_mg_cmtime` in Linux), and when it was made likewise.
+    Asked,
 }
 
 /// Which minor numbers the file systems have: the tree's is the group's, the others follow.
@@ -49,6 +65,19 @@ pub enum Device {
     Objects = 3,
     /// `/sys`.
     Sys = 4,
+}
+
+impl Device {
+    /// Its number among the mounts; pipes are mounted nowhere in the tree.
+    pub const fn mount(self) -> u64 {
+        match self {
+            Device::Tree => 1,
+            Device::Proc => 2,
+            Device::Sys => 3,
+            Device::Objects => 4,
+            Device::Pipes => 5,
+        }
+    }
 }
 
 impl Files {
@@ -72,6 +101,10 @@ impl Files {
             size: self.size(memory, inode, file),
             blocks: memory.contents.frames(file) * (PAGE_SIZE / 512),
             times: inode.times,
+            told: match inode.kind {
+                Kind::Device(_) => ToldTimes::ChangesAndBirth,
+                _ => ToldTimes::Asked,
+            },
             ..Status::new(self.device(file), tree)
         }
     }
@@ -123,6 +156,7 @@ impl Status {
         Status {
             device: tree as u32 + device as u32,
             block_size: PAGE_SIZE as u32,
+            mount: device.mount(),
             ..Status::default()
         }
     }
@@ -223,6 +257,8 @@ impl Stat {
                 changed: ns(e, f),
                 born: ns(e, f),
             },
+            told: ToldTimes::Changes,
+            mount: Device::Pipes.mount(),
         }
     }
 }
@@ -269,19 +305,41 @@ pub struct Statx {
     mtime: Timestamp,
     rdev: [u32; 2],
     dev: [u32; 2],
-    rest: [u64; 14],
+    mount: u64,
+    rest: [u64; 13],
 }
 
 const _: () = assert!(size_of::<Statx>() == 256);
 
-/// STATX_BASIC_STATS and STATX_BTIME.
-const TOLD: u32 = 0xfff;
+/// STATX_BASIC_STATS.
+const BASIC: u32 = 0x7ff;
+/// STATX_MTIME and STATX_CTIME.
+const CHANGES: u32 = 0xc0;
+/// STATX_BTIME.
+const BIRTH: u32 = 0x800;
+/// STATX_MNT_ID.
+const MOUNT: u32 = 0x1000;
+/// STATX_MNT_ID_UNIQUE: in place of that. No number is given twice here anyway.
+const UNIQUE_MOUNT: u32 = 0x4000;
 
 impl Statx {
-    /// The structure for `status`.
-    pub fn new(status: &Status) -> Statx {
+    /// The structure for `status`, of which `asked` is asked for.
+    pub fn new(status: &Status, asked: u32) -> Statx {
+        let mut mask = BASIC;
+        if status.told == ToldTimes::Asked && asked & CHANGES == 0 {
+            mask &= !CHANGES;
+        }
+        if status.told != ToldTimes::Changes {
+            mask |= asked & BIRTH;
+        }
+        mask |= if asked & UNIQUE_MOUNT != 0 {
+            UNIQUE_MOUNT
+        } else {
+            MOUNT
+        };
+        let time = |bit, time| Timestamp::new(if mask & bit != 0 { time } else { 0 });
         Statx {
-            mask: TOLD,
+            mask,
             blksize: status.block_size,
             nlink: status.links as u32,
             uid: status.uid,
@@ -291,11 +349,12 @@ impl Statx {
             size: status.size,
             blocks: status.blocks,
             atime: Timestamp::new(status.times.accessed),
-            btime: Timestamp::new(status.times.born),
-            ctime: Timestamp::new(status.times.changed),
-            mtime: Timestamp::new(status.times.modified),
+            btime: time(BIRTH, status.times.born),
+            ctime: time(CHANGES, status.times.changed),
+            mtime: time(CHANGES, status.times.modified),
             rdev: [status.rdev.0, status.rdev.1],
             dev: [status.device >> 8, status.device & 0xff],
+            mount: status.mount,
             ..Statx::default()
         }
     }

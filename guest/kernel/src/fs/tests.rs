@@ -115,6 +115,60 @@ fn numbers_follow_from_paths_and_are_never_given_twice() {
 }
 
 #[test]
+fn what_is_removed_in_use_keeps_the_directories_it_was_in() {
+    let mut tree = Tree::new();
+    let before = tree.files.in_use();
+    let mut directory = tree.files.lookup(ROOT, b"tmp").unwrap();
+    let mut way = vec![];
+    for _ in 0..500 {
+        way.push(directory);
+        directory = tree.make(directory, b"d", Kind::Directory).unwrap();
+    }
+    let file = tree.make(directory, b"f", Kind::Regular).unwrap();
+    tree.files.hold(file);
+    tree.unlink(directory, b"f", Removed::Other).unwrap();
+    for &parent in way.iter().rev() {
+        tree.unlink(parent, b"d", Removed::Directory).unwrap();
+    }
+    // Slots that others take are none of theirs.
+    for number in 0..100 {
+        let name = [b'n', number];
+        tree.make(way[0], &name, Kind::Directory).unwrap();
+    }
+    let mut room = [0; 2000];
+    assert_eq!(
+        tree.files.path(file, &mut room),
+        [b"/tmp".as_slice(), &b"/d".repeat(500), b"/f"].concat()
+    );
+    for number in 0..100 {
+        tree.unlink(way[0], &[b'n', number], Removed::Directory).unwrap();
+    }
+    assert!(tree.files.in_use() > before + 1000);
+    // All of them go at once, and without a stack as deep as they were.
+    tree.files.release(&mut tree.memory, file);
+    assert_eq!(tree.files.in_use(), before);
+    tree.end();
+}
+
+#[test]
+fn what_is_replaced_in_use_keeps_its_name() {
+    let mut tree = Tree::new();
+    let tmp = tree.files.lookup(ROOT, b"tmp").unwrap();
+    let before = tree.files.in_use();
+    let long = [b'l'; 255];
+    let old = tree.make(tmp, &long, Kind::Regular).unwrap();
+    tree.make(tmp, b"new", Kind::Regular).unwrap();
+    tree.files.hold(old);
+    tree.rename((tmp, b"new"), (tmp, &long), 0).unwrap();
+    tree.unlink(tmp, &long, Removed::Other).unwrap();
+    let mut room = [0; 300];
+    assert_eq!(tree.files.path(old, &mut room), [b"/tmp/", &long[..]].concat());
+    tree.files.release(&mut tree.memory, old);
+    assert_eq!(tree.files.in_use(), before);
+    tree.end();
+}
+
+#[test]
 fn names_that_are_nearly_the_same_give_numbers_that_are_not() {
     let mut tree = Tree::new();
     let tmp = tree.files.lookup(ROOT, b"tmp").unwrap();

@@ -98,14 +98,13 @@ impl Walker<'_> {
         if self.files.is_mounted() {
             return;
         }
-        // When this guest, and so everything in it, began.
-        let now = time::realtime().wrapping_sub(time::monotonic());
         let given = given::files(self.boot).iter().map(|file| Given {
             name: given::bytes(file.name),
             start: GuestPhys::new(file.contents.start),
             len: file.contents.len,
         });
-        self.files.mount(self.memory, self.boot.tree_id, given, now);
+        self.files
+            .mount(self.memory, self.boot.tree_id, given, time::began());
     }
 
     /// The calling process.

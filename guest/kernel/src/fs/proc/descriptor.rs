@@ -2,7 +2,6 @@
 //! (proc_pid_fdinfo(5)).
 
 use super::Node;
-use super::system::{MOUNT_OBJECTS, MOUNT_PIPES, MOUNT_PROC, MOUNT_SYSFS, MOUNT_TREE};
 use super::text::Text;
 use crate::fs::open::{O_CLOEXEC, What};
 use crate::fs::stat::Device;
@@ -28,23 +27,23 @@ pub fn info(kernel: &Kernel, node: Node, text: &mut Text<'_>) -> Result<(), Errn
     text.str("\nflags:\t0")
         .oct((open.flags | close).into(), 1)
         .str("\n");
-    let (mount, number) = match open.what {
+    let (device, number) = match open.what {
         What::File(file) => {
             let inode = files.inodes.get(file);
-            match files.device(file) {
-                Device::Objects if inode.object != 0 => (MOUNT_OBJECTS, inode.object),
-                Device::Objects => (MOUNT_OBJECTS, inode.number),
-                _ => (MOUNT_TREE, inode.number),
-            }
+            let number = match inode.object {
+                0 => inode.number,
+                serial => serial,
+            };
+            (files.device(file), number)
         }
-        What::Proc(node) if node.is_in_sysfs() => (MOUNT_SYSFS, node.number()),
-        What::Proc(node) => (MOUNT_PROC, node.number()),
-        What::Reader(pipe) | What::Writer(pipe) => (MOUNT_PIPES, files.pipes.get(pipe).number),
+        What::Proc(node) if node.is_in_sysfs() => (Device::Sys, node.number()),
+        What::Proc(node) => (Device::Proc, node.number()),
+        What::Reader(pipe) | What::Writer(pipe) => (Device::Pipes, files.pipes.get(pipe).number),
         What::Stdio(_) | What::Counter { .. } | What::Timer(_) | What::Signals | What::Epoll(_) => {
             return Ok(());
         }
     };
-    text.str("mnt_id:\t").dec(mount);
+    text.str("mnt_id:\t").dec(device.mount());
     text.str("\nino:\t").dec(number).str("\n");
     Ok(())
 }

@@ -83,7 +83,15 @@ pub fn line(kernel: &Kernel, area: &Area, parts: (Layout, u64), text: &mut Text<
         }
         Name::File(file) => {
             let mut room = [0; 512];
-            text.bytes(kernel.files.path(file, &mut room));
+            // A line is a line whatever is in a name (`seq_file_path`).
+            for (index, part) in kernel
+                .files
+                .path(file, &mut room)
+                .split(|&byte| byte == b'\n')
+                .enumerate()
+            {
+                text.str(if index > 0 { "\\012" } else { "" }).bytes(part);
+            }
             if kernel.files.is_nameless(file) {
                 text.str(" (deleted)");
             }

@@ -24,28 +24,20 @@ pub const QUEUES: &str = "       key      msqid perms      cbytes       qnum lsp
 /// `/proc/PID/mounts`.
 pub const MOUNTS: &str = "tmpfs / tmpfs rw,relatime 0 0\nproc /proc proc rw,relatime 0 0\n\
     sysfs /sys sysfs rw,relatime 0 0\ntmpfs /dev/shm tmpfs rw,relatime 0 0\n";
-/// The number of the tree among the mounts.
-pub const MOUNT_TREE: u64 = 1;
-/// That of `/proc`.
-pub const MOUNT_PROC: u64 = 2;
-/// That of `/sys`.
-pub const MOUNT_SYSFS: u64 = 3;
-/// That of `/dev/shm`.
-pub const MOUNT_OBJECTS: u64 = 4;
-/// That of pipes, which is nowhere in the tree.
-pub const MOUNT_PIPES: u64 = 5;
-
 /// `/proc/PID/mountinfo` (proc_pid_mountinfo(5)).
 pub fn mount_info(kernel: &Kernel, text: &mut Text<'_>) {
     let tree = kernel.boot().tree_id;
     let mounts = [
-        (MOUNT_TREE, Device::Tree, "/", "tmpfs tmpfs"),
-        (MOUNT_PROC, Device::Proc, "/proc", "proc proc"),
-        (MOUNT_SYSFS, Device::Sys, "/sys", "sysfs sysfs"),
-        (MOUNT_OBJECTS, Device::Objects, "/dev/shm", "tmpfs tmpfs"),
+        (Device::Tree, "/", "tmpfs tmpfs"),
+        (Device::Proc, "/proc", "proc proc"),
+        (Device::Sys, "/sys", "sysfs sysfs"),
+        (Device::Objects, "/dev/shm", "tmpfs tmpfs"),
     ];
-    for (number, device, at, kind) in mounts {
-        text.dec(number).str(" ").dec(MOUNT_TREE).str(" 0:");
+    for (device, at, kind) in mounts {
+        text.dec(device.mount())
+            .str(" ")
+            .dec(Device::Tree.mount())
+            .str(" 0:");
         text.dec(tree + device as u64).str(" / ").str(at);
         text.str(" rw,relatime - ").str(kind).str(" rw\n");
     }

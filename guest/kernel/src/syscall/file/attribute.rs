@@ -111,7 +111,7 @@ pub fn statx(call: &mut Call<'_>) -> Result<u64, Errno> {
     }
     let node = call.node_at_or_itself(directory, path, flags)?;
     let status = status(call, node)?;
-    call.write(to, &Statx::new(&status))?;
+    call.write(to, &Statx::new(&status, mask as u32))?;
     Ok(0)
 }
 
