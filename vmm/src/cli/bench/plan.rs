@@ -199,7 +199,7 @@ pub(super) fn experiments(groups: &[Group], extent: Extent) -> Vec<Experiment> {
         group: Group::Wake,
         what: "wake",
         places: WAKERS,
-        samples: either(400, 2000),
+        samples: either(200, 2000),
         ..base.clone()
     };
     let many = Experiment {
